@@ -1,0 +1,89 @@
+"""Command lines that take nothing they don't know and say in one line what is wrong."""
+import argparse
+import difflib
+import math
+from collections.abc import Callable, Iterable
+
+from timm.utils import ParseKwargs
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name closest to `name`, or None when none is close."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)
+
+
+def ranged(
+        kind: type[int] | type[float],
+        *,
+        minimum: float = -math.inf,
+        maximum: float = math.inf,
+        above: float = -math.inf,
+        below: float = math.inf,
+) -> Callable[[str], float]:
+    """An argument's `type`: a finite number within closed (`minimum`, `maximum`) and open (`above`, `below`) bounds."""
+    bounds = [
+        f'{words} {limit:g}'
+        for words, limit in (('at least', minimum), ('above', above), ('at most', maximum), ('below', below))
+        if math.isfinite(limit)
+    ]
+    wanted = ' '.join(['a whole number' if kind is int else 'a number', ' and '.join(bounds)]).strip()
+
+    def convert(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f'{text!r} must be {wanted}') from None
+        if not (math.isfinite(value) and minimum <= value <= maximum and above < value < below):
+            raise argparse.ArgumentTypeError(f'{text!r} must be {wanted}')
+        return value
+
+    return convert
+
+
+class Keywords(ParseKwargs):
+    """`key=value ...` as a dict of literals."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        for text in values:
+            if '=' not in text:
+                parser.error(f'argument {option_string}: {text!r} must be written key=value')
+        super().__call__(parser, namespace, values, option_string)
+
+
+class Refuse(argparse.Action):
+    """A flag of timm's that ends the program with the reason why it isn't taken."""
+
+    def __init__(self, *args, reason: str, **kwargs):
+        super().__init__(*args, help=argparse.SUPPRESS, **kwargs)
+        self.reason = reason
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        parser.error(f'{option_string} is not supported: {self.reason}')
+
+
+class StrictParser(argparse.ArgumentParser):
+    """A parser without abbreviations whose errors are one line and name the nearest known flag."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def parse_args(self, args=None, namespace=None):
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(self._describe(unknown))
+        return parsed
+
+    def error(self, message: str):
+        """Prints `prog: error: message` as one line and exits with 2."""
+        self.exit(2, f'{self.prog}: error: {" ".join(message.split())}\n')
+
+    def _describe(self, unknown: list[str]) -> str:
+        flags = [text.split('=')[0] for text in unknown if text.startswith('-')]
+        if not flags:
+            return f'unexpected argument {", ".join(map(repr, unknown))}'
+        return '; '.join(self._describe_flag(flag) for flag in flags)
+
+    def _describe_flag(self, flag: str) -> str:
+        close = nearest(flag, self._option_string_actions)
+        hint = f'did you mean {close}?' if close else f'see {self.prog} --help'
+        return f'unknown flag {flag}, {hint}'

@@ -1,0 +1,73 @@
+"""Image transforms of the paper's recipes that timm doesn't have."""
+import numpy as np
+import torch
+from PIL import Image
+from timm.data.transforms import MaybePILToTensor, MaybeToTensor, RandomResizedCropAndInterpolation
+from torchvision import transforms
+
+# principal components of ImageNet's RGB pixels in 0..1 (Krizhevsky et al., 2012)
+PCA_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
+PCA_EIGENVECTORS = np.array([
+    [-0.5675, 0.7192, 0.4009],
+    [-0.5808, -0.0045, -0.8140],
+    [-0.5836, -0.6948, 0.4203],
+])
+
+
+class ReflectPadCrop(transforms.Compose):
+    """Pads an image of the network's size by reflection and crops that size at random.
+
+    Args:
+        size: Height and width of the crop; an image of another size is first resized to it.
+        padding: Pixels added on each side.
+    """
+
+    def __init__(self, size: tuple[int, int], padding: int):
+        super().__init__([
+            transforms.Resize(size),
+            transforms.RandomCrop(size, padding=padding, padding_mode='reflect'),
+        ])
+
+
+class PCALighting:
+    """Adds noise along the principal components of ImageNet's colours to an RGB image.
+
+    Args:
+        std: Standard deviation of the factors on the components; AlexNet's is 0.1.
+    """
+
+    def __init__(self, std: float):
+        self.std = std
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        factors = torch.randn(3).numpy() * self.std
+        pixels = np.asarray(image, dtype=np.float32) / 255 + lighting_shift(factors)
+        return Image.fromarray((pixels.clip(0, 1) * 255 + 0.5).astype(np.uint8))
+
+    def __repr__(self) -> str:
+        return f'PCALighting(std={self.std})'
+
+
+def lighting_shift(factors: np.ndarray) -> np.ndarray:
+    """What PCA lighting with these factors adds to each channel of pixels in 0..1."""
+    return (PCA_EIGENVECTORS @ (factors * PCA_EIGENVALUES)).astype(np.float32)
+
+
+def insert_augmentations(
+        pipeline: transforms.Compose,
+        *,
+        size: tuple[int, int],
+        reflect_pad: int = 0,
+        pca_lighting: float = 0.,
+) -> transforms.Compose:
+    """timm's training pipeline with a reflect-pad crop for its random resized crop, and PCA lighting after colours."""
+    steps = list(pipeline.transforms)
+    if reflect_pad:
+        steps = [
+            ReflectPadCrop(size, reflect_pad) if isinstance(step, RandomResizedCropAndInterpolation) else step
+            for step in steps
+        ]
+    if pca_lighting:
+        end = next(i for i, step in enumerate(steps) if isinstance(step, (MaybePILToTensor, MaybeToTensor)))
+        steps.insert(end, PCALighting(pca_lighting))
+    return transforms.Compose(steps)

@@ -1,0 +1,40 @@
+"""Faults of data sets that must be found before the first epoch."""
+from torch.utils.data import Dataset
+
+
+def class_names(dataset: Dataset) -> dict[str, int] | None:
+    """Class name to label, where the data set has names (image folders, torchvision)."""
+    source = getattr(dataset, 'reader', dataset)
+    return getattr(source, 'class_to_idx', None) or None
+
+
+def check_classes(train: Dataset, validation: Dataset) -> None:
+    """Raises ValueError where training and validation give labels different meanings."""
+    ours, theirs = class_names(train), class_names(validation)
+    if ours is None or theirs is None or ours == theirs:
+        return
+    missing, extra = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
+    details = [f'{what} {", ".join(names[:5])}' for what, names in (
+        ('only in training:', missing), ('only in validation:', extra)) if names]
+    raise ValueError(f'the classes of training and validation differ ({"; ".join(details) or "other labels"})')
+
+
+def check_labels(dataset: Dataset, num_classes: int) -> None:
+    """Raises ValueError where a label lies outside the network's classes."""
+    highest = _highest_label(dataset)
+    if highest is not None and highest >= num_classes:
+        raise ValueError(f'--num-classes {num_classes} is too small: the data set has labels 0 to {highest}')
+
+
+def check_sizes(dataset: Dataset, batches: int, *, batch_size: int) -> None:
+    """Raises ValueError where the loader would give no batch."""
+    if batches == 0:
+        raise ValueError(f'--batch-size {batch_size} is larger than a process\'s share of the {len(dataset)} images')
+
+
+def _highest_label(dataset: Dataset) -> int | None:
+    names = class_names(dataset)
+    if names and all(isinstance(label, int) for label in names.values()):
+        return max(names.values())
+    targets = getattr(dataset, 'targets', None)
+    return None if targets is None else int(max(targets))

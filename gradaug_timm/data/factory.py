@@ -1,0 +1,80 @@
+"""Data sets by name: timm's own and ours, with plain errors where data are missing."""
+import os
+from collections.abc import Callable
+
+import timm.data
+
+from .digits import DIGITS, Digits
+
+LAYOUT = 'expected DIR/train/CLASS/IMAGE and DIR/validation/CLASS/IMAGE'
+_SYNONYMS = (('train', 'training'), ('val', 'valid', 'validation', 'eval', 'evaluation'))
+
+
+def create_dataset(
+        name: str,
+        root: str | None = None,
+        split: str = 'validation',
+        *,
+        input_img_mode: str = 'RGB',
+        target_transform: Callable | None = None,
+        **kwargs,
+):
+    """Data set `name` in timm's notation, or `gradaug/mnist5k`.
+
+    As in timm, a folder that has no sub-folder for the split is read as a whole (`check_splits` tells).
+
+    Raises:
+        ValueError: Nothing to read was found; says which path and which layout were expected.
+    """
+    if name.lower().startswith('gradaug/'):
+        if name.lower() != DIGITS:
+            raise ValueError(f'--dataset {name} is unknown, {DIGITS} is the only one under gradaug/')
+        return Digits(split, input_img_mode=input_img_mode, target_transform=target_transform)
+    if not name and not is_tar(root):
+        check_folder(root, split)
+    if name.lower().startswith('torch/') and not root:
+        raise ValueError(f'--data-dir is needed for --dataset {name}: the folder that holds it')
+    try:
+        return timm.data.create_dataset(
+            name, root=root, split=split, input_img_mode=input_img_mode, target_transform=target_transform, **kwargs)
+    except (AssertionError, FileNotFoundError, ImportError, RuntimeError) as error:
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise ValueError(f'--dataset {name!r} with --data-dir {root} and split {split!r}: {reason}') from error
+
+
+def check_splits(root: str | None, train_split: str, val_split: str) -> None:
+    """Raises ValueError where an image folder lacks a wanted split; timm would read the whole folder instead.
+
+    Without a validation split the class folders may lie in `root` itself.
+    """
+    check_folder(root)
+    for split in (train_split, val_split) if val_split else ():
+        if split_folder(root, split) is None:
+            hint = ' (train without by --val-split "")' if split == val_split else ''
+            found = ', '.join(sorted(os.listdir(root))[:5])
+            raise ValueError(f'--data-dir {root} has no folder for split {split!r}{hint}; {LAYOUT}, found {found}')
+
+
+def check_folder(root: str | None, split: str = '') -> None:
+    """Raises ValueError unless `root`, or its folder for `split` where it has one, holds class folders."""
+    if not root:
+        raise ValueError(f'--data-dir is needed: the folder with the images ({LAYOUT}), or name a --dataset')
+    if not os.path.isdir(root):
+        raise ValueError(f'--data-dir {root} is no folder; {LAYOUT}')
+    folder = split_folder(root, split) or root
+    if not any(entry.is_dir() for entry in os.scandir(folder)):
+        raise ValueError(f'{folder} has no class folders; {LAYOUT}')
+
+
+def split_folder(root: str, split: str) -> str | None:
+    """The folder of `split` under `root`, by its name or one of the names timm takes for it."""
+    name = split.split('[')[0]
+    names = [name, *next((group for group in _SYNONYMS if name in group), ())]
+    return next((path for path in (os.path.join(root, name) for name in names) if os.path.isdir(path)), None)
+
+
+def is_tar(root: str | None) -> bool:
+    """Whether timm would read tar files from `root`."""
+    return bool(root) and (root.endswith('.tar') or (
+        os.path.isdir(root) and any(entry.endswith('.tar') for entry in os.listdir(root))))
+

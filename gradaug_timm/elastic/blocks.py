@@ -1,0 +1,51 @@
+"""Residual blocks that can be left out: only their shortcut runs."""
+import torch
+from timm.models.resnet import BasicBlock, Bottleneck
+from torch import nn
+
+from .layers import Elastic
+
+
+class Skippable(Elastic):
+    """A residual block that runs as its shortcut alone while a sub-network without it is active.
+
+    A subclass, or the plain block, has `shortcut(x)` and `dense_shortcut()`, the same as a module of its own.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) if self.kept is None else self.shortcut(x)
+
+
+class _SkippableResNetBlock(Skippable):
+    """A block of timm's ResNet: activation(branch + shortcut), where an identity's input is activated already."""
+
+    def shortcut(self, x: torch.Tensor) -> torch.Tensor:
+        return x if self.downsample is None else self._last_act(self.downsample(x))
+
+    def dense_shortcut(self) -> nn.Module:
+        return nn.Identity() if self.downsample is None else nn.Sequential(self.downsample, self._last_act)
+
+
+class ElasticBasicBlock(_SkippableResNetBlock, BasicBlock):
+    plain = BasicBlock
+
+    @property
+    def _last_act(self) -> nn.Module:
+        return self.act2
+
+
+class ElasticBottleneck(_SkippableResNetBlock, Bottleneck):
+    plain = Bottleneck
+
+    @property
+    def _last_act(self) -> nn.Module:
+        return self.act3
+
+
+BLOCKS: dict[type[nn.Module], type[Skippable]] = {BasicBlock: ElasticBasicBlock, Bottleneck: ElasticBottleneck}
+
+
+def register_block(elastic: type[Skippable]) -> type[Skippable]:
+    """Class decorator: modules of class `elastic.plain` are blocks that random depth may skip."""
+    BLOCKS[elastic.plain] = elastic
+    return elastic

@@ -1,0 +1,28 @@
+"""What a sub-network costs."""
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from .network import activate
+from .subnet import Subnet
+
+
+@torch.no_grad()
+def multiply_adds(model: nn.Module, subnet: Subnet, input_size: tuple[int, int, int] = (3, 224, 224)) -> int:
+    """Multiply-adds of convolutions and matrix products in the forward pass of one image.
+
+    Args:
+        model: An elastic network.
+        subnet: The sub-network.
+        input_size: Channels, height and width.
+    """
+    weight = next(model.parameters())
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with activate(model, subnet), FlopCounterMode(display=False) as counter:
+            model(torch.zeros(1, *input_size, device=weight.device, dtype=weight.dtype))
+    finally:
+        for module, training in modes:
+            module.training = training
+    return counter.get_total_flops() // 2

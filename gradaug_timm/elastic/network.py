@@ -1,0 +1,159 @@
+"""Making a network elastic, and running it as one of its sub-networks."""
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from timm.utils import unwrap_model
+from torch import Tensor, nn
+
+from .layers import Elastic
+from .plan import Plan
+from .planning import plan_by_probing, replica_of
+from .subnet import Subnet
+from .swap import View, apply_view, make_view, restore_classes, swap_classes
+from .validation import validated
+
+ATTRIBUTE = '_elastic'
+CACHED_VIEWS = 512
+
+# How a class of networks is planned where probing isn't all that it takes.
+PLANNERS: dict[type[nn.Module], Callable[[nn.Module], Plan]] = {}
+
+
+class ElasticState:
+    """What an elastic network carries: its plan, recalibrated statistics, and the sub-network that is active.
+
+    It hangs on the network, so that a deep copy is an independent elastic network. The plan is None until it is needed.
+    """
+
+    def __init__(self):
+        self.plan: Plan | None = None
+        self.statistics: dict[Subnet, dict[str, tuple[Tensor, Tensor]]] = {}
+        self.active: Subnet | None = None
+        self._views: dict[Subnet, View] = {}
+        self._tree: list[tuple[nn.Module, str, nn.Module]] = []
+        self._modules: list[nn.Module] = []
+
+    def __getstate__(self):
+        return {**vars(self), '_views': {}}
+
+    def is_current(self) -> bool:
+        """Whether the network still consists of the modules that were planned."""
+        return self.plan is not None and all(parent._modules.get(name) is child for parent, name, child in self._tree)
+
+    def build(self, network: nn.Module) -> None:
+        """Plans `network` and swaps the classes of its layers and blocks."""
+        replica = replica_of(network)
+        restore_classes(replica)
+        self.plan = validated(replica, PLANNERS.get(type(network), plan_by_probing))
+        swap_classes(network)
+        self._tree = [(parent, name, child) for parent in network.modules() for name, child in parent._modules.items()]
+        self._modules = [module for module in network.modules() if isinstance(module, Elastic)]
+        self._views.clear()
+        self.statistics.clear()
+
+    def activate(self, network: nn.Module, subnet: Subnet | None) -> None:
+        """Makes `network` run as `subnet`; as itself if that is None."""
+        apply_view(self._modules, [] if subnet is None else self._view(network, subnet))
+        self.active = subnet
+
+    def _view(self, network: nn.Module, subnet: Subnet) -> View:
+        if subnet not in self._views:
+            if len(self._views) >= CACHED_VIEWS:
+                self._views.clear()
+            self._views[subnet] = make_view(network, self.plan, subnet, self.statistics.get(subnet))
+        return self._views[subnet]
+
+    def set_statistics(self, subnet: Subnet, statistics: dict[str, tuple[Tensor, Tensor]]) -> None:
+        self.statistics[subnet] = statistics
+        self._views.pop(subnet, None)
+
+
+def mark_elastic(model: nn.Module) -> nn.Module:
+    """Marks a network, in place, to be planned when one of its sub-networks is first needed."""
+    vars(model).setdefault(ATTRIBUTE, ElasticState())
+    return model
+
+
+def is_elastic(model: nn.Module) -> bool:
+    """Whether `model`, under DDP's or torch.compile's wrapper or not, can run as sub-networks."""
+    return ATTRIBUTE in vars(unwrap_model(model))
+
+
+def make_elastic(model: nn.Module) -> nn.Module:
+    """Makes a network able to run as its own sub-networks, in place.
+
+    Parameters, buffers, state-dict keys and outputs at full width stay what they are.
+
+    Args:
+        model: A ResNet of timm, one of our CIFAR networks, or a network built of layers like theirs.
+
+    Returns:
+        `model`.
+
+    Raises:
+        ValueError: It can't be carried; the message says why. `model` is unchanged then.
+    """
+    network = unwrap_model(model)
+    state = vars(network).get(ATTRIBUTE) or ElasticState()
+    if not state.is_current():
+        state.build(network)
+    vars(network)[ATTRIBUTE] = state
+    return model
+
+
+def elastic_state(model: nn.Module) -> tuple[nn.Module, ElasticState]:
+    """The network below any wrapper and its state, planned; planned anew where modules were replaced.
+
+    Raises:
+        ValueError: `model` isn't elastic, or can't be carried (any more).
+    """
+    network = unwrap_model(model)
+    if ATTRIBUTE not in vars(network):
+        raise ValueError(
+            f'{type(network).__name__} is not elastic: call make_elastic(model), or create a gradaug_* model.')
+    make_elastic(network)
+    return network, vars(network)[ATTRIBUTE]
+
+
+@contextmanager
+def activate(model: nn.Module, subnet: Subnet) -> Iterator[nn.Module]:
+    """Runs `model` as a sub-network for the time of the context, whose end always restores what was before.
+
+    In training mode BatchNorm takes the batch's statistics and leaves the running ones alone; in evaluation mode it takes
+    those recalibrated for `subnet` where there are some, else the kept entries of the running ones.
+
+    Args:
+        model: An elastic network, under DDP's or torch.compile's wrapper or not.
+        subnet: The sub-network.
+
+    Raises:
+        ValueError: `model` isn't elastic, or `subnet` skips a block that it doesn't have.
+    """
+    network, state = elastic_state(model)
+    previous = state.active
+    state.activate(network, subnet)
+    try:
+        yield model
+    finally:
+        state.activate(network, previous)
+
+
+def num_blocks(model: nn.Module) -> int:
+    """How many residual blocks of an elastic network can be skipped."""
+    return len(elastic_state(model)[1].plan.blocks)
+
+
+def statistics(model: nn.Module, subnet: Subnet) -> dict[str, tuple[Tensor, Tensor]] | None:
+    """The statistics recalibrated for `subnet`: by BatchNorm's name mean and variance [kept channels]."""
+    return elastic_state(model)[1].statistics.get(subnet)
+
+
+def set_statistics(model: nn.Module, subnet: Subnet, statistics: dict[str, tuple[Tensor, Tensor]]) -> None:
+    """Gives `subnet` BatchNorm statistics of its own for evaluation.
+
+    Args:
+        model: An elastic network.
+        subnet: The sub-network.
+        statistics: By BatchNorm's name (in the network below any wrapper) mean and variance [kept channels].
+    """
+    elastic_state(model)[1].set_statistics(subnet, statistics)

@@ -1,0 +1,6 @@
+"""Evaluation of networks, checkpoints and sub-networks: what validate.py calls."""
+from .main import main
+from .recalibration import recalibrate
+from .run import validate
+
+__all__ = ['main', 'recalibrate', 'validate']

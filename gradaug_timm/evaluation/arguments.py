@@ -1,0 +1,145 @@
+"""The command line of validate.py: timm's flags, and those of sub-networks."""
+import argparse
+import importlib.util
+import os
+
+from ..cli import Keywords, Refuse, StrictParser, ranged
+
+NATURAL = ranged(int, minimum=1)
+COUNT = ranged(int, minimum=0)
+SHARE = ranged(float, above=0, maximum=1)
+POSITIVE = ranged(float, above=0)
+INTERPOLATIONS = ('nearest', 'bilinear', 'bicubic', 'box', 'hamming', 'lanczos')
+NO_TORCHSCRIPT = 'TorchScript is deprecated in torch; use --torchcompile'
+NO_NAFLEX = 'NaFlex models change their input from batch to batch'
+
+
+def build_parser() -> StrictParser:
+    """The parser of validate.py."""
+    parser = StrictParser(prog='validate.py', description='Evaluates a model, a checkpoint or one of its sub-networks.')
+    for add in (_add_data, _add_model, _add_subnet, _add_preprocessing, _add_execution, _add_metrics, _add_refused):
+        add(parser)
+    return parser
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments, after the checks that concern more than one."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    for problem, message in _conflicts(args):
+        if problem:
+            parser.error(message)
+    return args
+
+
+def _conflicts(args):
+    multilabel = args.task == 'multilabel'
+    single_label_only = args.valid_labels or args.real_labels or args.metrics_avg
+    results_folder = os.path.dirname(args.results_file) or '.'
+    return (
+        (args.target_format == 'multihot' and not multilabel, '--target-format multihot needs --task multilabel'),
+        (multilabel and single_label_only,
+         '--valid-labels, --real-labels and --metrics-avg are for --task classification'),
+        (args.metrics_avg and importlib.util.find_spec('sklearn') is None,
+         '--metrics-avg needs the package scikit-learn'),
+        (args.amp and args.model_dtype not in (None, 'float32'),
+         f'--amp needs --model-dtype float32, not {args.model_dtype}'),
+        (args.width is not None and args.test_pool, '--width goes without --test-pool'),
+        (args.divisor is not None and args.width is None, '--divisor needs --width'),
+        (not os.path.isdir(results_folder), f'--results-file {args.results_file}: {results_folder} is no folder'),
+    )
+
+
+def _add_data(parser: StrictParser):
+    add = parser.add_argument_group('data').add_argument
+    add('data', nargs='?', metavar='DIR', help='folder of the data; --data-dir is the newer spelling')
+    add('--data-dir', metavar='DIR', help='folder of the data')
+    add('--dataset', default='', metavar='NAME', help='"<kind>/<name>"; a folder or tar of images when empty')
+    add('--split', default='validation', metavar='NAME', help='split that is evaluated (default: validation)')
+    add('--num-samples', type=NATURAL, metavar='N', help='length of an iterable data set that doesn\'t know its own')
+    add('--dataset-download', action='store_true', help='let torch/ and tfds/ data sets download themselves')
+    add('--dataset-trust-remote-code', action='store_true', help='let an hfds/ data set run code of its repository')
+    add('--class-map', default='', metavar='FILE', help='file that maps class names to indexes')
+    add('--input-key', help='field of the images')
+    add('--input-img-mode', help='PIL mode of the images (default: RGB, or L for one channel)')
+    add('--target-key', help='field of the labels; several, comma-separated, for --task multilabel')
+    add('--target-format', default='indices', choices=('indices', 'multihot'), help='form of multi-label targets')
+    add('-j', '--workers', type=COUNT, default=4, metavar='N', help='loader processes (default: 4)')
+    add('-b', '--batch-size', type=NATURAL, default=256, metavar='N', help='images a batch (default: 256)')
+    add('--no-prefetcher', action='store_true', help='normalise in the loader processes, not on the device')
+    add('--pin-mem', action='store_true', help='pinned memory in the loader')
+    add('--tf-preprocessing', action='store_true', help='TensorFlow\'s preprocessing (needs TensorFlow)')
+
+
+def _add_model(parser: StrictParser):
+    add = parser.add_argument_group('model').add_argument
+    add('-m', '--model', default='dpn92', metavar='NAME',
+        help='a model, a pattern, "all", or a file of names (default: dpn92)')
+    add('--pretrained', action='store_true', help='timm\'s pretrained weights; so without a --checkpoint')
+    add('--checkpoint', default='', metavar='PATH', help='weights to load; a folder evaluates every .pth(.tar) in it')
+    add('--use-ema', action='store_true', help='averaged weights of the checkpoint where it has them')
+    add('--num-classes', type=NATURAL, metavar='N', help='outputs of the model (default: the model\'s)')
+    add('--in-chans', type=NATURAL, metavar='N', help='channels of the images (default: 3)')
+    add('--gp', metavar='POOL', help='global pooling (default: the model\'s)')
+    add('--model-kwargs', nargs='*', default={}, action=Keywords, metavar='KEY=VALUE', help='more model arguments')
+    add('--test-pool', action='store_true', help='pool at test time where images are larger than in training')
+    add('--reparam', action='store_true', help='merge the branches of re-parameterisable blocks')
+    add('--fast-norm', action='store_true', help='timm\'s faster low-precision normalisation')
+
+
+def _add_subnet(parser: StrictParser):
+    add = parser.add_argument_group('sub-network').add_argument
+    add('--width', type=SHARE, metavar='W', help='evaluate the sub-network that keeps this share of the channels')
+    add('--divisor', type=NATURAL, metavar='N', help='channel counts are rounded to its multiples (default: 8)')
+    add('--recalibration-batches', type=COUNT, default=16, metavar='N',
+        help='training batches for the sub-network\'s BatchNorm; 0 takes the full network\'s (default: 16)')
+    add('--train-split', default='train', metavar='NAME', help='split of those batches (default: train)')
+
+
+def _add_preprocessing(parser: StrictParser):
+    add = parser.add_argument_group('preprocessing, by default the model\'s').add_argument
+    add('--img-size', type=NATURAL, metavar='N', help='side of the images')
+    add('--input-size', type=NATURAL, nargs=3, metavar='N', help='channels, height and width of the images')
+    add('--use-train-size', action='store_true', help='the model\'s size of training, not of testing')
+    add('--crop-pct', type=POSITIVE, metavar='N', help='share of the resized image that is kept')
+    add('--crop-mode', choices=('squash', 'border', 'center'), help='how images are cropped')
+    add('--crop-border-pixels', type=COUNT, metavar='N', help='pixels cut off at the image\'s border')
+    add('--mean', type=float, nargs='+', metavar='MEAN', help='mean of the pixels, in 0 to 1')
+    add('--std', type=POSITIVE, nargs='+', metavar='STD', help='standard deviation of the pixels')
+    add('--interpolation', default='', choices=INTERPOLATIONS, help='how images are resized')
+
+
+def _add_execution(parser: StrictParser):
+    add = parser.add_argument_group('execution').add_argument
+    add('--device', metavar='NAME', help='device (default: the accelerator if there is one, else cpu)')
+    add('--num-gpu', type=NATURAL, default=1, metavar='N', help='GPUs that share a batch (default: 1)')
+    add('--channels-last', action='store_true', help='channels-last memory layout')
+    add('--amp', action='store_true', help='mixed precision')
+    add('--amp-dtype', default='float16', choices=('float16', 'bfloat16'), help='its type (default: float16)')
+    add('--model-dtype', choices=('float32', 'float16', 'bfloat16'), help='type of the weights (default: float32)')
+    add('--torchcompile', nargs='?', const='inductor', metavar='BACKEND', help='torch.compile (default: inductor)')
+    add('--torchcompile-mode', metavar='MODE', help='its mode')
+    add('--retry', action='store_true', help='try smaller batches when one model runs out of memory')
+    add('--seed', type=COUNT, default=42, metavar='N', help='random seed (default: 42)')
+
+
+def _add_metrics(parser: StrictParser):
+    add = parser.add_argument_group('metrics and results').add_argument
+    add('--task', default='classification', choices=('classification', 'multilabel'), help='kind of labels')
+    add('--multilabel-threshold', type=ranged(float, above=0, below=1), default=0.5, metavar='P',
+        help='probability from which F1 counts a label as given (default: 0.5)')
+    add('--metrics-avg', choices=('micro', 'macro', 'weighted'), help='add precision, recall and F1, so averaged')
+    add('--real-labels', default='', metavar='FILE', help='JSON of ImageNet\'s re-assessed labels')
+    add('--valid-labels', default='', metavar='FILE', help='text file of the outputs that count, one index a line')
+    add('--log-freq', type=NATURAL, default=10, metavar='N', help='batches between log lines (default: 10)')
+    add('--results-file', default='', metavar='FILE', help='file for the results')
+    add('--results-format', default='csv', choices=('csv', 'json'), help='its format (default: csv)')
+
+
+def _add_refused(parser: StrictParser):
+    add = parser.add_argument
+    add('--torchscript', action=Refuse, nargs=0, reason=NO_TORCHSCRIPT)
+    add('--aot-autograd', action=Refuse, nargs=0, reason=NO_TORCHSCRIPT)
+    add('--fuser', action=Refuse, reason=NO_TORCHSCRIPT)
+    add('--naflex-loader', action=Refuse, nargs=0, reason=NO_NAFLEX)
+    add('--naflex-max-seq-len', action=Refuse, reason=NO_NAFLEX)

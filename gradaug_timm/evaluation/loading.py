@@ -1,0 +1,115 @@
+"""Batches: those that are evaluated, and training batches for a sub-network's statistics."""
+import itertools
+import os
+from collections.abc import Iterator
+
+import timm.data
+import torch
+from timm.data import MultiLabelTarget, create_loader, create_transform, resolve_data_config
+from timm.data.loader import adapt_to_chs
+from torch import nn
+from torch.utils.data import IterableDataset
+
+from ..data import create_dataset
+from ..data.factory import split_folder
+
+
+def data_config(args, model: nn.Module) -> dict:
+    """Size, crop, interpolation and normalisation of the images: the arguments', else the model's."""
+    config = resolve_data_config(vars(args), model=model, use_test_size=not args.use_train_size, verbose=True)
+    channels = config['input_size'][0]
+    return {**config, 'mean': adapt_to_chs(config['mean'], channels), 'std': adapt_to_chs(config['std'], channels)}
+
+
+def open_split(args, split: str, config: dict, *, num_classes: int, is_training: bool = False):
+    """A split of the data set.
+
+    As in timm, the path may also be that of the split itself: a folder of class folders.
+    """
+    root = args.data or args.data_dir
+    kwargs = dict(
+        split=split,
+        is_training=is_training,
+        download=args.dataset_download,
+        load_bytes=args.tf_preprocessing,
+        class_map=args.class_map,
+        num_samples=args.num_samples,
+        batch_size=args.batch_size,
+        input_key=args.input_key,
+        input_img_mode=args.input_img_mode or ('RGB' if config['input_size'][0] == 3 else 'L'),
+        target_key=args.target_key,
+        trust_remote_code=args.dataset_trust_remote_code,
+        seed=args.seed,
+    )
+    if args.target_format == 'multihot':
+        kwargs['target_format'] = 'multihot'
+    if args.task == 'multilabel':
+        kwargs['target_transform'] = MultiLabelTarget(num_classes, dense=args.target_format == 'multihot')
+    if not is_training and not args.dataset and _is_split_itself(root, split):
+        return timm.data.create_dataset('', root=root, search_split=False, **kwargs)
+    return create_dataset(args.dataset, root=root, **kwargs)
+
+
+def evaluation_loader(args, dataset, config: dict, *, device: torch.device, dtype: torch.dtype):
+    """All images of the data set, in order."""
+    return create_loader(
+        dataset,
+        input_size=config['input_size'],
+        batch_size=args.batch_size,
+        use_prefetcher=not args.no_prefetcher,
+        interpolation=config['interpolation'],
+        mean=config['mean'],
+        std=config['std'],
+        num_workers=args.workers,
+        crop_pct=config['crop_pct'],
+        crop_mode=config['crop_mode'],
+        crop_border_pixels=args.crop_border_pixels,
+        pin_memory=args.pin_mem,
+        device=device,
+        img_dtype=dtype,
+        tf_preprocessing=args.tf_preprocessing,
+    )
+
+
+def training_batches(args, config: dict, *, num_classes: int, device: torch.device) -> Iterator[torch.Tensor]:
+    """Random batches of training images, seen as evaluation sees images.
+
+    Statistics have to describe what the network meets when it is evaluated; random crops, colours and Mixup would
+    describe something else.
+    """
+    dataset = open_split(args, args.train_split, config, num_classes=num_classes, is_training=True)
+    batch_size = args.batch_size
+    if not isinstance(dataset, IterableDataset):
+        batch_size = min(batch_size, len(dataset))
+    loader = create_loader(
+        dataset,
+        input_size=config['input_size'],
+        batch_size=batch_size,
+        is_training=True,
+        use_prefetcher=not args.no_prefetcher,
+        mean=config['mean'],
+        std=config['std'],
+        num_workers=args.workers,
+        persistent_workers=False,
+        pin_memory=args.pin_mem,
+        device=device,
+    )
+    dataset.transform = create_transform(
+        config['input_size'],
+        use_prefetcher=not args.no_prefetcher,
+        interpolation=config['interpolation'],
+        mean=config['mean'],
+        std=config['std'],
+        crop_pct=config['crop_pct'],
+        crop_mode=config['crop_mode'],
+        crop_border_pixels=args.crop_border_pixels,
+        tf_preprocessing=args.tf_preprocessing,
+    )
+    for input, _ in itertools.islice(loader, args.recalibration_batches):
+        yield input.to(device)
+
+
+def _is_split_itself(root: str | None, split: str) -> bool:
+    if not root or not os.path.isdir(root) or any(split_folder(root, name) for name in (split, 'train')):
+        return False
+    return any(entry.is_dir() for entry in os.scandir(root))

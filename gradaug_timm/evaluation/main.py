@@ -1,0 +1,105 @@
+"""validate.py: one evaluation, or those of many models or checkpoints."""
+import copy
+import glob
+import logging
+import os
+
+import timm
+import torch
+from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
+from timm.utils import check_batch_size_retry, decay_batch_step, natural_key, setup_default_logging
+
+from .arguments import build_parser, parse
+from .report import print_results, write_results
+from .run import validate
+
+_logger = logging.getLogger(__name__)
+
+# weights that weren't fine-tuned on ImageNet-1k; `--model all` leaves them out as timm does
+NOT_IMAGENET_1K = ['*_in21k', '*_in22k', '*in12k', '*_dino', '*fcmae', '*seer']
+
+
+def main(argv: list[str] | None = None):
+    """Runs validate.py; SystemExit(2) with one line on stderr where the command can't be carried out."""
+    args = parse(argv)
+    setup_default_logging()
+    try:
+        jobs = find_jobs(args)
+        if jobs is not None:
+            results = validate_all(args, jobs)
+        elif args.retry:
+            results = validate_with_retry(args)
+        else:
+            results = validate(args)
+        if args.results_file:
+            write_results(args.results_file, results, format=args.results_format)
+    except (OSError, ValueError) as error:
+        build_parser().error(str(error))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    print_results(results)
+
+
+def find_jobs(args) -> list[tuple[str, str]] | None:
+    """(model, checkpoint) of each evaluation where the command asks for several; else None.
+
+    Raises:
+        ValueError: A folder or pattern matches nothing.
+    """
+    if os.path.isdir(args.checkpoint):
+        paths = [path for ending in ('pth.tar', 'pth') for path in glob.glob(f'{args.checkpoint}/*.{ending}')]
+        return _some([(args.model, path) for path in sorted(paths, key=natural_key)], f'--checkpoint {args.checkpoint}')
+    if args.model == 'all':
+        return [(name, '') for name in timm.list_models(pretrained=True, exclude_filters=NOT_IMAGENET_1K)]
+    if os.path.isfile(args.model):
+        with open(args.model) as file:
+            return _some([(line.strip(), '') for line in file if line.strip()], f'--model {args.model}')
+    if set('*?[') & set(args.model):
+        names = timm.list_models(args.model, pretrained=True)
+        return _some([(name, '') for name in names], f'--model {args.model}')
+    return None
+
+
+def validate_all(args, jobs: list[tuple[str, str]]) -> list[dict]:
+    """Results of all that could be evaluated, best first; after Ctrl-C of those that are done."""
+    evaluator = MultiLabelClassificationEvaluator if args.task == 'multilabel' else ClassificationEvaluator
+    _logger.info(f'Evaluating {len(jobs)}: {", ".join(checkpoint or model for model, checkpoint in jobs)}')
+    results = []
+    try:
+        for model, checkpoint in jobs:
+            result = validate_with_retry(_with(args, model=model, checkpoint=checkpoint))
+            if 'error' not in result:
+                results.append({**result, 'checkpoint': checkpoint} if checkpoint else result)
+    except KeyboardInterrupt:
+        _logger.warning('Interrupted, the models that are left are not evaluated.')
+    return sorted(results, key=lambda result: result[evaluator.default_metric], reverse=True)
+
+
+def validate_with_retry(args) -> dict:
+    """The results, from smaller and smaller batches while memory runs out; the error where nothing helps."""
+    batch_size, error = args.batch_size, ''
+    while batch_size:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        try:
+            return validate(_with(args, batch_size=batch_size * args.num_gpu))
+        except (RuntimeError, ValueError) as exception:
+            error = ' '.join(str(exception).split())
+            _logger.error(f'{args.model}: {error}')
+            if isinstance(exception, ValueError) or not check_batch_size_retry(error):
+                break
+        batch_size = decay_batch_step(batch_size)
+        _logger.warning(f'Trying again with batches of {batch_size}.')
+    return dict(model=args.model, error=error)
+
+
+def _some(jobs: list[tuple[str, str]], argument: str) -> list[tuple[str, str]]:
+    if not jobs:
+        raise ValueError(f'{argument} names nothing to evaluate')
+    return jobs
+
+
+def _with(args, **changes):
+    args = copy.copy(args)
+    vars(args).update(changes)
+    return args

@@ -1,0 +1,85 @@
+"""What is measured: timm's evaluators, also over part of the labels or with ImageNet's re-assessed ones."""
+import torch
+from timm.data import RealLabelsImagenet
+from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
+
+
+class Metrics:
+    """Loss and accuracy (or multi-label metrics) over a data set, in per cent.
+
+    Args:
+        args: Arguments of validate.py.
+        dataset: The data set, for the file names that `--real-labels` needs.
+        device: Device of the running totals.
+        valid_labels: The outputs that count; None for all.
+    """
+
+    def __init__(self, args, dataset, *, device: torch.device, valid_labels: list[int] | None = None):
+        if args.task == 'multilabel':
+            self.evaluator = MultiLabelClassificationEvaluator(device, threshold=args.multilabel_threshold)
+        else:
+            self.evaluator = ClassificationEvaluator(device)
+        self.valid_labels = valid_labels
+        self.real_labels = _real_labels(args.real_labels, dataset) if args.real_labels else None
+        self.average = args.metrics_avg
+        self.predictions, self.targets = [], []
+
+    def update(self, output: torch.Tensor, target: torch.Tensor) -> None:
+        if self.valid_labels is not None:
+            output = output[:, self.valid_labels]
+        self.evaluator.update(output, target)
+        if self.real_labels is not None:
+            self.real_labels.add_result(output)
+        if self.average:
+            self.predictions.append(output.argmax(1))
+            self.targets.append(target)
+
+    def summary(self) -> str:
+        """The totals so far, for a log line."""
+        return '  '.join(f'{name}: {value:.4f}' for name, value in self.evaluator.summary().items())
+
+    def compute(self) -> dict[str, float]:
+        """The results by name; for accuracies also the error."""
+        values = self.evaluator.compute()
+        loss = values.pop('loss')
+        if self.real_labels is not None:
+            values.update(top1=self.real_labels.get_accuracy(k=1), top5=self.real_labels.get_accuracy(k=5))
+        results = {}
+        for name, value in values.items():
+            results[name] = round(value, 4)
+            if name in ('top1', 'top5'):
+                results[f'{name}_err'] = round(100 - value, 4)
+        if self.average:
+            results.update(self._averaged())
+        return {**results, 'loss': round(loss, 4)}
+
+    def _averaged(self) -> dict[str, float]:
+        from sklearn.metrics import precision_recall_fscore_support
+        scores = precision_recall_fscore_support(
+            torch.cat(self.targets).cpu(), torch.cat(self.predictions).cpu(), average=self.average, zero_division=0)
+        names = (f'{self.average}_{kind}' for kind in ('precision', 'recall', 'f1_score'))
+        return {name: round(100 * float(score), 4) for name, score in zip(names, scores)}
+
+
+def read_valid_labels(path: str, num_classes: int) -> list[int]:
+    """The outputs that count, one index a line.
+
+    Raises:
+        ValueError: The file can't be read, or an index isn't one of the model's outputs.
+    """
+    try:
+        with open(path) as file:
+            labels = [int(line) for line in file if line.strip()]
+    except (OSError, ValueError) as error:
+        raise ValueError(f'--valid-labels {path} must hold one index a line: {error}') from error
+    if not labels or min(labels) < 0 or max(labels) >= num_classes:
+        raise ValueError(f'--valid-labels {path} must hold indexes of 0 to {num_classes - 1}')
+    return labels
+
+
+def _real_labels(path: str, dataset) -> RealLabelsImagenet:
+    try:
+        return RealLabelsImagenet(dataset.filenames(basename=True), real_json=path)
+    except (OSError, ValueError, AttributeError, AssertionError) as error:
+        reason = str(error) or 'it must have one entry for each evaluated image, named as in ImageNet'
+        raise ValueError(f'--real-labels {path} doesn\'t fit the data set: {reason}') from error

@@ -1,0 +1,94 @@
+"""The network that is evaluated: created by name, with weights, as a whole or as one of its sub-networks."""
+import argparse
+import os
+import pickle
+
+import timm
+import torch
+from safetensors import SafetensorError
+from timm.models import load_checkpoint
+from torch import nn
+
+from ..cli import nearest
+
+
+def create_network(args) -> nn.Module:
+    """The model that the arguments name, on the CPU.
+
+    Raises:
+        ValueError: The model or its weights can't be had.
+    """
+    if ':' not in args.model and not timm.is_model(args.model):
+        close = nearest(args.model, timm.list_models())
+        raise ValueError(f'--model {args.model} is unknown' + (f', did you mean {close}?' if close else ''))
+    in_chans = args.in_chans or (args.input_size[0] if args.input_size else 3)
+    try:
+        model = timm.create_model(
+            args.model,
+            pretrained=args.pretrained or not args.checkpoint,
+            num_classes=args.num_classes,
+            in_chans=in_chans,
+            global_pool=args.gp,
+            **args.model_kwargs,
+        )
+    except (AssertionError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f'--model {args.model} can\'t be created: {error}') from error
+    if args.checkpoint:
+        load_weights(model, args.checkpoint, name=args.model, use_ema=args.use_ema)
+    return model
+
+
+def load_weights(model: nn.Module, path: str, *, name: str, use_ema: bool = False) -> None:
+    """Loads a checkpoint without running code that may be in it.
+
+    Raises:
+        ValueError: The file is missing, damaged, unsafe, or another network's; the message is one line.
+    """
+    if not os.path.isfile(path):
+        raise ValueError(f'--checkpoint {path} is no file')
+    try:
+        load_checkpoint(model, path, use_ema=use_ema)
+    except RuntimeError as error:
+        if 'loading state_dict' in str(error):
+            raise ValueError(_describe_mismatch(path, name, str(error))) from error
+        raise ValueError(f'--checkpoint {path} can\'t be read: {error}') from error
+    except (EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, NotImplementedError,
+            pickle.UnpicklingError, SafetensorError) as error:
+        raise ValueError(f'--checkpoint {path} can\'t be read: {error or type(error).__name__}') from error
+
+
+def pick_device(name: str | None) -> torch.device:
+    """The device of that name; without one the accelerator that is there, else the CPU.
+
+    Raises:
+        ValueError: There is no such device here.
+    """
+    if name is None:
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator or torch.device('cpu')
+    try:
+        return torch.empty(0, device=name).device
+    except (AssertionError, RuntimeError, NotImplementedError) as error:
+        raise ValueError(f'--device {name} can\'t be used here: {str(error).splitlines()[0]}') from error
+
+
+def _describe_mismatch(path: str, name: str, error: str) -> str:
+    first = error.splitlines()[1].strip() if len(error.splitlines()) > 1 else error
+    if len(first) > 160:
+        first = f'{first[:160]}...'
+    return f'--checkpoint {path} doesn\'t fit --model {name}{_trained_as(path)}: {first}'
+
+
+def _trained_as(path: str) -> str:
+    if path.endswith('.safetensors'):
+        return ''
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        checkpoint = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
+    if 'arch' not in checkpoint:
+        return ''
+    args = vars(checkpoint['args']) if 'args' in checkpoint else {}
+    flags = [
+        f'--{key.replace("_", "-")} {" ".join(map(str, value)) if isinstance(value, list | tuple) else value}'
+        for key in ('num_classes', 'in_chans') if (value := args.get(key)) is not None
+    ]
+    return f', it was trained with --model {" ".join([checkpoint["arch"], *flags])}'

@@ -1,0 +1,84 @@
+"""BatchNorm statistics of a sub-network, measured on training batches."""
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..elastic import Subnet, activate, statistics
+
+
+@torch.no_grad()
+def recalibrate(model: nn.Module, subnet: Subnet, batches: Iterable[torch.Tensor]) -> None:
+    """Gives a sub-network BatchNorm statistics of its own: the exact means of its batches' means and variances.
+
+    From then on `activate` and `extract` use them for this `subnet` in evaluation mode. The full network's running
+    statistics aren't touched.
+
+    Args:
+        model: An elastic network, not wrapped by DDP or torch.compile.
+        subnet: The sub-network.
+        batches: Inputs on the network's device. Larger batches give better variances.
+
+    Raises:
+        ValueError: There is no batch.
+    """
+    averages = {name: BatchAverage() for name, _ in _batch_norms(model)}
+    count = 0
+    with activate(model, subnet), _batch_statistics(model), _observed(model, averages):
+        for input in batches:
+            model(input)
+            count += 1
+    if not count:
+        raise ValueError('recalibration needs at least one batch')
+    statistics(model)[subnet] = {name: average.compute() for name, average in averages.items() if average.count}
+
+
+class BatchAverage:
+    """The mean, over batches, of each channel's mean and unbiased variance."""
+
+    def __init__(self):
+        self.count = 0
+        self.total = torch.zeros(2, 1)
+
+    def update(self, input: torch.Tensor) -> None:
+        """Adds a batch: [N, C] or [N, C, ...]."""
+        variance, mean = torch.var_mean(input.float().transpose(0, 1).flatten(1), dim=1)
+        self.total = self.total.to(input.device) + torch.stack((mean, variance))
+        self.count += 1
+
+    def compute(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and variance, each [C]."""
+        mean, variance = self.total / self.count
+        return mean, variance
+
+
+def _batch_norms(model: nn.Module) -> Iterator[tuple[str, _BatchNorm]]:
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and module.track_running_stats:
+            yield name, module
+
+
+@contextmanager
+def _batch_statistics(model: nn.Module):
+    """Everything in evaluation mode but BatchNorm, which uses its batch's statistics."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    for _, module in _batch_norms(model):
+        module.training = True
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
+def _observed(model: nn.Module, averages: dict[str, BatchAverage]):
+    with ExitStack() as stack:
+        for name, module in _batch_norms(model):
+            handle = module.register_forward_pre_hook(
+                lambda _, inputs, average=averages[name]: average.update(inputs[0]))
+            stack.callback(handle.remove)
+        yield

@@ -1,0 +1,50 @@
+"""The command line of train.py: timm's flags, and those of GradAug."""
+import argparse
+
+import yaml
+
+from ...cli import StrictParser
+from .augmentation import add_augmentation, add_averaging, add_mixing, add_schedule_of_sizes
+from .checks import complete, problems
+from .config import load_config
+from .data import add_data, add_input
+from .gradaug import add_gradaug, given_settings
+from .model import add_distillation, add_model
+from .optimization import add_loss, add_optimizer, add_schedule
+from .run import add_device, add_refused, add_run
+
+__all__ = ['build_parser', 'given_settings', 'parse_arguments']
+
+GROUPS = (
+    add_data, add_input, add_model, add_gradaug, add_optimizer, add_schedule, add_loss, add_augmentation, add_mixing,
+    add_schedule_of_sizes, add_averaging, add_device, add_run, add_distillation, add_refused,
+)
+
+
+def build_parser() -> StrictParser:
+    """A fresh parser of train.py."""
+    parser = StrictParser(prog='train.py', description='Trains a network of timm, with GradAug or without.')
+    parser.add_argument('-c', '--config', metavar='FILE', help='YAML file of flags; those on the command line win')
+    for add in GROUPS:
+        add(parser)
+    return parser
+
+
+def parse_arguments(parser: StrictParser, argv: list[str] | None = None) -> tuple[argparse.Namespace, str]:
+    """The flags, and as YAML text how they were given.
+
+    Ends the program with one line on the first wrong flag, on all problems of a YAML file, or on all flags that don't
+    go together.
+    """
+    args = parser.parse_args(argv)
+    if args.config:
+        parser.set_defaults(**load_config(parser, args.config))
+        args = parser.parse_args(argv)
+    del args.config
+    text = yaml.safe_dump(vars(args), default_flow_style=False)
+    asked = args.gradaug
+    complete(args)
+    found = list(problems(args, gradaug_asked=asked))
+    if found:
+        parser.error('; '.join(found))
+    return args, text

@@ -1,0 +1,169 @@
+"""What flags may not be together, and values that depend on others."""
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import timm
+from timm.loss import LOSS_TYPES, create_classification_loss
+from timm.optim import get_optimizer_info
+from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
+
+from ...cli import nearest
+from ..criteria import loss_settings
+from .gradaug import given_settings
+
+DEFAULT_OUTPUT = './output/train'
+
+
+def complete(args: argparse.Namespace) -> None:
+    """Fills in, in place, what follows from other flags."""
+    args.data_dir = args.data_dir or args.data
+    if args.loss is None:
+        args.loss = 'jsd' if args.jsd_loss else 'bce' if args.bce_loss else None
+    if args.bce_pos_weight is not None and args.loss_pos_weight is None:
+        args.loss_pos_weight = str(args.bce_pos_weight)
+    if args.smoothing is None:
+        args.smoothing = 0. if args.task == 'multilabel' else 0.1
+    if args.eval_metric is None:
+        args.eval_metric = evaluator_class(args).default_metric
+    if args.gradaug is None:
+        args.gradaug = model_name(args.model).startswith('gradaug_')
+    if args.drop_path is None:
+        args.drop_path = args.drop_connect
+
+
+def evaluator_class(args: argparse.Namespace) -> type[ClassificationEvaluator]:
+    """The class that computes the validation metrics."""
+    return MultiLabelClassificationEvaluator if args.task == 'multilabel' else ClassificationEvaluator
+
+
+def model_name(text: str) -> str:
+    """`text` without a source such as `hf-hub:` and without a tag such as `.a1_in1k`."""
+    return text.split(':')[-1].split('/')[-1].split('.')[0]
+
+
+def problems(args: argparse.Namespace, *, gradaug_asked: bool | None) -> Iterator[str]:
+    """One line for each combination of flags that has no meaning."""
+    yield from _model_problems(args)
+    yield from _gradaug_problems(args, gradaug_asked)
+    yield from _data_problems(args)
+    yield from _loss_problems(args)
+    yield from _schedule_problems(args)
+    yield from _run_problems(args)
+
+
+def _model_problems(args) -> Iterator[str]:
+    if ':' not in args.model and not timm.is_model(args.model):
+        close = nearest(args.model, timm.list_models())
+        yield f'--model {args.model} is unknown{f", did you mean {close}?" if close else ""}'
+    for name in ('initial_checkpoint', 'pretrained_path'):
+        path = getattr(args, name)
+        if path and not os.path.isfile(path):
+            yield f'--{name.replace("_", "-")} {path} is no file'
+    if args.amp and args.model_dtype not in (None, 'float32'):
+        yield f'--amp needs --model-dtype float32, not {args.model_dtype}'
+    if args.sync_bn and args.split_bn:
+        yield '--sync-bn and --split-bn exclude each other'
+    if args.split_bn and args.aug_splits < 2 and not args.resplit:
+        yield '--split-bn needs --aug-splits 2 or more, or --resplit'
+    if args.kd_model_name and not timm.is_model(args.kd_model_name):
+        yield f'--kd-model-name {args.kd_model_name} is no model of timm'
+
+
+def _gradaug_problems(args, asked: bool | None) -> Iterator[str]:
+    given = ', '.join(f'--gradaug-{name.replace("_", "-")}' for name in given_settings(args))
+    if given and not args.gradaug and asked is not False:
+        yield f'{given} without GradAug: add --gradaug, or take a model gradaug_*'
+    if not args.gradaug:
+        return
+    off = 'use --no-gradaug, or leave it out'
+    if args.kd_model_name:
+        yield f'--kd-model-name with GradAug: both would give the network soft targets; {off}'
+    if args.aug_splits or args.jsd_loss or args.loss == 'jsd' or args.resplit or args.split_bn:
+        yield f'--aug-splits, --jsd-loss, --resplit and --split-bn divide the batch, sub-networks take it whole; {off}'
+    if get_optimizer_info(args.opt.lower().removeprefix('lookahead_')).second_order:
+        yield f'--opt {args.opt} differentiates the gradient again, which GradAug\'s sub-networks no longer have; {off}'
+
+
+def _data_problems(args) -> Iterator[str]:
+    channels = args.input_size[0] if args.input_size else args.in_chans or 3
+    for name in ('mean', 'std'):
+        values = getattr(args, name)
+        if values is not None and len(values) not in (1, channels):
+            yield f'--{name} has {len(values)} values for {channels} channels'
+    for name in ('scale', 'ratio', 'cutmix_minmax'):
+        values = getattr(args, name)
+        if values is not None and (len(values) != 2 or values[0] > values[1]):
+            yield f'--{name.replace("_", "-")} {" ".join(map(str, values))} must be two values, from and to'
+    if args.aug_splits == 1:
+        yield '--aug-splits 1 must be 0, or 2 and more'
+    mixing = mixing_active(args)
+    if mixing and args.aug_splits:
+        yield '--aug-splits excludes --mixup and --cutmix'
+    if mixing and args.batch_size % 2:
+        yield f'--batch-size {args.batch_size} must be even for --mixup and --cutmix'
+    if args.mixup_mode == 'half' and args.no_prefetcher:
+        yield '--mixup-mode half must be batch, pair or elem with --no-prefetcher'
+    if args.reflect_pad and (args.no_aug or args.train_crop_mode in ('rkrc', 'rkrr')):
+        yield '--reflect-pad replaces the random resized crop, so it excludes --no-aug and other --train-crop-mode'
+    if (args.reflect_pad or args.pca_lighting) and (args.aug_splits or args.train_img_sizes):
+        yield '--reflect-pad and --pca-lighting exclude --aug-splits and --train-img-sizes'
+    if args.pca_lighting and (channels != 3 or args.no_aug):
+        yield '--pca-lighting is for images of 3 channels, and excludes --no-aug'
+    for name in ('train_batch_sizes', 'train_size_probs'):
+        values = getattr(args, name)
+        if values and len(values) != len(args.train_img_sizes or ()):
+            yield f'--{name.replace("_", "-")} must have as many values as --train-img-sizes'
+    if args.train_img_sizes and args.use_multi_epochs_loader:
+        yield '--train-img-sizes excludes --use-multi-epochs-loader'
+
+
+def _loss_problems(args) -> Iterator[str]:
+    multi_label = args.task == 'multilabel'
+    if args.target_format == 'multihot' and not multi_label:
+        yield '--target-format multihot needs --task multilabel'
+    if args.kd_model_name and multi_label:
+        yield '--kd-model-name is for --task classification'
+    asked = {'jsd': args.jsd_loss, 'bce': args.bce_loss}
+    for loss, flag in asked.items():
+        if flag and args.loss != loss:
+            yield f'--{loss}-loss and --loss {args.loss} exclude each other (losses: {", ".join(LOSS_TYPES)})'
+    try:
+        create_classification_loss(multi_label=multi_label, **loss_settings(args))
+    except (OSError, ValueError) as error:
+        yield f'--loss {args.loss or ("bce" if multi_label else "ce")}: {error}'
+    metrics = evaluator_class(args).metric_names
+    if args.eval_metric not in metrics:
+        yield f'--eval-metric {args.eval_metric} must be one of {", ".join(metrics)}'
+
+
+def _schedule_problems(args) -> Iterator[str]:
+    for name, limit in (('start_epoch', args.epochs), ('stop_epoch', args.epochs)):
+        value = getattr(args, name)
+        total = limit + args.cooldown_epochs + (args.warmup_epochs if args.warmup_prefix else 0)
+        if value is not None and value > total and args.lr_cycle_limit == 1:
+            yield f'--{name.replace("_", "-")} {value} must be at most {total}, the epochs of the schedule'
+    if args.sched == 'plateau' and args.sched_on_updates:
+        yield '--sched plateau steps by epoch, without --sched-on-updates'
+    if args.lr_noise is not None and len(args.lr_noise) > 2:
+        yield f'--lr-noise has {len(args.lr_noise)} values, it takes one or two'
+    if list(args.decay_milestones) != sorted(set(args.decay_milestones)):
+        yield '--decay-milestones must increase'
+
+
+def _run_problems(args) -> Iterator[str]:
+    output = Path(args.output or DEFAULT_OUTPUT).resolve()
+    if args.experiment and output not in (output / args.experiment).resolve().parents:
+        yield f'--experiment {args.experiment} must be a name inside the output folder {output}'
+    if args.resume == 'auto' and not args.experiment:
+        yield '--resume auto needs --experiment: the run to continue'
+    elif args.resume not in ('', 'auto') and not os.path.isfile(args.resume):
+        yield f'--resume {args.resume} is no file'
+    if args.wandb_resume_id and not args.resume:
+        yield '--wandb-resume-id needs --resume'
+
+
+def mixing_active(args: argparse.Namespace) -> bool:
+    """Whether Mixup or CutMix is on."""
+    return args.mixup > 0 or args.cutmix > 0 or args.cutmix_minmax is not None

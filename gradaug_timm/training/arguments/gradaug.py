@@ -1,0 +1,34 @@
+"""Flags of GradAug; each that isn't given takes the preset of the image size."""
+import argparse
+
+from ...cli import StrictParser, ranged
+from .values import COUNT, NATURAL, NON_NEGATIVE, NUMBER, POSITIVE, SHARE, fraction_or_pixels
+
+PREFIX = 'gradaug_'
+
+
+def add_gradaug(parser: StrictParser):
+    """Sub-networks and what they see."""
+    add = parser.add_argument_group('GradAug').add_argument
+    add('--gradaug', action=argparse.BooleanOptionalAction, help='sub-networks (default: on for models gradaug_*)')
+    add('--gradaug-subnets', type=COUNT, metavar='N', help='sub-networks a step')
+    add('--gradaug-mode', choices=('width', 'depth', 'both'), help='what sub-networks are smaller in')
+    add('--gradaug-min-width', type=SHARE, metavar='W', help='smallest width')
+    add('--gradaug-width-steps', type=COUNT, metavar='N', help='steps from there to 1, 0: continuous as in the paper')
+    add('--gradaug-divisor', type=NATURAL, metavar='N', help='channels are multiples of it, 1 as in the paper')
+    add('--gradaug-sizes', type=fraction_or_pixels, nargs='+', metavar='SIZE',
+        help='image sizes of sub-networks: pixels, or fractions such as 6/7')
+    add('--gradaug-rotation', type=NUMBER, nargs='+', metavar='DEG', help='angles, one is drawn a sub-network')
+    add('--gradaug-min-survival', type=ranged(float, minimum=0, maximum=1), metavar='P',
+        help='probability that the last block stays (depth)')
+    add('--gradaug-weight', type=NON_NEGATIVE, metavar='W', help='weight of each sub-network\'s loss')
+    add('--gradaug-temperature', type=POSITIVE, metavar='T', help='temperature of the soft targets')
+    add('--gradaug-interval', type=NATURAL, metavar='K', help='sub-networks on every K-th step only')
+    add('--gradaug-off-epoch', type=COUNT, metavar='N', help='no sub-networks from this epoch on, 0: never off')
+
+
+def given_settings(args: argparse.Namespace) -> dict:
+    """The fields of GradAugSettings that the command line or the YAML file names."""
+    given = {name.removeprefix(PREFIX): value for name, value in vars(args).items() if name.startswith(PREFIX)}
+    return {name: tuple(value) if isinstance(value, list) else value
+            for name, value in given.items() if value is not None}

@@ -1,0 +1,42 @@
+"""What all tests share: one thread, the shared data where it is there, and a small image folder."""
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = ROOT.parent / 'shared' / 'data'
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # for sub-processes; networks in tests are too small for more
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope='session')
+def project_root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope='session')
+def shared_data() -> Path:
+    """The folder of the shared data; tests that need it are skipped where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f'no shared data at {SHARED_DATA}')
+    return SHARED_DATA
+
+
+@pytest.fixture(scope='session')
+def image_folder(tmp_path_factory) -> Path:
+    """A small image folder, train/ and validation/ with two classes: dark images and bright ones, 32 px."""
+    root = tmp_path_factory.mktemp('images')
+    generator = np.random.default_rng(0)
+    for split, count in (('train', 12), ('validation', 5)):
+        for name, low in (('bright', 140), ('dark', 0)):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = generator.integers(low, low + 115, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f'{index}.png')
+    return root
