@@ -1,4 +1,12 @@
-"""GradAug for timm: networks regularised by training their own random sub-networks."""
-from . import models
+"""GradAug for timm: networks regularised by training their own random sub-networks.
 
-__all__ = ['models']
+Importing it registers `gradaug_<name>` and the CIFAR networks with timm.
+"""
+from . import models
+from .elastic import Subnet, activate, extract, make_elastic
+from .settings import GradAugSettings
+from .task import GradAugTask, MultiLabelGradAugTask
+
+__all__ = [
+    'GradAugSettings', 'GradAugTask', 'MultiLabelGradAugTask', 'Subnet', 'activate', 'extract', 'make_elastic', 'models',
+]

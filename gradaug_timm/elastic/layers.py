@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from timm.layers import BlurPool2d, GroupNorm
+from timm.layers.linear import Linear
 from torch import nn
 from torch.nn.modules._functions import SyncBatchNorm as sync_batch_norm
 
@@ -96,9 +97,7 @@ class ElasticConv2d(Elastic, nn.Conv2d):
         self._shrink_parameter('bias', 0, kept.out)
 
 
-class ElasticLinear(Elastic, nn.Linear):
-    plain = nn.Linear
-
+class _ElasticLinear(Elastic):
     def channels(self):
         return self.in_features, self.out_features
 
@@ -114,6 +113,14 @@ class ElasticLinear(Elastic, nn.Linear):
         self._shrink_parameter('weight', 0, kept.out)
         self._shrink_parameter('weight', 1, kept.inp)
         self._shrink_parameter('bias', 0, kept.out)
+
+
+class ElasticLinear(_ElasticLinear, nn.Linear):
+    plain = nn.Linear
+
+
+class ElasticTimmLinear(_ElasticLinear, Linear):
+    plain = Linear
 
 
 class ElasticNorm(Elastic):
@@ -222,7 +229,7 @@ class ElasticBlurPool2d(Elastic, BlurPool2d):
 
 
 LAYERS: dict[type[nn.Module], type[Elastic]] = {cls.plain: cls for cls in (
-    ElasticConv2d, ElasticLinear, ElasticBatchNorm2d, ElasticSyncBatchNorm, ElasticGroupNorm, ElasticTimmGroupNorm,
+    ElasticConv2d, ElasticLinear, ElasticTimmLinear, ElasticBatchNorm2d, ElasticSyncBatchNorm, ElasticGroupNorm, ElasticTimmGroupNorm,
     ElasticBlurPool2d,
 )}
 

@@ -51,7 +51,7 @@ def _refuse_unknown_layers(model: nn.Module) -> None:
         if own is not None and type(module) not in LAYERS and not _is_reduction(module):
             raise ValueError(
                 f'{type(model).__name__} can\'t run as sub-networks: layer {name!r} of class {type(module).__name__} holds '
-                f'parameters; supported are {", ".join(sorted(plain.__name__ for plain in LAYERS))}.')
+                f'parameters; supported are {", ".join(sorted({plain.__name__ for plain in LAYERS}))}, of torch and timm.')
 
 
 def _is_reduction(module: nn.Module) -> bool:
@@ -62,7 +62,9 @@ def _is_reduction(module: nn.Module) -> bool:
 def probe_shape(model: nn.Module) -> tuple[int, int, int]:
     """Shape (C, H, W) of a small image that the network takes."""
     channels = next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d))
-    return channels, 64, 64
+    usual = (getattr(model, 'pretrained_cfg', None) or {}).get('input_size', (3, 224, 224))[-1]
+    size = 16 if usual <= 32 else 64
+    return channels, size, size
 
 
 def _sides(module: nn.Module, name: str) -> list[tuple[Key, int]]:
@@ -149,7 +151,8 @@ def _group(units: _Units, fixed: np.ndarray, producers: list[Key]) -> tuple[tupl
 def replica_of(model: nn.Module) -> nn.Module:
     """A copy on the CPU in float32 with random parameters and buffers, whatever the device of `model` (also meta).
 
-    Random, since layers that start at zero would hide differences.
+    Random, since layers that start at zero would hide differences; vectors and buffers are positive, as for a BatchNorm's
+    variance or a blur's filter.
     """
     generator = torch.Generator().manual_seed(0)
     memo = {id(tensor): _random_like(tensor, generator) for tensor in [*model.parameters(), *model.buffers()]}
@@ -159,7 +162,7 @@ def replica_of(model: nn.Module) -> nn.Module:
 def _random_like(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     if not tensor.is_floating_point():
         new = torch.zeros(tensor.shape, dtype=tensor.dtype)
-    elif tensor.dim() > 1:
+    elif tensor.dim() > 1 and isinstance(tensor, nn.Parameter):
         new = torch.randn(tensor.shape, generator=generator) * (2 / max(1, tensor[0].numel())) ** 0.5
     else:
         new = torch.rand(tensor.shape, generator=generator) + 0.5

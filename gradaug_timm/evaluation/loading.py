@@ -3,7 +3,6 @@ import itertools
 import os
 from collections.abc import Iterator
 
-import timm.data
 import torch
 from timm.data import MultiLabelTarget, create_loader, create_transform, resolve_data_config
 from timm.data.loader import adapt_to_chs
@@ -11,7 +10,7 @@ from torch import nn
 from torch.utils.data import IterableDataset
 
 from ..data import create_dataset
-from ..data.factory import split_folder
+from ..data.factory import is_tar, split_folder
 
 
 def data_config(args, model: nn.Module) -> dict:
@@ -25,6 +24,9 @@ def open_split(args, split: str, config: dict, *, num_classes: int, is_training:
     """A split of the data set.
 
     As in timm, the path may also be that of the split itself: a folder of class folders.
+
+    Raises:
+        ValueError: There is no such split.
     """
     root = args.data or args.data_dir
     kwargs = dict(
@@ -45,8 +47,8 @@ def open_split(args, split: str, config: dict, *, num_classes: int, is_training:
         kwargs['target_format'] = 'multihot'
     if args.task == 'multilabel':
         kwargs['target_transform'] = MultiLabelTarget(num_classes, dense=args.target_format == 'multihot')
-    if not is_training and not args.dataset and _is_split_itself(root, split):
-        return timm.data.create_dataset('', root=root, search_split=False, **kwargs)
+    if not args.dataset and root and os.path.isdir(root) and not is_tar(root):
+        _check_split(root, split, is_training=is_training)
     return create_dataset(args.dataset, root=root, **kwargs)
 
 
@@ -109,7 +111,9 @@ def training_batches(args, config: dict, *, num_classes: int, device: torch.devi
         yield input.to(device)
 
 
-def _is_split_itself(root: str | None, split: str) -> bool:
-    if not root or not os.path.isdir(root) or any(split_folder(root, name) for name in (split, 'train')):
-        return False
-    return any(entry.is_dir() for entry in os.scandir(root))
+def _check_split(root: str, split: str, *, is_training: bool) -> None:
+    others = [name for name in ('train', 'validation', 'test') if split_folder(root, name)]
+    if split_folder(root, split) is None and (others or is_training):
+        found = f'it has {" and ".join(others)}' if others else 'it has no folders of splits'
+        flag = '--train-split' if is_training else '--split'
+        raise ValueError(f'{flag} {split}: there is no such folder in {root}, {found}')

@@ -22,7 +22,8 @@ NOT_IMAGENET_1K = ['*_in21k', '*_in22k', '*in12k', '*_dino', '*fcmae', '*seer']
 def main(argv: list[str] | None = None):
     """Runs validate.py; SystemExit(2) with one line on stderr where the command can't be carried out."""
     args = parse(argv)
-    setup_default_logging()
+    if not logging.root.handlers:
+        setup_default_logging()
     try:
         jobs = find_jobs(args)
         if jobs is not None:

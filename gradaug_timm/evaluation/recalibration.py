@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..elastic import Subnet, activate, statistics
+from ..elastic import Subnet, activate, set_statistics
 
 
 @torch.no_grad()
@@ -32,7 +32,7 @@ def recalibrate(model: nn.Module, subnet: Subnet, batches: Iterable[torch.Tensor
             count += 1
     if not count:
         raise ValueError('recalibration needs at least one batch')
-    statistics(model)[subnet] = {name: average.compute() for name, average in averages.items() if average.count}
+    set_statistics(model, subnet, {name: average.compute() for name, average in averages.items() if average.count})
 
 
 class BatchAverage:

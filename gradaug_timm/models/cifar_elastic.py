@@ -1,11 +1,8 @@
 """How the CIFAR networks' blocks are skipped, and PyramidNet's own plan. (The CIFAR ResNets' blocks are timm's.)"""
-import torch
 from torch import nn
+from torch.nn import functional as F
 
-from ..elastic.blocks import Skippable, register_block
-from ..elastic.layers import count
-from ..elastic.network import PLANNERS
-from ..elastic.plan import Plan, prefix_plan
+from ..elastic import PLANNERS, Elastic, Plan, Skippable, block_names, count, prefix_plan, register_block, register_layer
 from .cifar_pyramidnet import PadShortcut, PyramidBasicBlock, PyramidBottleneck, PyramidNet
 from .cifar_wide_resnet import WideResNetBlock
 
@@ -18,19 +15,25 @@ class ElasticWideResNetBlock(Skippable, WideResNetBlock):
         return nn.Identity() if self.downsample is None else nn.Sequential(self.norm1, self.act1, self.downsample)
 
 
+@register_layer
+class ElasticPadShortcut(Elastic, PadShortcut):
+    """Pads to as many channels as the sub-network keeps."""
+    plain = PadShortcut
+
+    def channels(self):
+        return None, self.out_channels
+
+    def forward(self, x):
+        channels = count(None if self.kept is None else self.kept.out, self.out_channels)
+        return F.pad(self.pool(x), (0, 0, 0, 0, 0, channels - x.shape[1]))
+
+    def shrink(self, kept):
+        self.out_channels = count(kept.out, self.out_channels)
+
+
 class _SkippablePyramidBlock(Skippable):
-    """A skipped block still pads its input with zeros, to as many channels as the sub-network keeps."""
-
-    def _kept_channels(self) -> int:
-        return count(None if self.kept is None else self.kept.out, self.out_channels)
-
-    def shortcut(self, x: torch.Tensor, channels: int | None = None) -> torch.Tensor:
-        return super().shortcut(x, self._kept_channels() if channels is None else channels)
-
     def dense_shortcut(self) -> nn.Module:
-        shortcut = PadShortcut(self._kept_channels(), 1)
-        shortcut.pool = self.downsample.pool
-        return shortcut
+        return self.downsample
 
 
 @register_block
@@ -45,8 +48,8 @@ class ElasticPyramidBottleneck(_SkippablePyramidBlock, PyramidBottleneck):
 
 def plan_pyramidnet(model: PyramidNet) -> Plan:
     """Every layer keeps a prefix of its own: the shortcut brings back, as zeros, what a narrower one dropped."""
-    blocks = tuple(f'layer{stage + 1}.{index}' for stage in range(3) for index in range(len(model.stages[stage])))
-    return prefix_plan(model, first='conv1', classifier=model.get_classifier(name_only=True), blocks=blocks)
+    return prefix_plan(
+        model, first='conv1', classifier=model.get_classifier(name_only=True), blocks=block_names(model))
 
 
 PLANNERS[PyramidNet] = plan_pyramidnet

@@ -21,10 +21,8 @@ class PadShortcut(nn.Module):
         self.out_channels = out_channels
         self.pool = nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
 
-    def forward(self, x: torch.Tensor, channels: int | None = None) -> torch.Tensor:
-        """Pads `x` to `channels` instead of `out_channels` where given: a sub-network's block is narrower."""
-        channels = self.out_channels if channels is None else channels
-        return F.pad(self.pool(x), (0, 0, 0, 0, 0, channels - x.shape[1]))
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.pad(self.pool(x), (0, 0, 0, 0, 0, self.out_channels - x.shape[1]))
 
 
 class PyramidBasicBlock(nn.Module):
@@ -51,20 +49,19 @@ class PyramidBasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(out_chs, out_chs, 3, padding=1, bias=False, **dd)
         self.norm3 = norm_layer(out_chs, **dd)
         self.drop_path = drop_path
-        self.out_channels = out_chs
         self.downsample = PadShortcut(out_chs, stride)
 
     def zero_init_last(self):
         nn.init.zeros_(self.norm3.weight)
 
-    def shortcut(self, x: torch.Tensor, channels: int | None = None) -> torch.Tensor:
-        """The block's output where its residual branch adds nothing: `channels`, or all of the block's."""
-        return self.downsample(x, channels)
+    def shortcut(self, x: torch.Tensor) -> torch.Tensor:
+        """The block's output where its residual branch adds nothing."""
+        return self.downsample(x)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         residual = self.conv1(self.norm1(x))
         residual = self.norm3(self.conv2(self.act2(self.norm2(residual))))
-        return self.shortcut(x, residual.shape[1]) + self.drop_path(residual)
+        return self.shortcut(x) + self.drop_path(residual)
 
 
 class PyramidBottleneck(nn.Module):
@@ -95,21 +92,20 @@ class PyramidBottleneck(nn.Module):
         self.conv3 = nn.Conv2d(mid_chs, out_chs, 1, bias=False, **dd)
         self.norm4 = norm_layer(out_chs, **dd)
         self.drop_path = drop_path
-        self.out_channels = out_chs
         self.downsample = PadShortcut(out_chs, stride)
 
     def zero_init_last(self):
         nn.init.zeros_(self.norm4.weight)
 
-    def shortcut(self, x: torch.Tensor, channels: int | None = None) -> torch.Tensor:
-        """The block's output where its residual branch adds nothing: `channels`, or all of the block's."""
-        return self.downsample(x, channels)
+    def shortcut(self, x: torch.Tensor) -> torch.Tensor:
+        """The block's output where its residual branch adds nothing."""
+        return self.downsample(x)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         residual = self.conv1(self.norm1(x))
         residual = self.conv2(self.act2(self.norm2(residual)))
         residual = self.norm4(self.conv3(self.act3(self.norm3(residual))))
-        return self.shortcut(x, residual.shape[1]) + self.drop_path(residual)
+        return self.shortcut(x) + self.drop_path(residual)
 
 
 def pyramid_channels(blocks: int, alpha: int, expansion: int, stem_chs: int = 16) -> list[list[int]]:

@@ -11,17 +11,19 @@ from timm.models import (
     list_models,
     model_entrypoint,
     register_model,
+    resnet,
     resolve_pretrained_cfg,
 )
 from torch import nn
 
-from ..elastic.network import mark_elastic
+from ..elastic import mark_elastic
+from . import cifar_pyramidnet, cifar_resnet, cifar_wide_resnet
 
 __all__ = []
 
 PREFIX = 'gradaug_'
-MODULES = ('resnet', 'cifar_resnet', 'cifar_wide_resnet', 'cifar_pyramidnet')
-NAMES = list_models(module=MODULES)
+MODULES = (resnet, cifar_resnet, cifar_wide_resnet, cifar_pyramidnet)
+NAMES = list_models(module=[module.__name__.rpartition('.')[-1] for module in MODULES])
 
 # The resolved configurations: timm would complete the hub ids of raw ones with our names.
 default_cfgs = generate_default_cfgs({

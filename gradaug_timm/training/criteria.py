@@ -35,5 +35,6 @@ def _weights(args: argparse.Namespace, kind: str, stats):
     weights = resolve_class_weights(
         value, kind, stats, power=args.loss_weight_power, beta=args.loss_weight_beta, max_weight=args.loss_weight_max)
     if hasattr(weights, 'numel') and args.num_classes and weights.numel() != args.num_classes:
-        raise ValueError(f'--loss-{kind.replace("_", "-")} has {weights.numel()} entries for {args.num_classes} classes')
+        flag = f'--loss-{kind.replace("_", "-")}'
+        raise ValueError(f'{flag} has {weights.numel()} entries for {args.num_classes} classes')
     return weights

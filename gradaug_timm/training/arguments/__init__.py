@@ -1,5 +1,6 @@
 """The command line of train.py: timm's flags, and those of GradAug."""
 import argparse
+import importlib
 
 import yaml
 
@@ -41,6 +42,7 @@ def parse_arguments(parser: StrictParser, argv: list[str] | None = None) -> tupl
         parser.set_defaults(**load_config(parser, args.config))
         args = parser.parse_args(argv)
     del args.config
+    _import_modules(parser, args.device_modules or ())
     text = yaml.safe_dump(vars(args), default_flow_style=False)
     asked = args.gradaug
     complete(args)
@@ -48,3 +50,11 @@ def parse_arguments(parser: StrictParser, argv: list[str] | None = None) -> tupl
     if found:
         parser.error('; '.join(found))
     return args, text
+
+
+def _import_modules(parser: StrictParser, names: list[str]) -> None:
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            parser.error(f'--device-modules {name} cannot be imported: {error}')

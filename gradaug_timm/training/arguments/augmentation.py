@@ -37,7 +37,7 @@ def add_mixing(parser: StrictParser):
     add('--cutmix', type=NON_NEGATIVE, default=0., metavar='ALPHA', help='CutMix, on above 0')
     add('--cutmix-minmax', type=PROBABILITY, nargs='+', metavar='R', help='CutMix by side ratio, from and to')
     add('--mixup-prob', type=PROBABILITY, default=1., metavar='P', help='probability of mixing')
-    add('--mixup-switch-prob', type=PROBABILITY, default=0.5, metavar='P', help='probability of CutMix where both are on')
+    add('--mixup-switch-prob', type=PROBABILITY, default=0.5, metavar='P', help='share of CutMix where both are on')
     add('--mixup-mode', default='batch', choices=('batch', 'pair', 'elem', 'half'), help='what shares one draw')
     add('--mixup-off-epoch', type=COUNT, default=0, metavar='N', help='no mixing from this epoch on, 0: never off')
     add('--smoothing', type=BELOW_ONE, metavar='EPS',

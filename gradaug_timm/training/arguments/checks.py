@@ -1,5 +1,6 @@
 """What flags may not be together, and values that depend on others."""
 import argparse
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,6 +161,8 @@ def _run_problems(args) -> Iterator[str]:
         yield '--resume auto needs --experiment: the run to continue'
     elif args.resume not in ('', 'auto') and not os.path.isfile(args.resume):
         yield f'--resume {args.resume} is no file'
+    if args.log_wandb and importlib.util.find_spec('wandb') is None:
+        yield '--log-wandb needs the package wandb: pip install wandb'
     if args.wandb_resume_id and not args.resume:
         yield '--wandb-resume-id needs --resume'
 

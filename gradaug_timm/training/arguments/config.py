@@ -50,7 +50,7 @@ def load_config(parser: StrictParser, path: str) -> dict[str, Any]:
 def _read(parser: StrictParser, path: str) -> dict:
     try:
         with open(path, encoding='utf-8') as file:
-            config = yaml.load(file, _UniqueKeyLoader)  # noqa: S506, a subclass of the safe loader
+            config = yaml.load(file, _UniqueKeyLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         parser.error(f'{path}: {error}')
     if not isinstance(config, dict):

@@ -10,7 +10,7 @@ def add_data(parser: StrictParser):
     parser.add_argument('data', nargs='?', metavar='DIR', help='root of the data; --data-dir is the newer spelling')
     add = parser.add_argument_group('data').add_argument
     add('--data-dir', metavar='DIR', help='root of the data')
-    add('--dataset', default='', metavar='NAME', help='KIND/NAME as in timm, or gradaug/mnist5k (default: image folders)')
+    add('--dataset', default='', metavar='NAME', help='KIND/NAME as in timm, gradaug/mnist5k; none: image folders')
     add('--train-split', default='train', metavar='NAME', help='split to train on (default: train)')
     add('--val-split', default='validation', metavar='NAME', help='split to validate on, "" for none')
     add('--train-num-samples', type=NATURAL, metavar='N', help='length of an iterable training split')
@@ -21,7 +21,7 @@ def add_data(parser: StrictParser):
     add('--input-img-mode', metavar='MODE', help='PIL mode of the images (default: RGB, L for one channel)')
     add('--input-key', metavar='KEY', help='field of the images')
     add('--target-key', metavar='KEY', help='field of the labels; comma-separated fields for --task multilabel')
-    add('--target-format', choices=TARGET_FORMATS, help='labels of --task multilabel: indices of classes, or 0/1 vectors')
+    add('--target-format', choices=TARGET_FORMATS, help='labels of --task multilabel: classes, or 0/1 vectors')
 
 
 def add_input(parser: StrictParser):

@@ -33,10 +33,10 @@ def add_schedule(parser: StrictParser):
     add = parser.add_argument_group('learning rate').add_argument
     add('--sched', default='cosine', choices=SCHEDULES, help='schedule (default: cosine)')
     add('--sched-on-updates', action='store_true', help='change it at every update, not every epoch')
-    add('--lr', type=NON_NEGATIVE, metavar='LR', help='learning rate (default: from --lr-base; also where it is 0)')
+    add('--lr', type=POSITIVE, metavar='LR', help='learning rate (default: from --lr-base)')
     add('--lr-base', type=POSITIVE, default=0.1, metavar='LR', help='learning rate at --lr-base-size images an update')
     add('--lr-base-size', type=NATURAL, default=256, metavar='N', help='images that --lr-base is for')
-    add('--lr-base-scale', default='', choices=('linear', 'sqrt', ''), help='growth with the batch (default: by optimizer)')
+    add('--lr-base-scale', default='', choices=('linear', 'sqrt', ''), help='growth with the batch (default: by --opt)')
     add('--lr-noise', type=PROBABILITY, nargs='+', metavar='PCT', help='where noise starts, and ends')
     add('--lr-noise-pct', type=NON_NEGATIVE, default=0.67, metavar='PCT', help='limit of the noise')
     add('--lr-noise-std', type=NON_NEGATIVE, default=1., metavar='STD', help='standard deviation of the noise')
@@ -51,7 +51,7 @@ def add_schedule(parser: StrictParser):
     add('--epochs', type=NATURAL, default=300, metavar='N', help='epochs of the schedule (default: 300)')
     add('--epoch-repeats', type=NON_NEGATIVE, default=0., metavar='N', help='passes over an iterable data set an epoch')
     add('--start-epoch', type=COUNT, metavar='N', help='first epoch')
-    add('--stop-epoch', type=NATURAL, metavar='N', help='end after this many epochs; the schedule stays that of --epochs')
+    add('--stop-epoch', type=NATURAL, metavar='N', help='end early, after this many epochs of the schedule')
     add('--decay-milestones', type=COUNT, nargs='+', default=[90, 180, 270], metavar='N', help='epochs of multistep')
     add('--decay-epochs', type=POSITIVE, metavar='N',
         help='interval of step (default: 90), or length of wsd\'s decay (default: 0.2 of the schedule)')
@@ -65,7 +65,7 @@ def add_schedule(parser: StrictParser):
 def add_loss(parser: StrictParser):
     """What is learnt."""
     add = parser.add_argument_group('loss').add_argument
-    add('--task', default='classification', choices=('classification', 'multilabel'), help='one label an image, or many')
+    add('--task', default='classification', choices=('classification', 'multilabel'), help='one label, or many')
     add('--loss', choices=LOSS_TYPES, help='loss (default: ce, and bce for --task multilabel)')
     add('--jsd-loss', action='store_true', help='older spelling of --loss jsd')
     add('--bce-loss', action='store_true', help='older spelling of --loss bce')
@@ -90,4 +90,4 @@ def add_loss(parser: StrictParser):
     add('--db-neg-scale', type=POSITIVE, default=2., metavar='S', help='logit scale of db for negatives')
     add('--db-init-bias', type=NON_NEGATIVE, default=0.05, metavar='B', help='prior shift of db')
     add('--db-focal-gamma', type=NON_NEGATIVE, default=2., metavar='G', help='focus of db')
-    add('--multilabel-threshold', type=PROBABILITY, default=0.5, metavar='P', help='probability that counts as positive')
+    add('--multilabel-threshold', type=PROBABILITY, default=0.5, metavar='P', help='probability that counts as yes')

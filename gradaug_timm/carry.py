@@ -1,0 +1,59 @@
+"""One backward for several passes: each is differentiated at once, and its gradient waits for the caller's `backward()`."""
+import torch
+from torch.autograd.function import once_differentiable
+
+from .loss_scale import EarlyLossScale
+
+Gradients = list[torch.Tensor | None]
+
+
+class _Carry(torch.autograd.Function):
+    """A value whose gradient by each parameter is given."""
+
+    @staticmethod
+    def forward(ctx, value, gradients, *parameters):
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_output):
+        if ctx.gradients is None:
+            raise RuntimeError('The loss of a GradAug step can be differentiated only once.')
+        gradients, ctx.gradients = ctx.gradients, None
+        torch._foreach_mul_([gradient for gradient in gradients if gradient is not None], grad_output)
+        return None, None, *gradients
+
+
+class CarriedLoss:
+    """The sum of losses whose graphs are freed before it is differentiated.
+
+    Args:
+        parameters: The parameters by which they are differentiated.
+        loss_scale: The scale for fp16; None without.
+    """
+
+    def __init__(self, parameters: list[torch.Tensor], loss_scale: EarlyLossScale | None = None):
+        self._parameters = parameters
+        self._loss_scale = loss_scale
+        self._scale = None if loss_scale is None else loss_scale.current(parameters[0].device)
+        self._value: torch.Tensor | None = None
+        self._gradients: Gradients = [None] * len(parameters)
+
+    def add(self, loss: torch.Tensor) -> None:
+        """Differentiates `loss` [], which frees its graph."""
+        with torch.autocast(loss.device.type, enabled=False):
+            scaled = loss if self._scale is None else loss * self._scale
+            new = torch.autograd.grad(scaled, self._parameters, allow_unused=True)
+        both = [(a, b) for a, b in zip(self._gradients, new) if a is not None and b is not None]
+        if both:
+            torch._foreach_add_(*map(list, zip(*both)))
+        self._gradients = [b if a is None else a for a, b in zip(self._gradients, new)]
+        self._value = loss.detach() if self._value is None else self._value + loss.detach()
+
+    def total(self, last: torch.Tensor | None = None) -> torch.Tensor:
+        """The sum of all losses [], with `last` one whose graph is alive; its `backward()` gives the sum's gradient, once."""
+        if self._loss_scale is not None:
+            self._loss_scale.unscale([g for g in self._gradients if g is not None], self._scale)
+        carried = _Carry.apply(self._value, self._gradients, *self._parameters)
+        return carried if last is None else carried + last

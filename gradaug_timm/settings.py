@@ -1,0 +1,111 @@
+"""What can be set about GradAug."""
+import math
+from dataclasses import dataclass, fields
+
+MODES = ('width', 'depth', 'both')
+SMALL_IMAGE = 96  # pixels; below it the presets of the paper's CIFAR experiments hold
+
+
+@dataclass(frozen=True)
+class GradAugSettings:
+    """Settings of GradAug; the defaults are the paper's for ImageNet, on a grid of widths.
+
+    Args:
+        subnets: Sub-networks trained in a step; 0 is plain training.
+        mode: What varies in them: 'width', 'depth' or 'both'.
+        min_width: Smallest width, in (0, 1]; with random width one sub-network always has it.
+        width_steps: The other widths are drawn from `min_width` to 1 in this many equal steps; 0 draws any width (the paper's).
+        divisor: Channel counts are rounded to its multiples; 1 is the paper's.
+        sizes: Input sizes to draw from: fractions of the batch's (floats up to 1), or pixels of its longer side (integers above 1).
+        rotation: Angles to draw from, in degrees; none: no rotation.
+        min_survival: Probability that the last residual block is kept, linear from 1 at the first (random depth).
+        weight: Weight of each sub-network's loss.
+        temperature: Temperature of both softmaxes; the loss is multiplied by its square.
+        interval: Sub-networks are trained on every `interval`-th step.
+        off_epoch: From this epoch on training is plain; 0: never.
+        seed: The draws of a step depend on this and the step's number alone.
+
+    Raises:
+        ValueError: Names every value that is out of range, with the range.
+    """
+    subnets: int = 3
+    mode: str = 'width'
+    min_width: float = 0.9
+    width_steps: int = 5
+    divisor: int = 8
+    sizes: tuple[float, ...] = (1.0, 6 / 7, 5 / 7, 4 / 7)
+    rotation: tuple[float, ...] = ()
+    min_survival: float = 0.8
+    weight: float = 1.0
+    temperature: float = 1.0
+    interval: int = 1
+    off_epoch: int = 0
+    seed: int = 42
+
+    def __post_init__(self):
+        for name in ('sizes', 'rotation'):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        problems = [f'{name}={getattr(self, name)!r} must be {allowed}'
+                    for name, (is_valid, allowed) in _RULES.items() if not is_valid(getattr(self, name))]
+        if problems:
+            raise ValueError(f'GradAugSettings: {"; ".join(problems)}.')
+
+    @classmethod
+    def preset(cls, image_size: int, **given) -> 'GradAugSettings':
+        """The settings for an image size, with the `given` ones in place of theirs.
+
+        Args:
+            image_size: The longer side of the training images, in pixels.
+            **given: Fields that are set by hand.
+
+        Raises:
+            ValueError: A given value is out of range.
+        """
+        if image_size < SMALL_IMAGE:
+            given = {'min_width': 0.8, 'sizes': (1.0, 7 / 8, 3 / 4), **given}
+        return cls(**given)
+
+    @property
+    def random_width(self) -> bool:
+        return self.mode in ('width', 'both')
+
+    @property
+    def random_depth(self) -> bool:
+        return self.mode in ('depth', 'both')
+
+
+def is_size(value) -> bool:
+    """Whether `value` is a fraction of the batch's size or a number of pixels."""
+    if isinstance(value, bool):
+        return False
+    return value > 1 if isinstance(value, int) else isinstance(value, float) and 0 < value <= 1
+
+
+def _integer(least: int):
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _number(is_inside):
+    return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and (
+        math.isfinite(value) and is_inside(value))
+
+
+_RULES = {
+    'subnets': (_integer(0), 'an integer of at least 0'),
+    'mode': (lambda value: value in MODES, f'one of {", ".join(MODES)}'),
+    'min_width': (_number(lambda value: 0 < value <= 1), 'above 0 and at most 1'),
+    'width_steps': (_integer(0), 'an integer of at least 0'),
+    'divisor': (_integer(1), 'an integer of at least 1'),
+    'sizes': (
+        lambda value: len(value) > 0 and all(map(is_size, value)),
+        'one or more fractions (floats above 0, at most 1.0) or pixels (integers above 1)'),
+    'rotation': (
+        lambda value: all(map(_number(lambda angle: abs(angle) <= 360), value)), 'degrees from -360 to 360'),
+    'min_survival': (_number(lambda value: 0 <= value <= 1), 'from 0 to 1'),
+    'weight': (_number(lambda value: value >= 0), 'at least 0'),
+    'temperature': (_number(lambda value: value > 0), 'above 0'),
+    'interval': (_integer(1), 'an integer of at least 1'),
+    'off_epoch': (_integer(0), 'an integer of at least 0'),
+    'seed': (_integer(0), 'an integer of at least 0'),
+}
+assert set(_RULES) == {field.name for field in fields(GradAugSettings)}

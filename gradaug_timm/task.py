@@ -1,0 +1,152 @@
+"""The training task: the full network's loss and those of its sub-networks, as one loss."""
+from collections.abc import Callable
+
+import torch
+from timm.task import ClassificationTask, MultiLabelClassificationTask
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .carry import CarriedLoss
+from .elastic import activate, make_elastic, num_blocks
+from .loss_scale import EarlyLossScale
+from .losses import subnet_loss_for
+from .sampling import Draw, draw_step, width_grid
+from .settings import GradAugSettings
+from .transforms import apply_transform
+
+
+class GradAugTask(ClassificationTask):
+    """Training of a network together with random sub-networks of its own (paper, sections 3.1 to 3.3).
+
+    A step's loss is L0 + weight * sum of L_i: the criterion on the full network's logits, and for each sub-network the
+    divergence of its prediction for a transformed batch from the full network's for the batch. Every pass but the last is
+    differentiated as soon as its loss is known, so that the memory is that of one pass; `result['loss'].backward()`, to be
+    called once, brings the gradient of the sum. In evaluation mode and without gradients the result is the plain task's.
+
+    Args:
+        model: The network; made elastic where it isn't.
+        criterion: Loss function of the full network. Created from criterion_kwargs when None.
+        criterion_kwargs: Arguments for timm's create_classification_loss() when criterion is None.
+        settings: Settings of GradAug.
+        loss_scale: With an fp16 gradient scaler, gives its scale [] as a tensor on the device (None before its first use).
+            Without it the task keeps a scale of its own for the passes that it differentiates.
+        device: Device for task tensors/buffers.
+        dtype: Dtype for task tensors/buffers.
+        verbose: Enable info logging.
+
+    Raises:
+        ValueError: `model` can't be made elastic, or has no blocks to skip for random depth.
+    """
+
+    def __init__(
+            self,
+            model: nn.Module,
+            criterion: nn.Module | Callable | None = None,
+            criterion_kwargs: dict | None = None,
+            *,
+            settings: GradAugSettings | None = None,
+            loss_scale: Callable[[], torch.Tensor | None] | None = None,
+            device: torch.device | None = None,
+            dtype: torch.dtype | None = None,
+            verbose: bool = True,
+    ):
+        super().__init__(model, criterion, criterion_kwargs, device=device, dtype=dtype, verbose=verbose)
+        self.settings = settings or GradAugSettings()
+        self.subnet_loss = subnet_loss_for(self.criterion, self.multi_label)
+        self.step = 0
+        self.enabled = True
+        self._early_scale = EarlyLossScale(loss_scale)
+        self._num_blocks = num_blocks(make_elastic(model))
+        if self.settings.random_depth and not self._num_blocks:
+            raise ValueError(f'mode={self.settings.mode!r} needs residual blocks that can be skipped: '
+                             f'{type(model).__name__} has none; mode=\'width\' is allowed.')
+
+    def set_epoch(self, epoch: int) -> None:
+        """Turns sub-networks off from `settings.off_epoch` on."""
+        self.enabled = not self.settings.off_epoch or epoch < self.settings.off_epoch
+
+    def get_task_state(self, module: nn.Module | None = None, ema: bool = False) -> dict:
+        return {} if ema else {'step': self.step, 'loss_scale': self._early_scale.state_dict()}
+
+    def load_task_state(self, state, strict=True, module=None, ema=False) -> None:
+        if state and not ema:
+            self.step = state['step']
+            self._early_scale.load_state_dict(state['loss_scale'], self.device)
+
+    def compile(self, backend: str = 'inductor', mode: str | None = None, **compile_kwargs) -> nn.Module:
+        """Compiles the network; one graph for each pair of width and size.
+
+        Raises:
+            ValueError: Widths are continuous or depth is random, which would compile anew at nearly every step.
+        """
+        widths = width_grid(self.settings)
+        if self.settings.subnets and (self.settings.random_depth or not widths):
+            raise ValueError('torch.compile needs sub-networks of few shapes: mode=\'width\' and width_steps of at least 1.')
+        graphs = 2 * (1 + len(widths)) * len(self.settings.sizes) * max(1, len(self.settings.rotation))
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, graphs)
+        return super().compile(backend=backend, mode=mode, **{'dynamic': False, **compile_kwargs})
+
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
+        """One training step's loss.
+
+        Args:
+            input: Batch [N, C, H, W].
+            target: Class indices [N] or soft targets [N, classes].
+
+        Returns:
+            'loss' [], for one backward(); 'output', the full network's logits [N, classes], detached; in training also, []
+            each and detached, the components 'loss_full' and 'loss_subnet_0' (the widest) onwards.
+        """
+        training = self.trainable_module.training and torch.is_grad_enabled()
+        draws = self._draw() if training else []
+        full = super().forward(input, target)
+        loss, output = full['loss'], full['output'].detach()
+        components = {'loss_full': loss.detach().clone()} if training else {}
+        if draws:
+            loss, losses = self._add_subnets(loss, input, output, draws)
+            components.update((f'loss_subnet_{index}', value) for index, value in enumerate(losses))
+        return {'loss': loss, 'output': output, **components}
+
+    def _draw(self) -> list[Draw]:
+        step, self.step = self.step, self.step + 1
+        if not self.enabled or step % self.settings.interval:
+            return []
+        return draw_step(self.settings, step, num_blocks=self._num_blocks)
+
+    def _add_subnets(
+            self,
+            loss: torch.Tensor,
+            input: torch.Tensor,
+            output: torch.Tensor,
+            draws: list[Draw],
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The loss of all passes, and those of the sub-networks, detached.
+
+        Args:
+            loss: The full network's.
+            input: The batch [N, C, H, W].
+            output: The full network's logits [N, classes], detached.
+            draws: The sub-networks.
+        """
+        module = self.trainable_module
+        network = module.module if isinstance(module, DistributedDataParallel) else module
+        carried = CarriedLoss([p for p in network.parameters() if p.requires_grad], self._fp16_scale(input.device.type))
+        recomputes = any(getattr(m, 'grad_checkpointing', False) for m in network.modules())
+        losses = []
+        carried.add(loss)
+        for index, draw in enumerate(draws):
+            with activate(network, draw.subnet):
+                logits = network(apply_transform(input, draw.transform))
+                loss = self.settings.weight * self.subnet_loss(logits, output, self.settings.temperature)
+                losses.append(loss.detach())
+                if recomputes or index + 1 < len(draws):  # activation checkpointing needs the sub-network in backward
+                    carried.add(loss)
+        return carried.total(None if recomputes else loss), losses
+
+    def _fp16_scale(self, device_type: str) -> EarlyLossScale | None:
+        is_fp16 = torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type) == torch.float16
+        return self._early_scale if is_fp16 else None
+
+
+class MultiLabelGradAugTask(GradAugTask, MultiLabelClassificationTask):
+    """GradAug with independent classes: dense float targets [N, classes]; sub-networks learn sigmoid targets."""

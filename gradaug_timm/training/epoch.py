@@ -1,0 +1,224 @@
+"""One epoch of training, by timm's contract with its tasks."""
+import argparse
+import logging
+import os
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torchvision.utils
+from timm.scheduler.scheduler import Scheduler
+from timm.task import TrainingTask
+from timm.utils import CheckpointSaver, NativeScaler, dispatch_clip_grad
+
+from .folder import RunFolder
+from .host import Host, Precision
+from .loaders import Loaders
+from .meters import LossMeter
+from .progress import Progress
+
+_logger = logging.getLogger(__name__)
+
+
+class DivergedError(RuntimeError):
+    """The loss is no longer a number."""
+
+
+@dataclass
+class Trainer:
+    """What an epoch needs."""
+
+    args: argparse.Namespace
+    host: Host
+    precision: Precision
+    task: TrainingTask
+    loaders: Loaders
+    optimizer: torch.optim.Optimizer
+    scaler: NativeScaler | None
+    scheduler: Scheduler | None
+    saver: CheckpointSaver | None
+    folder: RunFolder | None
+    progress: Progress = field(init=False)
+
+    def __post_init__(self):
+        self.progress = Progress(shown=self.host.primary)
+        self.second_order = getattr(self.optimizer, 'is_second_order', False)
+
+    @property
+    def batches(self) -> int:
+        """Batches an epoch."""
+        return len(self.loaders.train)
+
+    @property
+    def updates(self) -> int:
+        """Optimizer steps an epoch."""
+        return updates_per_epoch(self.batches, self.args.grad_accum_steps)
+
+    @property
+    def learning_rate(self) -> float:
+        """Mean over parameter groups."""
+        rates = [group['lr'] for group in self.optimizer.param_groups]
+        return sum(rates) / len(rates)
+
+
+def updates_per_epoch(batches: int, accumulated: int) -> int:
+    """Optimizer steps an epoch; the last takes what is left."""
+    return -(-batches // accumulated)
+
+
+def accumulation(batch: int, batches: int, steps: int) -> tuple[int, bool]:
+    """How many batches the update of `batch` sums, and whether `batch` completes it."""
+    rest = batches % steps
+    group = rest if batch >= batches - rest else steps
+    return group, batch == batches - 1 or (batch + 1) % steps == 0
+
+
+def train_epoch(trainer: Trainer, epoch: int) -> dict[str, float]:
+    """Trains over all batches once.
+
+    Returns:
+        The mean of each loss that the task returned.
+
+    Raises:
+        DivergedError: The loss is no longer finite.
+    """
+    args, task = trainer.args, trainer.task
+    if args.mixup_off_epoch and epoch >= args.mixup_off_epoch:
+        _stop_mixing(trainer.loaders)
+    task.get_trainable_module().train()
+    trainer.optimizer.zero_grad()
+    meter, clock = LossMeter(), _Clock(trainer, epoch)
+    updates = epoch * trainer.updates
+    batches = trainer.progress.over(trainer.loaders.train, trainer.batches, f'Epoch {epoch}')
+    for batch, (images, target) in enumerate(batches):
+        images, target = _prepare(trainer, images, target)
+        summed, complete = accumulation(batch, trainer.batches, args.grad_accum_steps)
+        losses = _step(trainer, images, target, summed, complete)
+        meter.update(losses, len(images))
+        clock.update(losses, len(images))
+        if not complete:
+            continue
+        updates += 1
+        trainer.optimizer.zero_grad()
+        task.update_ema(step=updates)
+        _after_update(trainer, epoch, batch, images, meter, clock)
+        if trainer.scheduler is not None:
+            trainer.scheduler.step_update(num_updates=updates)
+    if hasattr(trainer.optimizer, 'sync_lookahead'):
+        trainer.optimizer.sync_lookahead()
+    return meter.compute(distributed=trainer.host.distributed)
+
+
+def _stop_mixing(loaders: Loaders) -> None:
+    loaders.train.mixup_enabled = False
+    if loaders.mixup is not None:
+        loaders.mixup.mixup_enabled = False
+
+
+def _prepare(trainer: Trainer, images: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    if trainer.args.no_prefetcher:
+        images = images.to(trainer.host.device, trainer.precision.model_dtype)
+        target = target.to(trainer.host.device)
+        if trainer.loaders.mixup is not None:
+            images, target = trainer.loaders.mixup(images, target)
+    if trainer.args.channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    return images, target
+
+
+def _step(trainer: Trainer, images, target, summed: int, complete: bool) -> dict[str, torch.Tensor]:
+    """Forward and backward of one batch, and the update where `complete`; returns the losses by name."""
+    synced = trainer.host.distributed and not complete
+    with trainer.task.no_sync() if synced else nullcontext():
+        with trainer.precision.autocast():
+            result = trainer.task(images, target)
+        factor = _loss_factor(trainer, len(images)) / summed
+        _backward(trainer, result['loss'] if factor == 1 else result['loss'] * factor, complete)
+    return {name: value.detach() for name, value in result.items() if _is_loss(name, value)}
+
+
+def _is_loss(name: str, value: Any) -> bool:
+    return name != 'output' and isinstance(value, torch.Tensor) and value.ndim == 0
+
+
+def _loss_factor(trainer: Trainer, images: int) -> float:
+    """Weight of a batch whose size changes from step to step."""
+    mode = trainer.args.variable_batch_loss_scale
+    if mode == 'none' or trainer.args.train_img_sizes is None:
+        return 1.
+    ratio = images / trainer.loaders.batch_size
+    return ratio if mode == 'linear' else ratio ** 0.5
+
+
+def _backward(trainer: Trainer, loss: torch.Tensor, complete: bool) -> None:
+    args = trainer.args
+    clipped = trainer.task.get_clip_parameters(exclude_head=args.clip_mode == 'agc') if args.clip_grad else None
+    if trainer.scaler is not None:
+        trainer.scaler(
+            loss,
+            trainer.optimizer,
+            clip_grad=args.clip_grad,
+            clip_mode=args.clip_mode,
+            parameters=clipped,
+            create_graph=trainer.second_order,
+            need_update=complete,
+        )
+        return
+    loss.backward(create_graph=trainer.second_order)
+    if complete:
+        if args.clip_grad:
+            dispatch_clip_grad(clipped, value=args.clip_grad, mode=args.clip_mode)
+        trainer.optimizer.step()
+
+
+def _after_update(trainer: Trainer, epoch: int, batch: int, images, meter: LossMeter, clock: '_Clock') -> None:
+    args = trainer.args
+    update, last = batch // args.grad_accum_steps, batch == trainer.batches - 1
+    if args.synchronize_step and trainer.host.device.type != 'cpu':
+        torch.accelerator.synchronize()
+    if last or update % args.log_interval == 0:
+        clock.report(update, meter)
+        if args.save_images and trainer.folder is not None:
+            path = os.path.join(trainer.folder.path, f'train-batch-{update}.jpg')
+            torchvision.utils.save_image(images, path, padding=0, normalize=True)
+    if trainer.saver is not None and args.recovery_interval and (update + 1) % args.recovery_interval == 0:
+        trainer.saver.save_recovery(epoch, batch_idx=update)
+
+
+class _Clock:
+    """Losses and speed since the last report; the only place of an epoch that waits for the device."""
+
+    def __init__(self, trainer: Trainer, epoch: int):
+        self.trainer, self.epoch = trainer, epoch
+        self._restart()
+
+    def _restart(self):
+        self.recent, self.images, self.started = LossMeter(), 0, time.perf_counter()
+
+    def update(self, losses: dict[str, torch.Tensor], images: int):
+        self.recent.update(losses, images)
+        self.images += images * self.trainer.host.world_size
+
+    def report(self, update: int, meter: LossMeter):
+        distributed = self.trainer.host.distributed
+        self._check_finite(update, self.recent.finite_share(distributed=distributed))
+        now, mean = self.recent.compute(distributed=distributed), meter.compute(distributed=distributed)
+        losses = '  '.join(f'{name}: {now[name]:#.4g} ({mean[name]:#.4g})' for name in now)
+        speed = self.images / (time.perf_counter() - self.started)
+        if self.trainer.progress.active:
+            self.trainer.progress.note(f'loss {mean["loss"]:#.4g}, {speed:.0f} img/s')
+        elif self.trainer.host.primary:
+            _logger.info(
+                f'Train: {self.epoch} [{update + 1:>4d}/{self.trainer.updates}]  {losses}  '
+                f'{speed:.1f} img/s  LR: {self.trainer.learning_rate:.3e}')
+        self._restart()
+
+    def _check_finite(self, update: int, share: float):
+        """A loss scaler skips some steps on purpose; without one, or when it skips all, the run is lost."""
+        lost = share == 0 if self.trainer.scaler is not None else share < 1
+        if lost:
+            raise DivergedError(
+                f'the loss is no longer finite in epoch {self.epoch}, by update {update + 1}: '
+                'lower --lr, or limit gradients by --clip-grad')

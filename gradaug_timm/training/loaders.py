@@ -1,0 +1,176 @@
+"""Data loaders of a run, checked before the first epoch."""
+import argparse
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.data import AugMixDataset, FastCollateMixup, Mixup, MultiLabelTarget, create_loader
+from torch.utils.data import Dataset, IterableDataset
+
+from ..data import (
+    check_classes,
+    check_labels,
+    check_sizes,
+    check_splits,
+    create_dataset,
+    insert_augmentations,
+    is_tar,
+)
+from .arguments.checks import mixing_active
+from .host import Host, Precision
+
+
+@dataclass
+class Loaders:
+    """What a run reads; `batch_size` is the mean size of a training batch."""
+
+    train: Any
+    validation: Any
+    mixup: Mixup | None
+    batch_size: float
+
+
+def build_loaders(
+        args: argparse.Namespace,
+        config: dict,
+        num_classes: int,
+        host: Host,
+        precision: Precision,
+) -> Loaders:
+    """Loaders for `config`, timm's data configuration of the network.
+
+    Raises:
+        ValueError: The data are missing, or don't fit each other, the network or the batch.
+    """
+    train, validation = _create_datasets(args, config, num_classes)
+    common = dict(
+        input_size=config['input_size'],
+        mean=config['mean'],
+        std=config['std'],
+        pin_memory=args.pin_mem,
+        img_dtype=precision.model_dtype or torch.float32,
+        device=host.device,
+        distributed=host.distributed,
+        use_prefetcher=not args.no_prefetcher,
+    )
+    mixup = _create_mixup(args, num_classes)
+    train_loader = _create_train_loader(args, train, config, common, mixup)
+    check_sizes(train, len(train_loader), batch_size=args.batch_size)
+    scheduled = args.train_img_sizes is not None
+    return Loaders(
+        train=train_loader,
+        validation=_create_validation_loader(args, validation, config, common) if validation is not None else None,
+        mixup=None if isinstance(mixup, FastCollateMixup) else mixup,
+        batch_size=train_loader.batch_sampler.average_batch_size if scheduled else float(args.batch_size),
+    )
+
+
+def _create_datasets(args, config: dict, num_classes: int) -> tuple[Dataset, Dataset | None]:
+    if not args.dataset and not is_tar(args.data_dir):
+        check_splits(args.data_dir, args.train_split, args.val_split)
+    encode = None
+    if args.task == 'multilabel':
+        encode = MultiLabelTarget(num_classes, dense=args.target_format == 'multihot')
+    common = dict(
+        class_map=args.class_map,
+        download=args.dataset_download,
+        batch_size=args.batch_size,
+        input_img_mode=args.input_img_mode or ('RGB' if config['input_size'][0] == 3 else 'L'),
+        input_key=args.input_key,
+        target_key=args.target_key,
+        target_format=args.target_format,
+        trust_remote_code=args.dataset_trust_remote_code,
+        target_transform=encode,
+    )
+    train = create_dataset(
+        args.dataset, args.data_dir, args.train_split,
+        is_training=True, seed=args.seed, repeats=args.epoch_repeats, num_samples=args.train_num_samples, **common)
+    check_labels(train, num_classes)
+    if not args.val_split:
+        return train, None
+    validation = create_dataset(
+        args.dataset, args.data_dir, args.val_split, num_samples=args.val_num_samples, **common)
+    check_labels(validation, num_classes)
+    check_classes(train, validation)
+    return train, validation
+
+
+def _create_mixup(args, num_classes: int) -> Mixup | FastCollateMixup | None:
+    if not mixing_active(args):
+        return None
+    mixer = Mixup if args.no_prefetcher else FastCollateMixup
+    return mixer(
+        mixup_alpha=args.mixup,
+        cutmix_alpha=args.cutmix,
+        cutmix_minmax=args.cutmix_minmax,
+        prob=args.mixup_prob,
+        switch_prob=args.mixup_switch_prob,
+        mode=args.mixup_mode,
+        label_smoothing=args.smoothing,
+        num_classes=num_classes,
+        multi_label=args.task == 'multilabel',
+    )
+
+
+def _create_train_loader(args, dataset: Dataset, config: dict, common: dict, mixup):
+    source = AugMixDataset(dataset, num_splits=args.aug_splits) if args.aug_splits else dataset
+    progressive = args.train_size_schedule == 'progressive'
+    interpolation = config['interpolation'] if args.no_aug else args.train_interpolation or config['interpolation']
+    loader = create_loader(
+        source,
+        batch_size=args.batch_size,
+        is_training=True,
+        no_aug=args.no_aug,
+        re_prob=args.reprob,
+        re_mode=args.remode,
+        re_count=args.recount,
+        re_split=args.resplit,
+        train_crop_mode=args.train_crop_mode,
+        scale=args.scale,
+        ratio=args.ratio,
+        hflip=args.hflip,
+        vflip=args.vflip,
+        color_jitter=args.color_jitter,
+        color_jitter_prob=args.color_jitter_prob,
+        grayscale_prob=args.grayscale_prob,
+        gaussian_blur_prob=args.gaussian_blur_prob,
+        auto_augment=args.aa,
+        num_aug_repeats=args.aug_repeats,
+        num_aug_splits=args.aug_splits,
+        interpolation=interpolation,
+        num_workers=args.workers,
+        worker_seeding=args.worker_seeding,
+        collate_fn=mixup if isinstance(mixup, FastCollateMixup) else None,
+        use_multi_epochs_loader=args.use_multi_epochs_loader,
+        input_size_choices=args.train_img_sizes,
+        batch_size_choices=args.train_batch_sizes,
+        batch_choice_weights=args.train_size_probs,
+        batch_choice_seed=args.seed,
+        batch_choice_schedule=args.train_size_schedule,
+        batch_schedule_epochs=args.epochs if progressive else None,
+        batch_schedule_spread=args.train_size_schedule_spread,
+        batch_schedule_random_mix=args.train_size_random_mix,
+        num_batches=args.train_batches_per_epoch,
+        **common,
+    )
+    if args.reflect_pad or args.pca_lighting:
+        dataset.transform = insert_augmentations(
+            dataset.transform,
+            size=tuple(config['input_size'][1:]),
+            reflect_pad=args.reflect_pad,
+            pca_lighting=args.pca_lighting,
+        )
+    return loader
+
+
+def _create_validation_loader(args, dataset: Dataset, config: dict, common: dict):
+    iterable = isinstance(dataset, IterableDataset)
+    return create_loader(
+        dataset,
+        batch_size=args.validation_batch_size or args.batch_size,
+        is_training=False,
+        interpolation=config['interpolation'],
+        crop_pct=config['crop_pct'],
+        num_workers=min(2, args.workers) if common['distributed'] and iterable else args.workers,
+        **common,
+    )

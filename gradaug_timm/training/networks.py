@@ -1,0 +1,69 @@
+"""The network to train, as the flags describe it."""
+import argparse
+import logging
+
+import torch
+from timm.layers import convert_splitbn_model, convert_sync_batchnorm, set_fast_norm
+from timm.models import create_model
+from torch import nn
+
+from .host import Host, Precision
+
+_logger = logging.getLogger(__name__)
+
+
+def build_network(args: argparse.Namespace) -> nn.Module:
+    """The network in timm's initial state, or with the weights that were asked for; still on the CPU.
+
+    Raises:
+        ValueError: timm can't build it.
+    """
+    if args.fast_norm:
+        set_fast_norm()
+    overlay = dict(args.pretrained_cfg_overlay)
+    if args.pretrained_path:
+        overlay.update(file=args.pretrained_path, num_classes=-1)
+    try:
+        network = create_model(
+            args.model,
+            pretrained=args.pretrained,
+            pretrained_cfg_overlay=overlay or None,
+            checkpoint_path=args.initial_checkpoint,
+            in_chans=args.input_size[0] if args.input_size and args.in_chans is None else args.in_chans or 3,
+            num_classes=args.num_classes,
+            drop_rate=args.drop,
+            drop_path_rate=args.drop_path,
+            drop_block_rate=args.drop_block,
+            global_pool=args.gp,
+            bn_momentum=args.bn_momentum,
+            bn_eps=args.bn_eps,
+            **args.model_kwargs,
+        )
+    except (AssertionError, RuntimeError, TypeError) as error:
+        raise ValueError(f'--model {args.model} cannot be built: {error}') from error
+    _initialise_head(network, args.head_init_scale, args.head_init_bias)
+    if args.grad_checkpointing:
+        network.set_grad_checkpointing(enable=True)
+    _logger.info(f'{args.model}: {sum(p.numel() for p in network.parameters()):,} parameters.')
+    return network
+
+
+@torch.no_grad()
+def _initialise_head(network: nn.Module, scale: float | None, bias: float | None) -> None:
+    if scale is not None:
+        network.get_classifier().weight.mul_(scale)
+        network.get_classifier().bias.mul_(scale)
+    if bias is not None:
+        nn.init.constant_(network.get_classifier().bias, bias)
+
+
+def place_network(network: nn.Module, args: argparse.Namespace, host: Host, precision: Precision) -> nn.Module:
+    """The network on the device in its precision and layout, its norm layers converted as asked."""
+    if args.split_bn:
+        network = convert_splitbn_model(network, max(args.aug_splits, 2))
+    network.to(device=host.device, dtype=precision.model_dtype)
+    if args.channels_last:
+        network.to(memory_format=torch.channels_last)
+    if args.sync_bn and host.distributed:
+        network = convert_sync_batchnorm(network)
+    return network

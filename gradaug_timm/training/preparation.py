@@ -1,0 +1,185 @@
+"""Everything that comes before the first epoch."""
+import argparse
+import logging
+from dataclasses import dataclass
+
+import torch
+from timm.data import resolve_data_config
+from timm.optim import create_optimizer_v2, optimizer_kwargs
+from timm.scheduler import create_scheduler_v2, scheduler_kwargs
+from timm.task import TrainingTask, load_task_ema_checkpoint, resume_task_checkpoint
+from timm.utils import CheckpointSaver, NativeScaler, random_seed
+from timm.utils.summary import trim_summary
+from torch import nn
+
+from .epoch import Trainer, updates_per_epoch
+from .folder import RunFolder, open_folder, resume_path
+from .gradaug import describe, enable_gradaug, try_smallest
+from .host import Host, Precision
+from .loaders import Loaders, build_loaders
+from .networks import build_network, place_network
+from .tasks import build_task
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Run:
+    """A run that is ready to start; `eval_network` is the network as validation calls it."""
+
+    trainer: Trainer
+    eval_network: nn.Module
+    metric: str
+    start_epoch: int
+    end_epoch: int
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether the best checkpoint is that of the lowest metric."""
+        return self.metric == 'loss'
+
+
+def prepare(args: argparse.Namespace, text: str, host: Host) -> Run:
+    """Network, data, task, optimizer and folder of a run, as far as the checkpoint that it resumes.
+
+    Args:
+        args: The flags; the learning rate and the number of classes are filled in.
+        text: The flags as they were given, for `args.yaml`.
+        host: The device and the processes.
+
+    Raises:
+        ValueError: Flags, network, data and files don't fit each other.
+    """
+    precision = Precision.from_args(args, host.device)
+    random_seed(args.seed, host.rank)
+    network = build_network(args)
+    args.num_classes = args.num_classes or network.num_classes
+    config = resolve_data_config(vars(args), model=network)
+    settings = enable_gradaug(args, network, config['input_size']) if args.gradaug else None
+    network = place_network(network, args, host, precision)
+    if settings is not None:
+        try_smallest(network, settings, config['input_size'])
+        if host.primary:
+            describe(network, settings, config['input_size'])
+    loaders = build_loaders(args, config, args.num_classes, host, precision)
+    scaler = precision.create_scaler()
+    task = build_task(args, network, settings, host, precision, scaler)
+    optimizer = _create_optimizer(args, task, loaders, host)
+    resumed_from = resume_path(args)
+    resumed_epoch = _resume(args, task, optimizer, scaler, resumed_from, host)
+    eval_network = _wrap(args, task, host)
+    metric = args.eval_metric if loaders.validation is not None else 'loss'
+    folder = open_folder(args, config['input_size'][-1], resumed_from) if host.primary else None
+    saver = _create_saver(args, task, optimizer, scaler, folder, decreasing=metric == 'loss') if folder else None
+    scheduler, epochs = create_scheduler_v2(
+        optimizer,
+        **scheduler_kwargs(args, decreasing_metric=metric == 'loss'),
+        updates_per_epoch=updates_per_epoch(len(loaders.train), args.grad_accum_steps),
+    )
+    trainer = Trainer(args, host, precision, task, loaders, optimizer, scaler, scheduler, saver, folder)
+    start = args.start_epoch if args.start_epoch is not None else resumed_epoch or 0
+    run = Run(trainer, eval_network, metric, start, min(epochs, args.stop_epoch or epochs))
+    _advance_schedule(trainer, start)
+    if folder is not None:
+        _open_records(args, text, run, resumed_from)
+    return run
+
+
+def _create_optimizer(args, task: TrainingTask, loaders: Loaders, host: Host) -> torch.optim.Optimizer:
+    if args.lr is None:
+        args.lr = scaled_learning_rate(args, loaders.batch_size * host.world_size * args.grad_accum_steps)
+        _logger.info(f'Learning rate {args.lr:.4g}, from --lr-base {args.lr_base:g}.')
+    try:
+        return create_optimizer_v2(task.get_trainable_module(), **optimizer_kwargs(cfg=args), **args.opt_kwargs)
+    except (ImportError, TypeError) as error:
+        raise ValueError(f'--opt {args.opt} cannot be built: {error}') from error
+
+
+def scaled_learning_rate(args: argparse.Namespace, images: float) -> float:
+    """`--lr-base` grown with the images an update, linearly or with their root."""
+    ratio = images / args.lr_base_size
+    adaptive = any(name in args.opt.lower() for name in ('ada', 'lamb'))
+    scale = args.lr_base_scale or ('sqrt' if adaptive else 'linear')
+    return args.lr_base * (ratio ** 0.5 if scale == 'sqrt' else ratio)
+
+
+def _resume(args, task: TrainingTask, optimizer, scaler: NativeScaler | None, path: str | None, host: Host):
+    """Loads the checkpoint and sets up the moving average; returns the epoch to start with."""
+    epoch = None
+    if path:
+        full = not args.no_resume_opt
+        epoch = _load(path, lambda: resume_task_checkpoint(
+            task, path, optimizer if full else None, scaler if full else None, log_info=host.primary))
+    if args.model_ema:
+        task.setup_ema(
+            decay=args.model_ema_decay,
+            use_warmup=args.model_ema_warmup,
+            device='cpu' if args.model_ema_force_cpu else None,
+        )
+        if path:
+            _load(path, lambda: load_task_ema_checkpoint(task, path))
+    return epoch
+
+
+def _load(path: str, load):
+    try:
+        return load()
+    except Exception as error:  # torch raises anything from EOFError to UnpicklingError on a broken file
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise ValueError(f'--resume {path} cannot be loaded: {reason[:200]}') from error
+
+
+def _wrap(args, task: TrainingTask, host: Host) -> nn.Module:
+    """Compiles the task and spreads it over processes; returns the network for validation, which DDP isn't around."""
+    if args.torchcompile:
+        task.compile(backend=args.torchcompile, mode=args.torchcompile_mode)
+        task.compile_ema(backend=args.torchcompile, mode=args.torchcompile_mode)
+    eval_network = task.get_eval_model()
+    if host.distributed:
+        device_ids = [host.device] if host.device.type == 'cuda' else None
+        task.prepare_distributed(device_ids=device_ids, broadcast_buffers=not args.no_ddp_bb)
+    return eval_network
+
+
+def _create_saver(args, task, optimizer, scaler, folder: RunFolder, *, decreasing: bool) -> CheckpointSaver:
+    return CheckpointSaver(
+        model=task.get_trainable_module(),
+        optimizer=optimizer,
+        args=args,
+        amp_scaler=scaler,
+        checkpoint_dir=folder.path,
+        recovery_dir=folder.path,
+        decreasing=decreasing,
+        max_history=args.checkpoint_hist,
+        task=task,
+    )
+
+
+def _advance_schedule(trainer: Trainer, epoch: int) -> None:
+    if trainer.scheduler is None or epoch == 0:
+        return
+    if trainer.args.sched_on_updates:
+        trainer.scheduler.step_update(epoch * trainer.updates)
+    else:
+        trainer.scheduler.step(epoch)
+
+
+def _open_records(args, text: str, run: Run, resumed_from: str | None) -> None:
+    """args.yaml, the history of the run that is continued, and wandb."""
+    trainer = run.trainer
+    if resumed_from and trainer.folder.holds(resumed_from):
+        trainer.saver.load_state_dict_from_checkpoint(resumed_from)
+        if run.start_epoch < run.end_epoch:
+            trim_summary(trainer.folder.summary, run.start_epoch)
+    with open(f'{trainer.folder.path}/args.yaml', 'w') as file:
+        file.write(text)
+    if args.log_wandb:
+        import wandb
+        wandb.init(
+            project=args.wandb_project,
+            name=trainer.folder.path.rsplit('/')[-1],
+            config=vars(args),
+            tags=args.wandb_tags,
+            resume='must' if args.wandb_resume_id else None,
+            id=args.wandb_resume_id or None,
+        )
