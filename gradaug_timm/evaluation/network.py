@@ -1,11 +1,9 @@
 """The network that is evaluated: created by name, with weights, as a whole or as one of its sub-networks."""
 import argparse
 import os
-import pickle
 
 import timm
 import torch
-from safetensors import SafetensorError
 from timm.models import load_checkpoint
 from torch import nn
 
@@ -52,9 +50,8 @@ def load_weights(model: nn.Module, path: str, *, name: str, use_ema: bool = Fals
         if 'loading state_dict' in str(error):
             raise ValueError(_describe_mismatch(path, name, str(error))) from error
         raise ValueError(f'--checkpoint {path} can\'t be read: {error}') from error
-    except (EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, NotImplementedError,
-            pickle.UnpicklingError, SafetensorError) as error:
-        raise ValueError(f'--checkpoint {path} can\'t be read: {error or type(error).__name__}') from error
+    except Exception as error:  # what a damaged file makes the unpickler raise has no common class
+        raise ValueError(f'--checkpoint {path} can\'t be read: {str(error) or type(error).__name__}') from error
 
 
 def pick_device(name: str | None) -> torch.device:

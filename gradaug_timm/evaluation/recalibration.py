@@ -9,7 +9,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..elastic import Subnet, activate, set_statistics
 
 
-@torch.no_grad()
 def recalibrate(model: nn.Module, subnet: Subnet, batches: Iterable[torch.Tensor]) -> None:
     """Gives a sub-network BatchNorm statistics of its own: the exact means of its batches' means and variances.
 
@@ -26,7 +25,7 @@ def recalibrate(model: nn.Module, subnet: Subnet, batches: Iterable[torch.Tensor
     """
     averages = {name: BatchAverage() for name, _ in _batch_norms(model)}
     count = 0
-    with activate(model, subnet), _batch_statistics(model), _observed(model, averages):
+    with activate(model, subnet), torch.no_grad(), _batch_statistics(model), _observed(model, averages):
         for input in batches:
             model(input)
             count += 1

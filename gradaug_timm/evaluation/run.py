@@ -12,7 +12,7 @@ from timm.utils import random_seed
 from torch import nn
 
 from ..data import check_labels
-from ..elastic import Subnet, extract, is_elastic, make_elastic, multiply_adds
+from ..elastic import Subnet, extract, make_elastic, multiply_adds
 from .loading import data_config, evaluation_loader, open_split, training_batches
 from .metrics import Metrics, read_valid_labels
 from .network import create_network, pick_device
@@ -78,9 +78,15 @@ def subnetwork(
         *,
         autocast: Callable[[], AbstractContextManager] = nullcontext,
 ) -> nn.Module:
-    """The dense network of `--width`, with BatchNorm statistics from the batches; the whole one at width 1."""
-    if not is_elastic(model):
+    """The dense network of `--width`, with BatchNorm statistics from the batches; the whole one at width 1.
+
+    Raises:
+        ValueError: The model can't run as sub-networks.
+    """
+    try:
         make_elastic(model)
+    except ValueError as error:
+        raise ValueError(f'--width can\'t be used with --model {args.model}: {error}') from error
     subnet = Subnet(args.width, args.divisor or 8)
     cost = multiply_adds(model, subnet, config['input_size']) / multiply_adds(model, Subnet(), config['input_size'])
     _logger.info(f'{subnet} takes {cost:.1%} of the multiply-adds of the full network.')

@@ -2,7 +2,17 @@
 from torch import nn
 from torch.nn import functional as F
 
-from ..elastic import PLANNERS, Elastic, Plan, Skippable, block_names, count, prefix_plan, register_block, register_layer
+from ..elastic import (
+    PLANNERS,
+    Elastic,
+    Plan,
+    Skippable,
+    block_names,
+    count,
+    prefix_plan,
+    register_block,
+    register_layer,
+)
 from .cifar_pyramidnet import PadShortcut, PyramidBasicBlock, PyramidBottleneck, PyramidNet
 from .cifar_wide_resnet import WideResNetBlock
 

@@ -80,7 +80,7 @@ def _convert(parser: StrictParser, action: argparse.Action, value: Any) -> Any:
     if action.nargs == 0:
         return _require(action, value, isinstance(value, bool))
     if action.nargs == '+' or isinstance(action.nargs, int):
-        _require(action, value, isinstance(value, list) and bool(value))
+        _require(action, value, isinstance(value, list) and bool(value or value == parser.get_default(action.dest)))
         _require(action, value, action.nargs in ('+', len(value)))
         return [_convert_one(parser, action, item) for item in value]
     return _convert_one(parser, action, value)

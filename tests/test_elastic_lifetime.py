@@ -1,0 +1,152 @@
+"""Elastic networks stay elastic through what users do to networks."""
+import copy
+import pickle
+
+import pytest
+import timm
+import torch
+from timm.layers import convert_sync_batchnorm
+from torch import nn
+
+from gradaug_timm import Subnet, activate, extract, make_elastic
+from gradaug_timm.elastic import is_elastic, set_statistics
+
+SUBNET = Subnet(0.5, divisor=1)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = timm.create_model('gradaug_resnet20_cifar', num_classes=4).eval()
+    return make_elastic(model)
+
+
+@pytest.fixture
+def images():
+    return torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def _as_subnet(model, images):
+    with activate(model, SUBNET):
+        return model(images)
+
+
+def test_a_deep_copy_is_an_independent_elastic_network(model, images):
+    twin = copy.deepcopy(model)
+    expected = _as_subnet(model, images)
+    with activate(model, SUBNET):
+        assert not torch.equal(twin(images), expected)
+    nn.init.zeros_(model.head.fc.weight)
+    assert torch.equal(_as_subnet(twin, images), expected)
+
+
+def test_a_pickled_network_comes_back_elastic(model, images):
+    twin = pickle.loads(pickle.dumps(model))
+    assert torch.equal(_as_subnet(twin, images), _as_subnet(model, images))
+
+
+def test_a_new_classifier_is_noticed(model, images):
+    model.reset_classifier(9)
+    assert _as_subnet(model, images).shape == (2, 9)
+    assert torch.equal(extract(model, SUBNET)(images), _as_subnet(model, images))
+
+
+def test_a_network_without_classifier_keeps_its_features_whole(model, images):
+    model.reset_classifier(0)
+    assert _as_subnet(model, images).shape == (2, 64)
+
+
+def test_converted_batchnorms_are_noticed(model, images):
+    expected = _as_subnet(model, images)
+    converted = convert_sync_batchnorm(model).eval()
+    assert type(converted.bn1) is nn.SyncBatchNorm
+    assert torch.equal(_as_subnet(converted, images), expected)
+
+
+def test_a_moved_network_stays_elastic(model, images):
+    model.to(torch.float64)
+    assert _as_subnet(model, images.double()).dtype == torch.float64
+    assert torch.equal(extract(model, SUBNET)(images.double()), _as_subnet(model, images.double()))
+
+
+def test_a_network_on_the_meta_device_can_be_planned():
+    with torch.device('meta'):
+        model = timm.create_model('gradaug_resnet20_cifar')
+    with activate(model, SUBNET):
+        assert model(torch.empty(2, 3, 32, 32, device='meta')).shape == (2, 100)
+
+
+def test_recalibrated_statistics_are_used_and_extracted(model, images):
+    before = _as_subnet(model, images)
+    set_statistics(model, SUBNET, {'bn1': (torch.full((8,), 0.3), torch.full((8,), 2.0))})
+    after = _as_subnet(model, images)
+    assert not torch.equal(after, before)
+    dense = extract(model, SUBNET)
+    assert torch.equal(dense.bn1.running_mean, torch.full((8,), 0.3))
+    assert torch.equal(dense(images), after)
+    with activate(model, Subnet(0.75)):
+        assert model(images).isfinite().all()
+
+
+def test_features_only_networks_run_as_subnetworks_with_whole_stage_outputs(images):
+    model = make_elastic(timm.create_model('gradaug_resnet18', features_only=True, out_indices=(1, 4))).eval()
+    with activate(model, SUBNET):
+        narrow = model(images)
+    assert [feature.shape[1] for feature in narrow] == [64, 512]
+    assert not torch.equal(narrow[1], model(images)[1])
+
+
+def test_creating_a_registered_network_plans_nothing_yet():
+    model = timm.create_model('gradaug_resnet18')
+    assert is_elastic(model) and type(model.conv1) is nn.Conv2d
+
+
+def test_a_plain_network_is_refused_with_what_to_do():
+    with pytest.raises(ValueError, match=r'make_elastic\(model\)'), activate(timm.create_model('resnet18'), SUBNET):
+        pass
+
+
+def test_a_network_with_unknown_layers_is_refused_and_left_unchanged():
+    model = timm.create_model('convnext_atto')
+    with pytest.raises(ValueError, match='ConvNeXt can\'t run as sub-networks'):
+        make_elastic(model)
+    assert not is_elastic(model) and not any('gradaug' in type(module).__module__ for module in model.modules())
+
+
+class Toy(nn.Module):
+    """Two convolutions with some operation between."""
+
+    def __init__(self, operation, twice=False):
+        super().__init__()
+        self.conv1, self.conv2, self.conv3 = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 3), nn.Conv2d(16, 24, 3)
+        self.fc = nn.Linear(24, 5)
+        self.operation, self.twice = operation, twice
+
+    def forward(self, x):
+        x = self.operation(self.conv1(x))
+        x = self.conv2(x)
+        x = self.conv2(x) if self.twice else x
+        return self.fc(torch.relu(self.conv3(x)).mean((2, 3)))
+
+
+def test_channels_that_an_operation_mixes_stay_whole():
+    model = make_elastic(Toy(lambda x: x.view(-1, 4, 4, *x.shape[2:]).transpose(1, 2).flatten(1, 2))).eval()
+    dense = extract(model, SUBNET)
+    assert dense.conv1.out_channels == 16 and dense.conv2.out_channels == 8 and dense.conv3.out_channels == 12
+    images = torch.randn(2, 3, 16, 16)
+    assert torch.equal(dense(images), _as_subnet(model, images))
+
+
+def test_reversed_channels_are_followed():
+    model = make_elastic(Toy(lambda x: x.flip(1))).eval()
+    images = torch.randn(2, 3, 16, 16)
+    silenced = copy.deepcopy(model)
+    with torch.no_grad():
+        for conv, kept in ((silenced.conv1, 8), (silenced.conv2, 8), (silenced.conv3, 12)):
+            conv.weight[kept:], conv.bias[kept:] = 0, 0
+        torch.testing.assert_close(_as_subnet(model, images), silenced(images))
+
+
+def test_a_layer_that_runs_twice_is_refused():
+    with pytest.raises(ValueError, match='layer \'conv2\' runs more than once'):
+        make_elastic(Toy(torch.relu, twice=True))

@@ -1,0 +1,94 @@
+"""The package as others get it: the wheel, the oldest Python's syntax, and the commands that the documents give."""
+import ast
+import configparser
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('gradaug_timm/**/*.py'))
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    """The wheel, built from a copy of the sources as pip does it."""
+    source, target = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('wheel')
+    shutil.copytree(ROOT / 'gradaug_timm', source / 'gradaug_timm', ignore=shutil.ignore_patterns('__pycache__'))
+    for name in ('setup.cfg', 'pyproject.toml', 'README.md', 'LICENSE'):
+        shutil.copy(ROOT / name, source)
+    command = [sys.executable, '-m', 'pip', 'wheel', '.', '--no-deps', '-q', '-w', str(target)]
+    built = subprocess.run(command, cwd=source, capture_output=True, text=True)
+    if 'No matching distribution found for setuptools' in built.stderr:
+        pytest.skip('pip found no package index to get setuptools from')
+    assert built.returncode == 0, built.stderr
+    return next(target.glob('*.whl'))
+
+
+def test_the_wheel_holds_every_module_and_nothing_else(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert sorted(name for name in names if '.dist-info/' not in name) == MODULES
+    assert any(name.endswith('LICENSE') for name in names)
+
+
+def test_the_wheel_can_be_imported_from_anywhere(wheel, tmp_path):
+    zipfile.ZipFile(wheel).extractall(tmp_path / 'site')
+    code = (
+        'import sys; sys.path.insert(0, sys.argv[1])\n'
+        'import gradaug_timm, gradaug_timm.evaluation, gradaug_timm.training, timm\n'
+        'print(gradaug_timm.__file__, timm.is_model("gradaug_resnet18"))')
+    run = subprocess.run(
+        [sys.executable, '-c', code, str(tmp_path / 'site')], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == [str(tmp_path / 'site' / 'gradaug_timm' / '__init__.py'), 'True']
+
+
+@pytest.mark.parametrize('path', [*MODULES, 'train.py', 'validate.py'])
+def test_the_oldest_supported_python_reads_it(path):
+    ast.parse((ROOT / path).read_text(), feature_version=(3, 10))
+
+
+def test_every_folder_of_modules_is_a_package():
+    folders = {Path(path).parent for path in MODULES}
+    assert all((ROOT / folder / '__init__.py').is_file() for folder in folders)
+
+
+def code_lines(name):
+    blocks = re.findall(r'^```(?:bash|sh)\n(.*?)^```', (ROOT / name).read_text(), re.MULTILINE | re.DOTALL)
+    return [line.strip() for line in '\n'.join(blocks).replace('\\\n', ' ').splitlines() if line.strip()]
+
+
+def test_the_readme_opens_with_the_quickstart_and_the_tests():
+    assert code_lines('README.md')[:2] == [
+        'pip install -e ".[quickstart]" && python train.py -c hparams/quickstart.yaml',
+        'pip install -e ".[test]" && pytest',
+    ]
+
+
+@pytest.mark.parametrize('name', ['README.md', 'CONTRIBUTING.md'])
+def test_the_documents_name_flags_extras_and_files_that_exist(name):
+    from gradaug_timm.evaluation.arguments import build_parser as validation_parser
+    from gradaug_timm.training.arguments import build_parser as training_parser
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / 'setup.cfg')
+    known = {'train.py': training_parser(), 'validate.py': validation_parser()}
+    lines = code_lines(name)
+    assert lines
+    for line in lines:
+        assert all(setup.has_option('options.extras_require', extra) for extra in re.findall(r'\.\[(\w+)]', line))
+        assert all((ROOT / path).exists() for path in re.findall(r'(?:hparams|tests|\.ci)/[\w./]+', line))
+        for script, parser in known.items():
+            if re.search(rf'python {script}|torchrun .*{script}', line):
+                flags = re.findall(r'(?<=\s)--[\w-]+', line.split(script)[1])
+                assert set(flags) <= set(parser._option_string_actions), line
+
+
+def test_the_readme_describes_every_gradaug_flag():
+    from gradaug_timm.training.arguments import build_parser
+    flags = {flag for flag in build_parser()._option_string_actions if flag.startswith('--gradaug-')}
+    text = (ROOT / 'README.md').read_text()
+    assert flags and [flag for flag in sorted(flags) if f'`{flag}' not in text] == []

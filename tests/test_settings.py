@@ -1,0 +1,79 @@
+"""Settings, and what a step draws from them."""
+import pytest
+
+from gradaug_timm import GradAugSettings, Subnet
+from gradaug_timm.sampling import draw_step, survival_probabilities, width_grid
+
+
+@pytest.mark.parametrize('given, words', [
+    (dict(subnets=-1), 'subnets=-1'), (dict(mode='wide'), 'one of width, depth, both'), (dict(min_width=0), 'min_width=0'),
+    (dict(min_width=1.2), 'min_width=1.2'), (dict(width_steps=-1), 'width_steps'), (dict(divisor=0), 'divisor=0'),
+    (dict(sizes=()), 'sizes'), (dict(sizes=(1.5,)), 'sizes'), (dict(sizes=(1,)), 'sizes'), (dict(sizes=(0.0,)), 'sizes'),
+    (dict(rotation=(400,)), 'rotation'), (dict(min_survival=2), 'min_survival=2'), (dict(weight=-1), 'weight=-1'),
+    (dict(temperature=0), 'temperature=0'), (dict(interval=0), 'interval=0'), (dict(off_epoch=-1), 'off_epoch'),
+    (dict(seed=-1), 'seed=-1'), (dict(weight=float('nan')), 'weight=nan')])
+def test_a_setting_out_of_range_is_refused_with_its_name_and_value(given, words):
+    with pytest.raises(ValueError, match=words):
+        GradAugSettings(**given)
+
+
+def test_all_problems_are_reported_together():
+    with pytest.raises(ValueError) as error:
+        GradAugSettings(subnets=-1, divisor=0, temperature=-2)
+    assert all(words in str(error.value) for words in ('subnets=-1', 'divisor=0', 'temperature=-2'))
+
+
+def test_presets_follow_the_image_size():
+    small, large = GradAugSettings.preset(95), GradAugSettings.preset(96)
+    assert (small.min_width, small.sizes) == (0.8, (1.0, 7 / 8, 3 / 4))
+    assert (large.min_width, large.sizes) == (0.9, (1.0, 6 / 7, 5 / 7, 4 / 7))
+    assert GradAugSettings.preset(32, min_width=0.5).min_width == 0.5
+
+
+def test_a_step_has_the_minimum_width_and_runs_from_the_widest():
+    settings = GradAugSettings(subnets=4)
+    for step in range(50):
+        widths = [draw.subnet.width for draw in draw_step(settings, step, num_blocks=5)]
+        assert widths == sorted(widths, reverse=True) and widths[-1] == 0.9
+        assert set(widths) <= set(width_grid(settings))
+    assert width_grid(settings) == (0.9, 0.92, 0.94, 0.96, 0.98, 1.0)
+
+
+def test_draws_depend_on_seed_and_step_alone():
+    settings = GradAugSettings(mode='both', rotation=(0.0, 90.0))
+    assert draw_step(settings, 7, num_blocks=9) == draw_step(settings, 7, num_blocks=9)
+    steps = [draw_step(settings, step, num_blocks=9) for step in range(20)]
+    assert any(step != steps[0] for step in steps[1:])
+    assert draw_step(GradAugSettings(mode='both', seed=1), 7, num_blocks=9) != draw_step(settings, 7, num_blocks=9)
+
+
+def test_continuous_widths_fill_the_range():
+    settings = GradAugSettings(width_steps=0, min_width=0.5)
+    widths = [draw.subnet.width for step in range(300) for draw in draw_step(settings, step, num_blocks=0)[:-1]]
+    assert len(set(widths)) == 600 and min(widths) < 0.52 and max(widths) > 0.98 and all(0.5 <= w <= 1 for w in widths)
+    assert abs(sum(widths) / len(widths) - 0.75) < 0.02
+
+
+def test_blocks_are_skipped_as_often_as_the_paper_says():
+    assert survival_probabilities(5, 0.8) == pytest.approx([1.0, 0.95, 0.9, 0.85, 0.8])
+    settings = GradAugSettings(mode='depth', min_survival=0.5, subnets=2)
+    draws = [draw for step in range(2000) for draw in draw_step(settings, step, num_blocks=3)]
+    assert all(draw.subnet.width == 1 for draw in draws)
+    skipped = [sum(index in draw.subnet.skipped for draw in draws) / len(draws) for index in range(3)]
+    assert skipped == pytest.approx([0, 0.25, 0.5], abs=0.03)
+
+
+def test_both_modes_together_draw_widths_and_blocks():
+    draws = [draw for step in range(100) for draw in draw_step(GradAugSettings(mode='both'), step, num_blocks=6)]
+    assert any(draw.subnet.width < 1 and draw.subnet.skipped for draw in draws)
+
+
+def test_sizes_and_angles_come_from_the_lists():
+    settings = GradAugSettings(sizes=(1.0, 20), rotation=(0.0, 15.0))
+    transforms = {draw.transform for step in range(50) for draw in draw_step(settings, step, num_blocks=0)}
+    assert {(t.size, t.angle) for t in transforms} == {(1.0, 0.0), (1.0, 15.0), (20, 0.0), (20, 15.0)}
+
+
+def test_no_subnetworks_draw_nothing():
+    assert draw_step(GradAugSettings(subnets=0), 0, num_blocks=3) == []
+    assert draw_step(GradAugSettings(subnets=1), 0, num_blocks=3)[0].subnet == Subnet(0.9)

@@ -1,0 +1,61 @@
+"""Runs of train.py inside the test process, on tiny folders of images."""
+import csv
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from gradaug_timm.training import main
+
+
+def make_image_folder(root: Path, *, images: int = 4, splits=('train', 'validation'), classes: str = 'ab') -> Path:
+    """A class for each letter, images of 16 pixels."""
+    for split in splits:
+        for name in classes:
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for index in range(images):
+                Image.new('RGB', (16, 16), (ord(name), 30, 30)).save(folder / f'{index}.png')
+    return root
+
+
+def arguments(data: Path, output: Path, **flags) -> list[str]:
+    """A command line; `True` gives a switch, `None` leaves a flag out."""
+    defaults = dict(
+        data_dir=data, num_classes=2, device='cpu', workers=0, batch_size=8, img_size=16, model='resnet20_cifar',
+        model_kwargs='depth=8', lr=0.01, warmup_epochs=0, no_aug=True, output=output, epochs=1)
+    argv = []
+    for name, value in {**defaults, **flags}.items():
+        flag = f'--{name.replace("_", "-")}'
+        if value is True:
+            argv.append(flag)
+        elif isinstance(value, (list, tuple)):
+            argv += [flag, *map(str, value)]
+        elif value is not None and value is not False:
+            argv += [flag, str(value)]
+    return argv
+
+
+def train(data: Path, output: Path, **flags) -> Path:
+    """Runs train.py; returns the folder of `experiment`, by default `run`."""
+    flags = {'experiment': 'run', **flags}
+    main(arguments(data, output, **flags))
+    return output / flags['experiment']
+
+
+def read_summary(folder: Path) -> list[dict[str, str]]:
+    """The rows of summary.csv."""
+    with (folder / 'summary.csv').open(newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def error_line(capsys, argv: list[str]) -> str:
+    """The one line with which train.py refuses `argv`."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    lines = capsys.readouterr().err.splitlines()
+    lines = [line for line in lines if line.startswith('train.py: error:')]
+    assert ended.value.code == 2
+    assert len(lines) == 1
+    return lines[0]
