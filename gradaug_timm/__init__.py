@@ -4,9 +4,11 @@ Importing it registers `gradaug_<name>` and the CIFAR networks with timm.
 """
 from . import models
 from .elastic import Subnet, activate, extract, make_elastic
+from .models import CifarResNet, PyramidNet, WideResNet
 from .settings import GradAugSettings
 from .task import GradAugTask, MultiLabelGradAugTask
 
 __all__ = [
-    'GradAugSettings', 'GradAugTask', 'MultiLabelGradAugTask', 'Subnet', 'activate', 'extract', 'make_elastic', 'models',
+    'CifarResNet', 'GradAugSettings', 'GradAugTask', 'MultiLabelGradAugTask', 'PyramidNet', 'Subnet', 'WideResNet',
+    'activate', 'extract', 'make_elastic', 'models',
 ]

@@ -1,6 +1,5 @@
 """One backward for several passes: each is differentiated at once, and its gradient waits for the caller's `backward()`."""
 import torch
-from torch.autograd.function import once_differentiable
 
 from .loss_scale import EarlyLossScale
 
@@ -16,8 +15,9 @@ class _Carry(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_output):
+        if torch.is_grad_enabled():
+            raise RuntimeError('The loss of a GradAug step has no second derivatives (backward with create_graph=True).')
         if ctx.gradients is None:
             raise RuntimeError('The loss of a GradAug step can be differentiated only once.')
         gradients, ctx.gradients = ctx.gradients, None

@@ -19,7 +19,7 @@ PAPERS = {
 }
 TINY = {
     'resnet': lambda **kwargs: CifarResNet(depth=8, num_classes=10, **kwargs),
-    'wide resnet': lambda **kwargs: WideResNet(depth=10, widen_factor=2, num_classes=10, **kwargs),
+    'wide resnet': lambda **kwargs: WideResNet(depth=16, widen_factor=2, num_classes=10, **kwargs),
     'pyramidnet': lambda **kwargs: PyramidNet(depth=14, alpha=10, num_classes=10, **kwargs),
     'pyramidnet, bottleneck': lambda **kwargs: PyramidNet(
         depth=20, alpha=10, bottleneck=True, num_classes=10, **kwargs),

@@ -121,7 +121,6 @@ def test_runs_without_a_name_get_different_folders(image_folder, tmp_path):
     dict(gradaug=True, opt='lookahead_sgd'),
     dict(train_img_sizes=[16, 20], variable_batch_loss_scale='linear'),
     dict(aug_splits=2, no_aug=None, jsd_loss=True),
-    dict(kd_model_name='resnet20_cifar', kd_distill_type='logit'),
     dict(opt='adahessian', lr=0.01),
 ], ids=lambda flags: '-'.join(flags) or 'plain')
 def test_training_lowers_a_finite_loss(image_folder, tmp_path, flags):
@@ -129,6 +128,15 @@ def test_training_lowers_a_finite_loss(image_folder, tmp_path, flags):
     trained = losses(folder)
     assert all(map(math.isfinite, trained))
     assert trained[-1] < trained[0]
+
+
+@pytest.mark.parametrize('kind', ['logit', 'feature'])
+def test_timms_distillation_trains_and_logs_its_losses(image_folder, tmp_path, monkeypatch, kind):
+    from timm.task import distillation
+    create = distillation.create_model
+    monkeypatch.setattr(distillation, 'create_model', lambda *args, **kw: create(*args, **{**kw, 'pretrained': False}))
+    folder = train(image_folder, tmp_path, kd_model_name='resnet20_cifar', kd_distill_type=kind)
+    assert {'train_task_loss', 'train_kd_loss'} <= set(read_summary(folder)[0])
 
 
 def test_all_losses_of_the_task_are_in_the_table_by_name(image_folder, tmp_path):
@@ -218,7 +226,7 @@ def test_an_interrupted_run_is_not_reported_as_finished(image_folder, tmp_path, 
     (dict(device='nonsense'), '--device nonsense is not there'),
     (dict(model_kwargs='depht=8'), '--model resnet20_cifar cannot be built'),
     (dict(gradaug=True, gradaug_min_width=0), '--gradaug-min-width'),
-    (dict(model='resnet18', model_kwargs=None, gradaug=True, gradaug_sizes=[2]), '--gradaug-sizes 2'),
+    (dict(model='resnetblur18', model_kwargs=None, gradaug=True, gradaug_sizes=[8]), '--gradaug-sizes 8: the'),
     (dict(model='vit_tiny_patch16_224', model_kwargs=None, img_size=224, gradaug=True), 'train.py: error'),
 ])
 def test_what_cannot_be_trained_is_refused_before_training(image_folder, tmp_path, capsys, flags, wanted):
@@ -256,5 +264,6 @@ def test_accumulation_weighs_all_batches_of_an_update_alike(batches, steps):
             groups.append(group)
             group = []
     assert not group
-    assert [len(group) for group in groups] == [steps] * (batches // steps) + ([batches % steps] if batches % steps else [])
+    rest = [batches % steps] if batches % steps else []
+    assert [len(group) for group in groups] == [steps] * (batches // steps) + rest
     assert all(summed == len(group) for group in groups for summed in group)

@@ -160,6 +160,8 @@ def replica_of(model: nn.Module) -> nn.Module:
     for module in replica.modules():  # what watches the network isn't to see the copy
         module._forward_hooks.clear()
         module._forward_pre_hooks.clear()
+        if getattr(module, 'grad_checkpointing', False):
+            module.grad_checkpointing = False
     return replica
 
 

@@ -21,13 +21,16 @@ MOST_STEPS = 500  # whose draws it averages
 
 
 def enable_gradaug(args: argparse.Namespace, network: nn.Module, input_size: tuple[int, int, int]) -> GradAugSettings:
-    """The settings: the preset of the image size with the flags in place of its values; makes `network` elastic.
+    """The settings: the preset of the image size with the flags in place of its values; makes `network` elastic and tries it.
 
     Raises:
-        ValueError: A setting is out of range, or the network can't be carried.
+        ValueError: A setting is out of range, or the network can't be carried or fails on what it is to take.
     """
     settings = GradAugSettings.preset(max(input_size[1:]), **{'seed': args.seed, **given_settings(args)})
-    make_elastic(network)
+    with torch.random.fork_rng(devices=[]):  # planning draws random numbers; the data's stay those of a plain run
+        make_elastic(network)
+    try_smallest(network, settings, input_size)
+    describe(network, settings, input_size)
     return settings
 
 

@@ -42,8 +42,6 @@ def build_network(args: argparse.Namespace) -> nn.Module:
     except (AssertionError, RuntimeError, TypeError) as error:
         raise ValueError(f'--model {args.model} cannot be built: {error}') from error
     _initialise_head(network, args.head_init_scale, args.head_init_bias)
-    if args.grad_checkpointing:
-        network.set_grad_checkpointing(enable=True)
     _logger.info(f'{args.model}: {sum(p.numel() for p in network.parameters()):,} parameters.')
     return network
 
@@ -58,12 +56,18 @@ def _initialise_head(network: nn.Module, scale: float | None, bias: float | None
 
 
 def place_network(network: nn.Module, args: argparse.Namespace, host: Host, precision: Precision) -> nn.Module:
-    """The network on the device in its precision and layout, its norm layers converted as asked."""
+    """The network on the device in its precision and layout, its norm layers converted as asked.
+
+    Raises:
+        ValueError: Synchronized norm layers don't run on the device.
+    """
     if args.split_bn:
         network = convert_splitbn_model(network, max(args.aug_splits, 2))
     network.to(device=host.device, dtype=precision.model_dtype)
     if args.channels_last:
         network.to(memory_format=torch.channels_last)
     if args.sync_bn and host.distributed:
+        if host.device.type == 'cpu':
+            raise ValueError('--sync-bn needs GPUs: torch\'s SyncBatchNorm doesn\'t run on the CPU')
         network = convert_sync_batchnorm(network)
     return network

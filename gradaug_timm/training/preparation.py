@@ -14,7 +14,7 @@ from torch import nn
 
 from .epoch import Trainer, updates_per_epoch
 from .folder import RunFolder, open_folder, resume_path
-from .gradaug import describe, enable_gradaug, try_smallest
+from .gradaug import enable_gradaug
 from .host import Host, Precision
 from .loaders import Loaders, build_loaders
 from .networks import build_network, place_network
@@ -55,12 +55,10 @@ def prepare(args: argparse.Namespace, text: str, host: Host) -> Run:
     network = build_network(args)
     args.num_classes = args.num_classes or network.num_classes
     config = resolve_data_config(vars(args), model=network)
-    settings = enable_gradaug(args, network, config['input_size']) if args.gradaug else None
     network = place_network(network, args, host, precision)
-    if settings is not None:
-        try_smallest(network, settings, config['input_size'])
-        if host.primary:
-            describe(network, settings, config['input_size'])
+    settings = enable_gradaug(args, network, config['input_size']) if args.gradaug else None
+    if args.grad_checkpointing:
+        network.set_grad_checkpointing(enable=True)
     loaders = build_loaders(args, config, args.num_classes, host, precision)
     scaler = precision.create_scaler()
     task = build_task(args, network, settings, host, precision, scaler)

@@ -38,7 +38,10 @@ def build_task(
     multi_label = args.task == 'multilabel'
     criterion = create_classification_loss(multi_label=multi_label, **loss_settings(args)).to(host.device)
     if args.kd_model_name:
-        return _build_distillation(args, network, criterion, common)
+        try:
+            return _build_distillation(args, network, criterion, common)
+        except RuntimeError as error:
+            raise ValueError(f'--kd-model-name {args.kd_model_name} cannot teach: {error}') from error
     if settings is None:
         plain = MultiLabelClassificationTask if multi_label else ClassificationTask
         task = plain(network, criterion, **common)

@@ -1,0 +1,34 @@
+"""GradAug's step written out: every pass in one graph, an oracle for the task."""
+import torch
+import torch.nn.functional as F
+
+from gradaug_timm import activate
+from gradaug_timm.sampling import draw_step
+from gradaug_timm.transforms import apply_transform
+
+
+def naive_loss(model, images, target, settings, step, *, num_blocks, criterion=F.cross_entropy, multi_label=False):
+    """The sum of the criterion and of all sub-networks' divergences [], the whole graph alive."""
+    full = model(images)
+    loss = criterion(full, target)
+    for draw in draw_step(settings, step, num_blocks=num_blocks):
+        with activate(model, draw.subnet):
+            logits = model(apply_transform(images, draw.transform)).float() / settings.temperature
+        soft = full.detach().float() / settings.temperature
+        if multi_label:
+            q, p = soft.sigmoid(), logits.sigmoid()
+            divergence = -(q * p.log() + (1 - q) * (1 - p).log()).mean()
+        else:
+            q = soft.softmax(-1)
+            divergence = (q * (q.log() - logits.log_softmax(-1))).sum(-1).mean()
+        loss = loss + settings.weight * settings.temperature ** 2 * divergence
+    return loss
+
+
+def gradient(model) -> torch.Tensor:
+    """All gradients [parameters], zeros where there is none."""
+    return torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in model.parameters()])
+
+
+def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((actual.double() - expected.double()).norm() / expected.double().norm())

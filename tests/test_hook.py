@@ -1,0 +1,76 @@
+"""GradAug in a training script that is not ours."""
+import subprocess
+import sys
+
+import pytest
+
+from gradaug_timm.hook import settings_in
+
+SCRIPT = '''
+import argparse, importlib
+import torch
+from timm import create_model
+from timm.task import ClassificationTask
+
+parser = argparse.ArgumentParser()
+parser.add_argument('--device-modules', nargs='+')
+parser.add_argument('--model')
+args = parser.parse_args()
+for module in args.device_modules or []:
+    importlib.import_module(module)
+torch.manual_seed(0)
+torch.set_num_threads(1)
+model = create_model(args.model, num_classes=3)
+task = ClassificationTask(model=model, criterion=torch.nn.CrossEntropyLoss(), device=torch.device('cpu'), dtype=None, verbose=True)
+optimizer = torch.optim.SGD(task.get_trainable_module().parameters(), 0.01)
+task.get_trainable_module().train()
+for step in range(2):
+    optimizer.zero_grad()
+    result = task(torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0]))
+    result['loss'].backward()
+    optimizer.step()
+print(type(task).__name__, sorted(result), getattr(task, 'settings', None))
+'''
+
+
+@pytest.fixture
+def run(tmp_path):
+    script = tmp_path / 'script.py'
+    script.write_text(SCRIPT)
+
+    def run_script(*arguments, **environment):
+        return subprocess.run(
+            [sys.executable, str(script), *arguments], env={**_environment(), **environment}, capture_output=True, text=True)
+    return run_script
+
+
+def _environment():
+    import os
+    return {name: value for name, value in os.environ.items() if not name.startswith('GRADAUG_')}
+
+
+def test_the_hook_trains_a_script_of_timms_shape_with_gradaug(run):
+    done = run('--device-modules', 'gradaug_timm.hook', '--model', 'gradaug_test_resnet', GRADAUG_SUBNETS='2')
+    assert done.returncode == 0, done.stderr
+    assert 'loss_subnet_1' in done.stdout and 'loss_subnet_2' not in done.stdout
+    assert 'subnets=2' in done.stdout and 'min_width=0.8' in done.stdout  # the preset of 32 px, not of the model's 160
+
+
+def test_without_the_hook_importing_the_package_patches_nothing(run):
+    done = run('--device-modules', 'gradaug_timm', '--model', 'gradaug_test_resnet')
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith('ClassificationTask') and 'subnet' not in done.stdout
+
+
+@pytest.mark.parametrize('environment, words', [
+    (dict(GRADAUG_SUBNET='2'), 'did you mean --gradaug-subnets'), (dict(GRADAUG_MIN_WIDTH='2'), '--gradaug-min-width'),
+    (dict(GRADAUG_OFF_EPOCH='3'), 'GRADAUG_OFF_EPOCH is not supported')])
+def test_wrong_variables_end_the_script_with_one_line(run, environment, words):
+    done = run('--device-modules', 'gradaug_timm.hook', '--model', 'gradaug_test_resnet', **environment)
+    assert done.returncode == 2 and words in done.stderr.splitlines()[-1]
+    assert 'Traceback' not in done.stderr
+
+
+def test_variables_are_written_as_flags_are():
+    assert settings_in({'GRADAUG_SIZES': '1.0, 6/7 128', 'GRADAUG_MODE': 'both', 'GRADAUG_ROTATION': '-10 10', 'PATH': '/'}) == {
+        'sizes': (1.0, 6 / 7, 128), 'mode': 'both', 'rotation': (-10.0, 10.0)}

@@ -1,0 +1,48 @@
+"""The first command of a new user."""
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from train_helpers import read_summary
+
+from gradaug_timm.training import main
+
+pytest.importorskip('mlxtend')
+CONFIG = Path(__file__).resolve().parents[1] / 'hparams' / 'quickstart.yaml'
+
+
+@pytest.fixture(scope='module')
+def quickstart(tmp_path_factory):
+    output = tmp_path_factory.mktemp('quickstart')
+    main(['-c', str(CONFIG), '--epochs', '1', '--output', str(output), '--experiment', 'run', '--device', 'cpu'])
+    return output / 'run'
+
+
+def test_the_quickstart_trains_sub_networks_and_validates(quickstart):
+    row = read_summary(quickstart)[0]
+    assert float(row['train_loss_subnet_2']) > 0
+    assert 0 <= float(row['eval_top1']) <= 100
+
+
+def test_the_quickstart_leaves_picture_and_checkpoint(quickstart):
+    assert (quickstart / 'learning_curves.png').read_bytes()[:4] == b'\x89PNG'
+    assert (quickstart / 'model_best.pth.tar').exists()
+
+
+def test_the_baseline_of_the_quickstart_is_the_same_file_without_gradaug(tmp_path):
+    main(['-c', str(CONFIG), '--epochs', '1', '--output', str(tmp_path), '--experiment', 'run', '--no-gradaug'])
+    assert 'train_loss_full' not in read_summary(tmp_path / 'run')[0]
+
+
+def test_the_script_tells_a_wrong_flag_in_one_line_on_stderr(project_root):
+    command = [sys.executable, 'train.py', '--modle', 'x']
+    ended = subprocess.run(command, cwd=project_root, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr == 'train.py: error: unknown flag --modle, did you mean --model?\n'
+
+
+@pytest.mark.slow
+def test_the_quickstart_learns_the_digits(tmp_path):
+    main(['-c', str(CONFIG), '--output', str(tmp_path), '--experiment', 'run', '--device', 'cpu'])
+    assert float(read_summary(tmp_path / 'run')[-1]['eval_top1']) > 90
