@@ -4,6 +4,8 @@ import copy
 import pytest
 import timm
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from timm.data import Mixup
 from timm.loss import SoftTargetCrossEntropy
 from torch import nn
@@ -124,3 +126,23 @@ def test_all_together(network):
     task.setup_ema(decay=0.9)
     mixup = Mixup(cutmix_alpha=1.0, mixup_alpha=0.2, num_classes=CLASSES, label_smoothing=0.1, prob=0.5)
     _assert_learned(_train(task, *_batch(), autocast=torch.bfloat16, accumulate=2, mixup=mixup))
+
+
+def _train_rank(rank: int, init_file: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group('gloo', init_method=f'file://{init_file}', rank=rank, world_size=2)
+    for make in NETWORKS.values():
+        torch.manual_seed(0)
+        task = _task(make())
+        task.prepare_distributed()
+        images, target = _batch()
+        _assert_learned(_train(task, images[rank::2], target[rank::2]))
+        weights = torch.cat([parameter.detach().flatten() for parameter in task.trainable_module.parameters()])
+        others = [torch.empty_like(weights) for _ in range(2)]
+        dist.all_gather(others, weights)
+        assert torch.equal(others[0], others[1]), 'ranks agree on the weights'
+    dist.destroy_process_group()
+
+
+def test_ddp(tmp_path):
+    mp.spawn(_train_rank, (str(tmp_path / 'init'),), nprocs=2)

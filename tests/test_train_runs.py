@@ -117,6 +117,7 @@ def test_runs_without_a_name_get_different_folders(image_folder, tmp_path):
     dict(gradaug=True, clip_grad=0.1, clip_mode='agc', opt='adamw', lr=0.001),
     dict(gradaug=True, channels_last=True),
     dict(gradaug=True, grad_checkpointing=True),
+    dict(gradaug=True, torchcompile='aot_eager', gradaug_width_steps=1, gradaug_sizes=[1]),
     dict(gradaug=True, sched_on_updates=True, warmup_epochs=1),
     dict(gradaug=True, opt='lookahead_sgd'),
     dict(train_img_sizes=[16, 20], variable_batch_loss_scale='linear'),
@@ -218,6 +219,7 @@ def test_an_interrupted_run_is_not_reported_as_finished(image_folder, tmp_path, 
 
 
 @pytest.mark.parametrize(('flags', 'wanted'), [
+    (dict(aug_repeats=3), '--aug-repeats repeats images over processes'),
     (dict(batch_size=64), '--batch-size 64 is larger'),
     (dict(num_classes=1), '--num-classes 1 is too small: the data set has labels 0 to 1'),
     (dict(val_split='test'), "no folder for split 'test'"),

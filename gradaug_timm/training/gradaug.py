@@ -21,7 +21,10 @@ MOST_STEPS = 500  # whose draws it averages
 
 
 def enable_gradaug(args: argparse.Namespace, network: nn.Module, input_size: tuple[int, int, int]) -> GradAugSettings:
-    """The settings: the preset of the image size with the flags in place of its values; makes `network` elastic and tries it.
+    """Makes `network` elastic and tries it.
+
+    Returns:
+        The preset of the image size, with the flags in place of its values.
 
     Raises:
         ValueError: A setting is out of range, or the network can't be carried or fails on what it is to take.

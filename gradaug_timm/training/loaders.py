@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from timm.data import AugMixDataset, FastCollateMixup, Mixup, MultiLabelTarget, create_loader
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset, DistributedSampler, IterableDataset
 
 from ..data import (
     check_classes,
@@ -53,6 +53,8 @@ def build_loaders(
         distributed=host.distributed,
         use_prefetcher=not args.no_prefetcher,
     )
+    if args.aug_repeats and not host.distributed:
+        raise ValueError('--aug-repeats repeats images over processes: it needs torchrun')
     mixup = _create_mixup(args, num_classes)
     train_loader = _create_train_loader(args, train, config, common, mixup)
     check_sizes(train, len(train_loader), batch_size=args.batch_size)
@@ -153,6 +155,8 @@ def _create_train_loader(args, dataset: Dataset, config: dict, common: dict, mix
         num_batches=args.train_batches_per_epoch,
         **common,
     )
+    if isinstance(loader.sampler, DistributedSampler):
+        loader.sampler.seed = args.seed
     if args.reflect_pad or args.pca_lighting:
         dataset.transform = insert_augmentations(
             dataset.transform,

@@ -1,6 +1,7 @@
 """The network to train, as the flags describe it."""
 import argparse
 import logging
+import pickle
 
 import torch
 from timm.layers import convert_splitbn_model, convert_sync_batchnorm, set_fast_norm
@@ -39,11 +40,23 @@ def build_network(args: argparse.Namespace) -> nn.Module:
             bn_eps=args.bn_eps,
             **args.model_kwargs,
         )
-    except (AssertionError, RuntimeError, TypeError) as error:
+    except (AssertionError, EOFError, KeyError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
         raise ValueError(f'--model {args.model} cannot be built: {error}') from error
     _initialise_head(network, args.head_init_scale, args.head_init_bias)
     _logger.info(f'{args.model}: {sum(p.numel() for p in network.parameters()):,} parameters.')
     return network
+
+
+def enable_checkpointing(network: nn.Module, name: str) -> None:
+    """Lets `network` recompute its activations in backward.
+
+    Raises:
+        ValueError: It can't.
+    """
+    try:
+        network.set_grad_checkpointing(enable=True)
+    except (AssertionError, AttributeError) as error:
+        raise ValueError(f'--grad-checkpointing: {name} has no activation checkpointing') from error
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from .folder import RunFolder, open_folder, resume_path
 from .gradaug import enable_gradaug
 from .host import Host, Precision
 from .loaders import Loaders, build_loaders
-from .networks import build_network, place_network
+from .networks import build_network, enable_checkpointing, place_network
 from .tasks import build_task
 
 _logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def prepare(args: argparse.Namespace, text: str, host: Host) -> Run:
     network = place_network(network, args, host, precision)
     settings = enable_gradaug(args, network, config['input_size']) if args.gradaug else None
     if args.grad_checkpointing:
-        network.set_grad_checkpointing(enable=True)
+        enable_checkpointing(network, args.model)
     loaders = build_loaders(args, config, args.num_classes, host, precision)
     scaler = precision.create_scaler()
     task = build_task(args, network, settings, host, precision, scaler)

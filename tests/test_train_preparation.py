@@ -1,0 +1,199 @@
+"""Flags reach network, optimizer, schedule, loader and task."""
+import argparse
+import sys
+
+import pytest
+import torch
+from PIL import Image
+from timm.data import FastCollateMixup, Mixup
+from timm.loss import BinaryCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+from timm.task import MultiLabelClassificationTask
+from torch import nn
+from train_helpers import arguments, read_summary, train
+
+from gradaug_timm.data import PCALighting, ReflectPadCrop
+from gradaug_timm.training import loaders
+from gradaug_timm.training.arguments import build_parser, parse_arguments
+from gradaug_timm.training.folder import append_row, read_rows
+from gradaug_timm.training.host import Host, Precision, start_host
+from gradaug_timm.training.meters import LossMeter
+from gradaug_timm.training.networks import place_network
+from gradaug_timm.training.preparation import prepare, scaled_learning_rate
+from gradaug_timm.training.progress import Progress
+
+
+@pytest.fixture
+def prepared(image_folder, tmp_path):
+    def build(**flags):
+        args, text = parse_arguments(build_parser(), arguments(image_folder, tmp_path, **flags))
+        return prepare(args, text, start_host('cpu'))
+    return build
+
+
+def train_pipeline(run) -> list:
+    return run.trainer.loaders.train.dataset.transform.transforms
+
+
+def test_network_flags_reach_the_network(prepared):
+    flags = dict(bn_momentum=0.3, bn_eps=0.01, drop=0.2, head_init_bias=-3., gp='max')
+    network = prepared(model='test_efficientnet', model_kwargs=None, **flags).trainer.task.trainable_module
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert {(norm.momentum, norm.eps) for norm in norms} == {(0.3, 0.01)}
+    assert network.drop_rate == 0.2 and network.get_classifier().bias.tolist() == [-3., -3.]
+    assert network.global_pool.pool_type == 'max'
+
+
+def test_optimizer_flags_reach_the_optimizer(prepared):
+    optimizer = prepared(opt='adamw', lr=0.003, weight_decay=0.1, opt_betas=[0.8, 0.9], opt_eps=1e-6).trainer.optimizer
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert {group['betas'] for group in optimizer.param_groups} == {(0.8, 0.9)}
+    assert {group['eps'] for group in optimizer.param_groups} == {1e-6}
+    assert {group['initial_lr'] for group in optimizer.param_groups} == {0.003}
+    assert {group['weight_decay'] for group in optimizer.param_groups} == {0., 0.1}
+
+
+def test_weight_decay_on_all_weights_is_a_flag_away(prepared):
+    optimizer = prepared(weight_decay=0.1, opt_kwargs='filter_bias_and_bn=False').trainer.optimizer
+    assert {group['weight_decay'] for group in optimizer.param_groups} == {0.1}
+
+
+@pytest.mark.parametrize(('opt', 'scale', 'images', 'expected'), [
+    ('sgd', '', 512, 0.2), ('sgd', 'sqrt', 1024, 0.2), ('adamw', '', 1024, 0.2), ('lamb', 'linear', 512, 0.2),
+])
+def test_the_base_learning_rate_grows_with_the_batch(opt, scale, images, expected):
+    args = argparse.Namespace(opt=opt, lr_base=0.1, lr_base_size=256, lr_base_scale=scale)
+    assert scaled_learning_rate(args, images) == pytest.approx(expected)
+
+
+def test_the_schedule_can_step_at_every_update(prepared):
+    assert prepared(lr=0.1).trainer.scheduler.t_in_epochs
+    assert not prepared(lr=0.1, sched_on_updates=True).trainer.scheduler.t_in_epochs
+    assert prepared(sched='none').trainer.scheduler is None
+
+
+@pytest.mark.parametrize(('flags', 'expected'), [
+    (dict(), LabelSmoothingCrossEntropy),
+    (dict(smoothing=0), nn.CrossEntropyLoss),
+    (dict(mixup=0.2), SoftTargetCrossEntropy),
+    (dict(bce_loss=True, cutmix=1.), BinaryCrossEntropy),
+])
+def test_the_loss_follows_from_the_flags(prepared, flags, expected):
+    assert type(prepared(**flags).trainer.task.criterion) is expected
+
+
+def test_mixing_happens_in_the_loader_or_after_it(prepared):
+    fast = prepared(mixup=0.2, mixup_prob=0.3).trainer.loaders
+    assert fast.mixup is None and isinstance(fast.train.loader.collate_fn, FastCollateMixup)
+    assert fast.train.loader.collate_fn.mix_prob == 0.3
+    assert type(prepared(mixup=0.2, no_prefetcher=True).trainer.loaders.mixup) is Mixup
+
+
+def test_the_papers_transforms_are_in_the_training_pipeline_only(prepared):
+    run = prepared(no_aug=None, reflect_pad=4, pca_lighting=0.1)
+    kinds = [type(step) for step in train_pipeline(run)]
+    assert kinds[0] is ReflectPadCrop and PCALighting in kinds
+    assert not {ReflectPadCrop, PCALighting} & {
+        type(step) for step in run.trainer.loaders.validation.dataset.transform.transforms}
+    assert run.trainer.loaders.train.dataset[0][0].shape == (3, 16, 16)
+
+
+def test_a_checkpoint_initialises_the_network(image_folder, tmp_path, prepared):
+    checkpoint = train(image_folder, tmp_path, experiment='first') / 'last.pth.tar'
+    trained = torch.load(checkpoint, weights_only=False)['state_dict']
+    network = prepared(initial_checkpoint=checkpoint).trainer.task.trainable_module
+    assert all(torch.equal(value, trained[name]) for name, value in network.state_dict().items())
+
+
+def test_synchronized_norms_are_refused_where_torch_has_none():
+    args = argparse.Namespace(split_bn=False, channels_last=False, sync_bn=True)
+    cpu = torch.device('cpu')
+    with pytest.raises(ValueError, match='--sync-bn needs GPUs'):
+        place_network(nn.BatchNorm2d(2), args, Host(cpu, distributed=True, world_size=2), Precision(cpu))
+
+
+@pytest.mark.parametrize(('flags', 'amp_dtype', 'scaled'), [
+    ([], None, False),
+    (['--amp'], torch.float16, True),
+    (['--amp', '--amp-dtype', 'bfloat16'], torch.bfloat16, False),
+])
+def test_only_float16_has_a_loss_scaler(flags, amp_dtype, scaled):
+    args, _ = parse_arguments(build_parser(), flags)
+    precision = Precision.from_args(args, torch.device('cpu'))
+    assert precision.amp_dtype == amp_dtype
+    assert (precision.create_scaler() is not None) == scaled
+
+
+class ColouredSquares(torch.utils.data.Dataset):
+    """Multi-label images: label 0 is red, label 1 is blue."""
+
+    def __init__(self, target_transform):
+        self.target_transform = target_transform
+        self.transform = None
+
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, index):
+        labels = [label for label in (0, 1) if index >> label & 1]
+        image = Image.new('RGB', (16, 16), (200 * (0 in labels), 60, 200 * (1 in labels)))
+        return self.transform(image), self.target_transform(labels)
+
+
+@pytest.mark.parametrize('flags', [
+    dict(), dict(gradaug=True), dict(loss='asl'), dict(mixup=0.4, gradaug=True), dict(loss='poly', poly_epsilon=-1),
+], ids=lambda flags: '-'.join(flags) or 'plain')
+def test_multi_label_training_reports_its_metrics(image_folder, tmp_path, monkeypatch, flags):
+    monkeypatch.setattr(loaders, 'create_dataset', lambda *_, target_transform, **__: ColouredSquares(target_transform))
+    folder = train(image_folder, tmp_path, task='multilabel', epochs=2, multilabel_threshold=0.4, **flags)
+    rows = read_summary(folder)
+    assert 0 <= float(rows[-1]['eval_map']) <= 100 and 'eval_top1' not in rows[-1]
+
+
+def test_the_threshold_of_multi_label_metrics_reaches_the_evaluator(prepared, monkeypatch):
+    monkeypatch.setattr(loaders, 'create_dataset', lambda *_, target_transform, **__: ColouredSquares(target_transform))
+    for gradaug in (False, True):
+        task = prepared(task='multilabel', multilabel_threshold=0.3, gradaug=gradaug).trainer.task
+        assert isinstance(task, MultiLabelClassificationTask)
+        assert task.create_evaluator().threshold == 0.3
+
+
+def test_a_meter_weighs_losses_by_images_and_leaves_out_what_is_not_finite():
+    meter = LossMeter()
+    meter.update({'loss': torch.tensor(1.), 'extra': torch.tensor(4.)}, 2)
+    meter.update({'loss': torch.tensor(3.)}, 6)
+    meter.update({'loss': torch.tensor(float('inf'))}, 8)
+    assert meter.compute() == {'loss': 2.5, 'extra': 4.}
+    assert meter.finite_share() == 0.5
+
+
+def test_rows_with_new_columns_keep_the_table_rectangular(tmp_path):
+    path = str(tmp_path / 'summary.csv')
+    append_row(path, {'epoch': 0, 'train_loss': 1.5})
+    append_row(path, {'epoch': 1, 'train_loss': 0.5, 'train_kd_loss': 2.})
+    append_row(path, {'epoch': 2, 'train_loss': 0.25})
+    assert read_rows(path) == [
+        {'epoch': '0', 'train_loss': '1.5', 'train_kd_loss': ''},
+        {'epoch': '1', 'train_loss': '0.5', 'train_kd_loss': '2.0'},
+        {'epoch': '2', 'train_loss': '0.25', 'train_kd_loss': ''},
+    ]
+
+
+@pytest.mark.parametrize('terminal', [True, False])
+def test_a_progress_bar_is_shown_on_a_terminal_only(monkeypatch, capsys, terminal):
+    pytest.importorskip('tqdm')
+    monkeypatch.setattr(sys.stderr, 'isatty', lambda: terminal)
+    progress = Progress(shown=True)
+    assert list(progress.over(range(3), 3, 'Epoch 7')) == [0, 1, 2]
+    assert ('Epoch 7' in capsys.readouterr().err) == terminal
+
+
+def test_other_processes_show_no_progress_bar(monkeypatch):
+    monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)
+    assert not Progress(shown=False).active
+
+
+def test_a_run_without_matplotlib_says_so(image_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
+    folder = train(image_folder, tmp_path)
+    assert 'matplotlib is not installed' in capsys.readouterr().out
+    assert not (folder / 'learning_curves.png').exists()
