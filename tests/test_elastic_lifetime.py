@@ -76,6 +76,18 @@ def test_a_network_on_the_meta_device_can_be_planned():
         assert model(torch.empty(2, 3, 32, 32, device='meta')).shape == (2, 100)
 
 
+@pytest.mark.parametrize('mode', [torch.no_grad, torch.inference_mode, lambda: torch.device('meta')])
+def test_planning_works_in_any_mode_and_leaves_random_numbers_alone(mode, images):
+    torch.manual_seed(3)
+    expected = torch.randn(2)
+    model = timm.create_model('gradaug_resnet20_cifar').eval()
+    torch.manual_seed(3)
+    with mode(), activate(model, SUBNET):
+        output = model(images)
+    assert output.isfinite().all()
+    assert torch.equal(torch.randn(2), expected)
+
+
 def test_recalibrated_statistics_are_used_and_extracted(model, images):
     before = _as_subnet(model, images)
     set_statistics(model, SUBNET, {'bn1': (torch.full((8,), 0.3), torch.full((8,), 2.0))})

@@ -88,6 +88,18 @@ def test_mixing_happens_in_the_loader_or_after_it(prepared):
     assert type(prepared(mixup=0.2, no_prefetcher=True).trainer.loaders.mixup) is Mixup
 
 
+@pytest.mark.parametrize('flags', [dict(workers=1), dict(workers=1, use_multi_epochs_loader=True), dict()])
+def test_mixing_stops_in_the_workers_too(prepared, flags):
+    batches = prepared(mixup=1., smoothing=0, no_prefetcher=False, **flags).trainer.loaders
+    assert any(not is_one_hot(target) for _, target in batches.train)
+    batches.stop_mixing()
+    assert all(is_one_hot(target) for _, target in batches.train)
+
+
+def is_one_hot(target: torch.Tensor) -> bool:
+    return bool(((target == 0) | (target == 1)).all())
+
+
 def test_the_papers_transforms_are_in_the_training_pipeline_only(prepared):
     run = prepared(no_aug=None, reflect_pad=4, pca_lighting=0.1)
     kinds = [type(step) for step in train_pipeline(run)]

@@ -9,7 +9,7 @@ from timm.utils import load_checkpoint_metadata
 from train_helpers import arguments, error_line, make_image_folder, read_summary, train
 
 from gradaug_timm.training import main, schedule
-from gradaug_timm.training.epoch import accumulation
+from gradaug_timm.training.trainer import accumulation
 
 
 def epochs_of(folder) -> list[int]:
@@ -117,7 +117,8 @@ def test_runs_without_a_name_get_different_folders(image_folder, tmp_path):
     dict(gradaug=True, clip_grad=0.1, clip_mode='agc', opt='adamw', lr=0.001),
     dict(gradaug=True, channels_last=True),
     dict(gradaug=True, grad_checkpointing=True),
-    dict(gradaug=True, torchcompile='aot_eager', gradaug_width_steps=1, gradaug_sizes=[1]),
+    pytest.param(
+        dict(gradaug=True, torchcompile='aot_eager', gradaug_width_steps=1, gradaug_sizes=[1]), marks=pytest.mark.slow),
     dict(gradaug=True, sched_on_updates=True, warmup_epochs=1),
     dict(gradaug=True, opt='lookahead_sgd'),
     dict(train_img_sizes=[16, 20], variable_batch_loss_scale='linear'),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from timm.layers import BlurPool2d, GroupNorm
+from timm.layers import BlurPool2d, GroupNorm, register_notrace_module
 from timm.layers.linear import Linear
 from torch import nn
 from torch.nn.modules._functions import SyncBatchNorm as sync_batch_norm
@@ -228,13 +228,17 @@ class ElasticBlurPool2d(Elastic, BlurPool2d):
         self._shrink_parameter('filt', 0, kept.out)
 
 
-LAYERS: dict[type[nn.Module], type[Elastic]] = {cls.plain: cls for cls in (
-    ElasticConv2d, ElasticLinear, ElasticTimmLinear, ElasticBatchNorm2d, ElasticSyncBatchNorm, ElasticGroupNorm, ElasticTimmGroupNorm,
-    ElasticBlurPool2d,
-)}
+LAYERS: dict[type[nn.Module], type[Elastic]] = {}
 
 
 def register_layer(elastic: type[Elastic]) -> type[Elastic]:
-    """Class decorator: modules of class `elastic.plain` are sliced by it."""
-    LAYERS[elastic.plain] = elastic
+    """Class decorator: modules of class `elastic.plain` are sliced by it. torch.fx takes them as they are."""
+    LAYERS[elastic.plain] = register_notrace_module(elastic)
     return elastic
+
+
+for _layer in (
+        ElasticConv2d, ElasticLinear, ElasticTimmLinear, ElasticBatchNorm2d, ElasticSyncBatchNorm, ElasticGroupNorm,
+        ElasticTimmGroupNorm, ElasticBlurPool2d,
+):
+    register_layer(_layer)

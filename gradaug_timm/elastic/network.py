@@ -2,6 +2,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import torch
 from timm.utils import unwrap_model
 from torch import Tensor, nn
 
@@ -42,9 +43,7 @@ class ElasticState:
 
     def build(self, network: nn.Module) -> None:
         """Plans `network` and swaps the classes of its layers and blocks."""
-        replica = replica_of(network)
-        restore_classes(replica)
-        self.plan = validated(replica, PLANNERS.get(type(network), plan_by_probing))
+        self.plan = _plan(network)
         swap_classes(network)
         self._tree = [(parent, name, child) for parent in network.modules() for name, child in parent._modules.items()]
         self._modules = [module for module in network.modules() if isinstance(module, Elastic)]
@@ -66,6 +65,17 @@ class ElasticState:
     def set_statistics(self, subnet: Subnet, statistics: dict[str, tuple[Tensor, Tensor]]) -> None:
         self.statistics[subnet] = statistics
         self._views.pop(subnet, None)
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def _plan(network: nn.Module) -> Plan:
+    """The network's plan, whatever the caller's modes and default device; the caller's random numbers stay."""
+    with torch.device('cpu'), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        replica = replica_of(network)
+        restore_classes(replica)
+        return validated(replica, PLANNERS.get(type(network), plan_by_probing))
 
 
 def mark_elastic(model: nn.Module) -> nn.Module:

@@ -154,8 +154,7 @@ def replica_of(model: nn.Module) -> nn.Module:
     Random, since layers that start at zero would hide differences; vectors and buffers are positive, as for a BatchNorm's
     variance or a blur's filter.
     """
-    generator = torch.Generator().manual_seed(0)
-    memo = {id(tensor): _random_like(tensor, generator) for tensor in [*model.parameters(), *model.buffers()]}
+    memo = {id(tensor): _random_like(tensor) for tensor in [*model.parameters(), *model.buffers()]}
     replica = copy.deepcopy(model, memo).requires_grad_(False)
     for module in replica.modules():  # what watches the network isn't to see the copy
         module._forward_hooks.clear()
@@ -165,11 +164,11 @@ def replica_of(model: nn.Module) -> nn.Module:
     return replica
 
 
-def _random_like(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _random_like(tensor: torch.Tensor) -> torch.Tensor:
     if not tensor.is_floating_point():
         new = torch.zeros(tensor.shape, dtype=tensor.dtype)
     elif tensor.dim() > 1 and isinstance(tensor, nn.Parameter):
-        new = torch.randn(tensor.shape, generator=generator) * (2 / max(1, tensor[0].numel())) ** 0.5
+        new = torch.randn(tensor.shape) * (2 / max(1, tensor[0].numel())) ** 0.5
     else:
-        new = torch.rand(tensor.shape, generator=generator) + 0.5
+        new = torch.rand(tensor.shape) + 0.5
     return nn.Parameter(new) if isinstance(tensor, nn.Parameter) else new

@@ -1,6 +1,7 @@
 """The loss that the flags name."""
 import argparse
 
+import torch
 from timm.loss import load_class_stats, resolve_class_weights
 
 # flags that timm's loss factory takes by the same name
@@ -8,6 +9,11 @@ _BY_NAME = (
     'bce_target_thresh', 'bce_sum', 'asl_gamma_pos', 'asl_gamma_neg', 'asl_clip', 'asl_reduction', 'poly_epsilon',
     'poly_gamma', 'poly_alpha', 'twoway_tp', 'twoway_tn', 'db_neg_scale', 'db_init_bias', 'db_focal_gamma',
 )
+
+
+def mixing_active(args: argparse.Namespace) -> bool:
+    """Whether Mixup or CutMix is on."""
+    return args.mixup > 0 or args.cutmix > 0 or args.cutmix_minmax is not None
 
 
 def loss_settings(args: argparse.Namespace) -> dict:
@@ -21,7 +27,7 @@ def loss_settings(args: argparse.Namespace) -> dict:
     return dict(
         loss_type=args.loss,
         smoothing=args.smoothing,
-        soft_targets=args.mixup > 0 or args.cutmix > 0 or args.cutmix_minmax is not None,
+        soft_targets=mixing_active(args),
         class_weight=_weights(args, 'class_weight', stats),
         pos_weight=_weights(args, 'pos_weight', stats),
         jsd_splits=args.aug_splits,
@@ -34,7 +40,7 @@ def _weights(args: argparse.Namespace, kind: str, stats):
     value = getattr(args, f'loss_{kind}')
     weights = resolve_class_weights(
         value, kind, stats, power=args.loss_weight_power, beta=args.loss_weight_beta, max_weight=args.loss_weight_max)
-    if hasattr(weights, 'numel') and args.num_classes and weights.numel() != args.num_classes:
+    if isinstance(weights, torch.Tensor) and args.num_classes and weights.numel() != args.num_classes:
         flag = f'--loss-{kind.replace("_", "-")}'
         raise ValueError(f'{flag} has {weights.numel()} entries for {args.num_classes} classes')
     return weights

@@ -1,78 +1,22 @@
 """One epoch of training, by timm's contract with its tasks."""
-import argparse
 import logging
 import os
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torchvision.utils
-from timm.scheduler.scheduler import Scheduler
-from timm.task import TrainingTask
-from timm.utils import CheckpointSaver, NativeScaler, dispatch_clip_grad
+from timm.utils import dispatch_clip_grad
 
-from .folder import RunFolder
-from .host import Host, Precision
-from .loaders import Loaders
 from .meters import LossMeter
-from .progress import Progress
+from .trainer import Trainer, accumulation
 
 _logger = logging.getLogger(__name__)
 
 
 class DivergedError(RuntimeError):
     """The loss is no longer a number."""
-
-
-@dataclass
-class Trainer:
-    """What an epoch needs."""
-
-    args: argparse.Namespace
-    host: Host
-    precision: Precision
-    task: TrainingTask
-    loaders: Loaders
-    optimizer: torch.optim.Optimizer
-    scaler: NativeScaler | None
-    scheduler: Scheduler | None
-    saver: CheckpointSaver | None
-    folder: RunFolder | None
-    progress: Progress = field(init=False)
-
-    def __post_init__(self):
-        self.progress = Progress(shown=self.host.primary)
-        self.second_order = getattr(self.optimizer, 'is_second_order', False)
-
-    @property
-    def batches(self) -> int:
-        """Batches an epoch."""
-        return len(self.loaders.train)
-
-    @property
-    def updates(self) -> int:
-        """Optimizer steps an epoch."""
-        return updates_per_epoch(self.batches, self.args.grad_accum_steps)
-
-    @property
-    def learning_rate(self) -> float:
-        """Mean over parameter groups."""
-        rates = [group['lr'] for group in self.optimizer.param_groups]
-        return sum(rates) / len(rates)
-
-
-def updates_per_epoch(batches: int, accumulated: int) -> int:
-    """Optimizer steps an epoch; the last takes what is left."""
-    return -(-batches // accumulated)
-
-
-def accumulation(batch: int, batches: int, steps: int) -> tuple[int, bool]:
-    """How many batches the update of `batch` sums, and whether `batch` completes it."""
-    rest = batches % steps
-    group = rest if batch >= batches - rest else steps
-    return group, batch == batches - 1 or (batch + 1) % steps == 0
 
 
 def train_epoch(trainer: Trainer, epoch: int) -> dict[str, float]:
@@ -86,7 +30,7 @@ def train_epoch(trainer: Trainer, epoch: int) -> dict[str, float]:
     """
     args, task = trainer.args, trainer.task
     if args.mixup_off_epoch and epoch >= args.mixup_off_epoch:
-        _stop_mixing(trainer.loaders)
+        trainer.loaders.stop_mixing()
     task.get_trainable_module().train()
     trainer.optimizer.zero_grad()
     meter, clock = LossMeter(), _Clock(trainer, epoch)
@@ -111,12 +55,6 @@ def train_epoch(trainer: Trainer, epoch: int) -> dict[str, float]:
     return meter.compute(distributed=trainer.host.distributed)
 
 
-def _stop_mixing(loaders: Loaders) -> None:
-    loaders.train.mixup_enabled = False
-    if loaders.mixup is not None:
-        loaders.mixup.mixup_enabled = False
-
-
 def _prepare(trainer: Trainer, images: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     if trainer.args.no_prefetcher:
         images = images.to(trainer.host.device, trainer.precision.model_dtype)
@@ -130,8 +68,7 @@ def _prepare(trainer: Trainer, images: torch.Tensor, target: torch.Tensor) -> tu
 
 def _step(trainer: Trainer, images, target, summed: int, complete: bool) -> dict[str, torch.Tensor]:
     """Forward and backward of one batch, and the update where `complete`; returns the losses by name."""
-    synced = trainer.host.distributed and not complete
-    with trainer.task.no_sync() if synced else nullcontext():
+    with nullcontext() if complete else trainer.task.no_sync():
         with trainer.precision.autocast():
             result = trainer.task(images, target)
         factor = _loss_factor(trainer, len(images)) / summed

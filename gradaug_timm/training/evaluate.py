@@ -5,7 +5,7 @@ import torch
 from timm.task import evaluation_sample_limit
 from torch import nn
 
-from .epoch import Trainer
+from .trainer import Trainer
 
 _logger = logging.getLogger(__name__)
 

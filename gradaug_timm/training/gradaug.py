@@ -30,8 +30,7 @@ def enable_gradaug(args: argparse.Namespace, network: nn.Module, input_size: tup
         ValueError: A setting is out of range, or the network can't be carried or fails on what it is to take.
     """
     settings = GradAugSettings.preset(max(input_size[1:]), **{'seed': args.seed, **given_settings(args)})
-    with torch.random.fork_rng(devices=[]):  # planning draws random numbers; the data's stay those of a plain run
-        make_elastic(network)
+    make_elastic(network)
     try_smallest(network, settings, input_size)
     describe(network, settings, input_size)
     return settings

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from timm.data import AugMixDataset, FastCollateMixup, Mixup, MultiLabelTarget, create_loader
+from timm.data.loader import MultiEpochsDataLoader, PrefetchLoader
 from torch.utils.data import Dataset, DistributedSampler, IterableDataset
 
 from ..data import (
@@ -16,7 +17,7 @@ from ..data import (
     insert_augmentations,
     is_tar,
 )
-from .arguments.checks import mixing_active
+from .criteria import mixing_active
 from .host import Host, Precision
 
 
@@ -28,6 +29,16 @@ class Loaders:
     validation: Any
     mixup: Mixup | None
     batch_size: float
+
+    def stop_mixing(self) -> None:
+        """Mixes no further batches; workers that live on between epochs hold a copy of the mixer and are restarted."""
+        if self.mixup is not None:
+            self.mixup.mixup_enabled = False
+        elif isinstance(self.train, PrefetchLoader) and self.train.mixup_enabled:
+            self.train.mixup_enabled = False
+            self.train.loader._iterator = None
+            if isinstance(self.train.loader, MultiEpochsDataLoader):
+                self.train.loader.iterator = None
 
 
 def build_loaders(

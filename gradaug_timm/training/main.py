@@ -22,8 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     Raises:
         SystemExit: With 2 and one line on a wrong flag or missing data, 1 where training diverges, 130 on Ctrl-C.
     """
-    if not logging.root.handlers:
-        setup_default_logging()
+    _set_up_logging()
     parser = build_parser()
     args, text = parse_arguments(parser, argv)
     try:
@@ -40,6 +39,12 @@ def main(argv: list[str] | None = None) -> None:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _set_up_logging() -> None:
+    if not logging.root.handlers:
+        setup_default_logging()
+    logging.getLogger('timm.utils.checkpoint_saver').setLevel(logging.WARNING)  # lists all its files at every save
 
 
 def _train(parser, run: Run) -> None:

@@ -12,13 +12,13 @@ from timm.utils import CheckpointSaver, NativeScaler, random_seed
 from timm.utils.summary import trim_summary
 from torch import nn
 
-from .epoch import Trainer, updates_per_epoch
 from .folder import RunFolder, open_folder, resume_path
 from .gradaug import enable_gradaug
 from .host import Host, Precision
 from .loaders import Loaders, build_loaders
 from .networks import build_network, enable_checkpointing, place_network
 from .tasks import build_task
+from .trainer import Trainer, updates_per_epoch
 
 _logger = logging.getLogger(__name__)
 

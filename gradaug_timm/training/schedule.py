@@ -4,10 +4,11 @@ import logging
 from timm.utils import distribute_bn
 
 from ..task import GradAugTask
-from .epoch import Trainer, train_epoch
+from .epoch import train_epoch
 from .evaluate import evaluate
 from .folder import append_row
 from .preparation import Run
+from .trainer import Trainer
 
 _logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from timm.optim import get_optimizer_info
 from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
 
 from ...cli import nearest
-from ..criteria import loss_settings
+from ..criteria import loss_settings, mixing_active
 from .gradaug import given_settings
 
 DEFAULT_OUTPUT = './output/train'
@@ -165,8 +165,3 @@ def _run_problems(args) -> Iterator[str]:
         yield '--log-wandb needs the package wandb: pip install wandb'
     if args.wandb_resume_id and not args.resume:
         yield '--wandb-resume-id needs --resume'
-
-
-def mixing_active(args: argparse.Namespace) -> bool:
-    """Whether Mixup or CutMix is on."""
-    return args.mixup > 0 or args.cutmix > 0 or args.cutmix_minmax is not None
