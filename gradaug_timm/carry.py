@@ -1,4 +1,4 @@
-"""One backward for several passes: each is differentiated at once, and its gradient waits for the caller's `backward()`."""
+"""One backward for several passes: their gradients, known early, wait for the caller's `backward()`."""
 import torch
 
 from .loss_scale import EarlyLossScale
@@ -17,7 +17,7 @@ class _Carry(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_output):
         if torch.is_grad_enabled():
-            raise RuntimeError('The loss of a GradAug step has no second derivatives (backward with create_graph=True).')
+            raise RuntimeError('A GradAug step has no second derivatives: backward with create_graph=True is refused.')
         if ctx.gradients is None:
             raise RuntimeError('The loss of a GradAug step can be differentiated only once.')
         gradients, ctx.gradients = ctx.gradients, None
@@ -52,7 +52,7 @@ class CarriedLoss:
         self._value = loss.detach() if self._value is None else self._value + loss.detach()
 
     def total(self, last: torch.Tensor | None = None) -> torch.Tensor:
-        """The sum of all losses [], with `last` one whose graph is alive; its `backward()` gives the sum's gradient, once."""
+        """The sum of all losses [], for one `backward()`; `last` is one more, whose graph is alive."""
         if self._loss_scale is not None:
             self._loss_scale.unscale([g for g in self._gradients if g is not None], self._scale)
         carried = _Carry.apply(self._value, self._gradients, *self._parameters)

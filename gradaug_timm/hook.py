@@ -1,8 +1,8 @@
 """GradAug in timm's own, unmodified train.py: `--device-modules gradaug_timm.hook --model gradaug_resnet50`.
 
-Importing this module puts GradAug's task in the place of timm's, in timm and in the script that runs. Settings are environment
-variables named like the flags of our train.py: GRADAUG_SUBNETS=2, GRADAUG_SIZES="1.0 6/7"; what isn't set takes the
-preset of the batches' size.
+Importing this module puts GradAug's task in the place of timm's, in timm and in the script that runs. Settings are
+environment variables named like the flags of our train.py: GRADAUG_SUBNETS=2, GRADAUG_SIZES="1.0 6/7"; what isn't set
+takes the preset of the batches' size.
 """
 import logging
 import os

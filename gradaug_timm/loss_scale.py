@@ -10,8 +10,9 @@ class EarlyLossScale:
     """The scale of the passes that are differentiated before the caller's `backward()`.
 
     Args:
-        source: Gives the scale [] that the caller's scaler uses, or None while it has none. Without a source the scale is
-            halved after a step whose gradients overflow, and doubled after 2,000 without; none of that waits for the device.
+        source: Gives the scale [] that the caller's scaler uses, or None while it has none. Without a source the scale
+            is halved after a step whose gradients overflow, and doubled after 2,000 without; none of that waits for the
+            device.
     """
 
     def __init__(self, source: Callable[[], torch.Tensor | None] | None = None):

@@ -13,7 +13,7 @@ SIGMOID_CRITERIA = (
 
 
 def softmax_divergence(logits: torch.Tensor, full_logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-    """KL(softmax(full / T) || softmax(sub / T)) * T^2, mean over the batch, in float32 (paper, equation 3, where T is 1).
+    """KL(softmax(full / T) || softmax(sub / T)) * T^2, mean over the batch, in float32 (paper, section 3: T = 1).
 
     Args:
         logits: The sub-network's [N, classes].

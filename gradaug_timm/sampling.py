@@ -15,7 +15,7 @@ class Draw:
 
 
 def draw_step(settings: GradAugSettings, step: int, *, num_blocks: int) -> list[Draw]:
-    """The sub-networks of training step `step`, the widest first (paper, section 3.2).
+    """The sub-networks of training step `step`, the widest first (paper, section 3).
 
     The same on every rank and after a resume. With random width one of them has the minimum width.
 
@@ -40,7 +40,7 @@ def width_grid(settings: GradAugSettings) -> tuple[float, ...]:
 
 
 def survival_probabilities(num_blocks: int, min_survival: float) -> list[float]:
-    """Probability that each block is kept: linear from 1 at the first to `min_survival` at the last (paper, section 3.3)."""
+    """Probability that each block is kept: linear from 1 at the first to `min_survival` at the last (paper)."""
     return [1 - (1 - min_survival) * index / max(1, num_blocks - 1) for index in range(num_blocks)]
 
 

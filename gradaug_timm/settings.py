@@ -14,9 +14,11 @@ class GradAugSettings:
         subnets: Sub-networks trained in a step; 0 is plain training.
         mode: What varies in them: 'width', 'depth' or 'both'.
         min_width: Smallest width, in (0, 1]; with random width one sub-network always has it.
-        width_steps: The other widths are drawn from `min_width` to 1 in this many equal steps; 0 draws any width (the paper's).
+        width_steps: The other widths are drawn from `min_width` to 1 in this many equal steps; 0 draws any width (the
+            paper's).
         divisor: Channel counts are rounded to its multiples; 1 is the paper's.
-        sizes: Input sizes to draw from: fractions of the batch's (floats up to 1), or pixels of its longer side (integers above 1).
+        sizes: Input sizes to draw from: fractions of the batch's (floats up to 1), or pixels of its longer side
+            (integers above 1).
         rotation: Angles to draw from, in degrees; none: no rotation.
         min_survival: Probability that the last residual block is kept, linear from 1 at the first (random depth).
         weight: Weight of each sub-network's loss.

@@ -16,20 +16,21 @@ from .transforms import apply_transform
 
 
 class GradAugTask(ClassificationTask):
-    """Training of a network together with random sub-networks of its own (paper, sections 3.1 to 3.3).
+    """Training of a network together with random sub-networks of its own (paper, section 3).
 
     A step's loss is L0 + weight * sum of L_i: the criterion on the full network's logits, and for each sub-network the
-    divergence of its prediction for a transformed batch from the full network's for the batch. Every pass but the last is
-    differentiated as soon as its loss is known, so that the memory is that of one pass; `result['loss'].backward()`, to be
-    called once, brings the gradient of the sum. In evaluation mode and without gradients the result is the plain task's.
+    divergence of its prediction for a transformed batch from the full network's for the batch. Every pass but the last
+    is differentiated as soon as its loss is known, so that the memory is that of one pass; `result['loss'].backward()`,
+    to be called once, brings the gradient of the sum. In evaluation mode and without gradients the result is the plain
+    task's.
 
     Args:
         model: The network; made elastic where it isn't.
         criterion: Loss function of the full network. Created from criterion_kwargs when None.
         criterion_kwargs: Arguments for timm's create_classification_loss() when criterion is None.
         settings: Settings of GradAug.
-        loss_scale: With an fp16 gradient scaler, gives its scale [] as a tensor on the device (None before its first use).
-            Without it the task keeps a scale of its own for the passes that it differentiates.
+        loss_scale: With an fp16 gradient scaler, gives its scale [] as a tensor on the device (None before its first
+            use). Without it the task keeps a scale of its own for the passes that it differentiates.
         device: Device for task tensors/buffers.
         dtype: Dtype for task tensors/buffers.
         verbose: Enable info logging.
@@ -81,7 +82,7 @@ class GradAugTask(ClassificationTask):
         """
         widths = width_grid(self.settings)
         if self.settings.subnets and (self.settings.random_depth or not widths):
-            raise ValueError('torch.compile needs sub-networks of few shapes: mode=\'width\' and width_steps of at least 1.')
+            raise ValueError('torch.compile needs few sub-networks: mode=\'width\' and width_steps of at least 1.')
         graphs = 2 * (1 + len(widths)) * len(self.settings.sizes) * max(1, len(self.settings.rotation))
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, graphs)
         return super().compile(backend=backend, mode=mode, **{'dynamic': False, **compile_kwargs})
@@ -94,8 +95,8 @@ class GradAugTask(ClassificationTask):
             target: Class indices [N] or soft targets [N, classes].
 
         Returns:
-            'loss' [], for one backward(); 'output', the full network's logits [N, classes], detached; in training also, []
-            each and detached, the components 'loss_full' and 'loss_subnet_0' (the widest) onwards.
+            'loss' [], for one backward(); 'output', the full network's logits [N, classes], detached; in training also,
+            [] each and detached, the components 'loss_full' and 'loss_subnet_0' (the widest) onwards.
         """
         training = self.trainable_module.training and torch.is_grad_enabled()
         draws = self._draw() if training else []

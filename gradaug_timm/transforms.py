@@ -25,8 +25,7 @@ def output_size(size: float, height: int, width: int) -> tuple[int, int]:
 
 
 def apply_transform(x: torch.Tensor, transform: InputTransform) -> torch.Tensor:
-    """The batch [N, C, H, W] resized bilinearly with aligned corners, as in the paper's code, then rotated; itself where neither
-    changes it."""
+    """The batch [N, C, H, W] resized bilinearly with aligned corners, as in the paper's code, then rotated."""
     size = output_size(transform.size, *x.shape[-2:])
     if size != tuple(x.shape[-2:]):
         x = F.interpolate(x, size, mode='bilinear', align_corners=True)

@@ -27,7 +27,7 @@ def naive_loss(model, images, target, settings, step, *, num_blocks, criterion=F
 
 def gradient(model) -> torch.Tensor:
     """All gradients [parameters], zeros where there is none."""
-    return torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in model.parameters()])
+    return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in model.parameters()])
 
 
 def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:

@@ -9,16 +9,19 @@ from torch import nn
 
 from gradaug_timm.models import CifarResNet, PyramidNet, WideResNet
 from gradaug_timm.models.cifar import CifarNet
-from gradaug_timm.models.cifar_resnet import cifar_basic_block
 from gradaug_timm.models.cifar_pyramidnet import PyramidBasicBlock, PyramidBottleneck, pyramid_channels
+from gradaug_timm.models.cifar_resnet import cifar_basic_block
 
 LAYERS = dict(act_layer=nn.ReLU, norm_layer=nn.BatchNorm2d)
 SMALL = dict(num_classes=7)
+SQUEEZE = dict(attn_layer=partial(SEModule, rd_ratio=0.25, rd_divisor=1))
+ATTEND = dict(attn_layer=lambda channels, **_: EcaModule(kernel_size=3))
 
 
 def _resnet(block, share, **kwargs):
     channels = tuple(int(c * share) for c in (32, 64, 96, 128))
-    return ResNet(block, [2, 1, 1, 1], stem_type='deep', stem_width=int(16 * share), channels=channels, **SMALL, **kwargs)
+    stem = dict(stem_type='deep', stem_width=int(16 * share))
+    return ResNet(block, [2, 1, 1, 1], channels=channels, **stem, **SMALL, **kwargs)
 
 
 def _resnext(share):
@@ -56,25 +59,28 @@ PAIRS = {
     'avg_down': (
         lambda: _resnet(Bottleneck, 1, avg_down=True), lambda: _resnet(Bottleneck, 0.5, avg_down=True), 0.5, 1),
     'squeeze_excite': (
-        lambda: _resnet(BasicBlock, 1, block_args=dict(attn_layer=partial(SEModule, rd_ratio=0.25, rd_divisor=1))),
-        lambda: _resnet(BasicBlock, 0.5, block_args=dict(attn_layer=partial(SEModule, rd_ratio=0.25, rd_divisor=1))),
+        lambda: _resnet(BasicBlock, 1, block_args=SQUEEZE), lambda: _resnet(BasicBlock, 0.5, block_args=SQUEEZE),
         0.5, 1),
     'channel_attention': (
-        lambda: _resnet(BasicBlock, 1, block_args=dict(attn_layer=lambda channels, **_: EcaModule(kernel_size=3))),
-        lambda: _resnet(BasicBlock, 0.5, block_args=dict(attn_layer=lambda channels, **_: EcaModule(kernel_size=3))), 0.5, 1),
+        lambda: _resnet(BasicBlock, 1, block_args=ATTEND), lambda: _resnet(BasicBlock, 0.5, block_args=ATTEND), 0.5, 1),
     'grouped': (lambda: _resnext(1), lambda: _resnext(0.5), 0.5, 1),
     'anti_aliased': (
-        lambda: _resnet(BasicBlock, 1, aa_layer=BlurPool2d), lambda: _resnet(BasicBlock, 0.5, aa_layer=BlurPool2d), 0.5, 1),
-    'two_pools': (
-        lambda: _resnet(BasicBlock, 1, global_pool='catavgmax'), lambda: _resnet(BasicBlock, 0.5, global_pool='catavgmax'),
+        lambda: _resnet(BasicBlock, 1, aa_layer=BlurPool2d), lambda: _resnet(BasicBlock, 0.5, aa_layer=BlurPool2d),
         0.5, 1),
+    'two_pools': (
+        lambda: _resnet(BasicBlock, 1, global_pool='catavgmax'),
+        lambda: _resnet(BasicBlock, 0.5, global_pool='catavgmax'), 0.5, 1),
     'cifar_resnet': (
         lambda: CifarResNet(depth=14, **SMALL),
-        lambda: CifarNet(partial(cifar_basic_block, device=None, dtype=None, **LAYERS), [[8] * 2, [16] * 2, [32] * 2], stem_chs=8, final_norm=False, **LAYERS, **SMALL), 0.5, 8),
+        lambda: CifarNet(
+            partial(cifar_basic_block, device=None, dtype=None, **LAYERS), [[8] * 2, [16] * 2, [32] * 2], stem_chs=8,
+            final_norm=False, **LAYERS, **SMALL),
+        0.5, 8),
     'wide_resnet': (
         lambda: WideResNet(depth=10, widen_factor=2, **SMALL),
         lambda: WideResNet(depth=10, widen_factor=1, stem_chs=8, **SMALL), 0.5, 1),
-    'pyramid_basic': (lambda: PyramidNet(depth=14, alpha=30, **SMALL), lambda: _pyramid(PyramidBasicBlock, 30, 0.7), 0.7, 1),
+    'pyramid_basic': (
+        lambda: PyramidNet(depth=14, alpha=30, **SMALL), lambda: _pyramid(PyramidBasicBlock, 30, 0.7), 0.7, 1),
     'pyramid_bottleneck': (
         lambda: PyramidNet(depth=20, alpha=24, bottleneck=True, **SMALL),
         lambda: _pyramid(PyramidBottleneck, 24, 0.6), 0.6, 1),

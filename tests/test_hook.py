@@ -22,7 +22,8 @@ for module in args.device_modules or []:
 torch.manual_seed(0)
 torch.set_num_threads(1)
 model = create_model(args.model, num_classes=3)
-task = ClassificationTask(model=model, criterion=torch.nn.CrossEntropyLoss(), device=torch.device('cpu'), dtype=None, verbose=True)
+task = ClassificationTask(
+    model=model, criterion=torch.nn.CrossEntropyLoss(), device=torch.device('cpu'), dtype=None, verbose=True)
 optimizer = torch.optim.SGD(task.get_trainable_module().parameters(), 0.01)
 task.get_trainable_module().train()
 for step in range(2):
@@ -40,8 +41,8 @@ def run(tmp_path):
     script.write_text(SCRIPT)
 
     def run_script(*arguments, **environment):
-        return subprocess.run(
-            [sys.executable, str(script), *arguments], env={**os.environ, **environment}, capture_output=True, text=True)
+        command = [sys.executable, str(script), *arguments]
+        return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
     return run_script
 
 
@@ -70,5 +71,5 @@ def test_wrong_variables_end_the_script_with_one_line(capsys, environment, words
 
 
 def test_variables_are_written_as_flags_are():
-    assert settings_in({'GRADAUG_SIZES': '1.0, 6/7 128', 'GRADAUG_MODE': 'both', 'GRADAUG_ROTATION': '-10 10', 'PATH': '/'}) == {
-        'sizes': (1.0, 6 / 7, 128), 'mode': 'both', 'rotation': (-10.0, 10.0)}
+    environment = {'GRADAUG_SIZES': '1.0, 6/7 128', 'GRADAUG_MODE': 'both', 'GRADAUG_ROTATION': '-10 10', 'PATH': '/'}
+    assert settings_in(environment) == {'sizes': (1.0, 6 / 7, 128), 'mode': 'both', 'rotation': (-10.0, 10.0)}

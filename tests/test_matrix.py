@@ -122,7 +122,8 @@ def test_compile_is_refused_where_every_step_would_compile_anew(settings):
 def test_all_together(network):
     network.set_grad_checkpointing()
     network.to(memory_format=torch.channels_last)
-    task = _task(network, SoftTargetCrossEntropy(), GradAugSettings.preset(32, divisor=1, mode='both', rotation=(0., 10.)))
+    settings = GradAugSettings.preset(32, divisor=1, mode='both', rotation=(0., 10.))
+    task = _task(network, SoftTargetCrossEntropy(), settings)
     task.setup_ema(decay=0.9)
     mixup = Mixup(cutmix_alpha=1.0, mixup_alpha=0.2, num_classes=CLASSES, label_smoothing=0.1, prob=0.5)
     _assert_learned(_train(task, *_batch(), autocast=torch.bfloat16, accumulate=2, mixup=mixup))

@@ -6,10 +6,12 @@ from gradaug_timm.sampling import draw_step, survival_probabilities, width_grid
 
 
 @pytest.mark.parametrize('given, words', [
-    (dict(subnets=-1), 'subnets=-1'), (dict(mode='wide'), 'one of width, depth, both'), (dict(min_width=0), 'min_width=0'),
-    (dict(min_width=1.2), 'min_width=1.2'), (dict(width_steps=-1), 'width_steps'), (dict(divisor=0), 'divisor=0'),
+    (dict(subnets=-1), 'subnets=-1'), (dict(mode='wide'), 'one of width, depth, both'),
+    (dict(min_width=0), 'min_width=0'), (dict(min_width=1.2), 'min_width=1.2'), (dict(width_steps=-1), 'width_steps'),
+    (dict(divisor=0), 'divisor=0'),
     (dict(sizes=()), 'sizes'), (dict(sizes=(1.5,)), 'sizes'), (dict(sizes=(1,)), 'sizes'), (dict(sizes=(0.0,)), 'sizes'),
-    (dict(rotation=(400,)), 'rotation'), (dict(min_survival=2), 'min_survival=2'), (dict(weight=-1), 'weight=-1'),
+    (dict(rotation=(400,)), 'rotation'), (dict(min_survival=2), 'min_survival=2'),
+    (dict(weight=-1), 'weight=-1'),
     (dict(temperature=0), 'temperature=0'), (dict(interval=0), 'interval=0'), (dict(off_epoch=-1), 'off_epoch'),
     (dict(seed=-1), 'seed=-1'), (dict(weight=float('nan')), 'weight=nan')])
 def test_a_setting_out_of_range_is_refused_with_its_name_and_value(given, words):

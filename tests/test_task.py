@@ -198,7 +198,8 @@ def test_multi_label_targets_must_be_dense():
 
 
 def test_a_model_without_blocks_is_refused_for_random_depth():
-    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
     with pytest.raises(ValueError, match='mode=\'depth\' needs residual blocks'):
         GradAugTask(model, settings=make_settings(mode='depth'))
 

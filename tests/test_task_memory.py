@@ -26,7 +26,7 @@ def test_the_peak_of_a_step_is_at_most_1_15_times_that_of_plain_training():
     peaks = {}
     for subnets in (0, 3):
         task = GradAugTask(model, nn.CrossEntropyLoss(), settings=GradAugSettings(subnets=subnets))
-        for step in range(2):
+        for _ in range(2):
             model.zero_grad(set_to_none=True)
             peaks[subnets] = peak_allocation(lambda task=task: task(images, target)['loss'].backward())
     assert peaks[0] > 32 * 64 * 48 * 48 * 4  # at least the first activations are in it

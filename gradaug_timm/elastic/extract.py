@@ -12,8 +12,8 @@ from .swap import make_view, restore_classes
 def extract(model: nn.Module, subnet: Subnet) -> nn.Module:
     """A stand-alone dense network of plain layers that computes what `model` computes as `subnet`.
 
-    Its BatchNorms start from the statistics recalibrated for `subnet` where there are some, else from the kept entries of the
-    running ones.
+    Its BatchNorms start from the statistics recalibrated for `subnet` where there are some, else from the kept entries
+    of the running ones.
 
     Args:
         model: An elastic network, under DDP's or torch.compile's wrapper or not; it is left as it is.

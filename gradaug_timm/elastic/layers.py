@@ -1,7 +1,7 @@
 """Layers that run on the first of their channels while a sub-network is active.
 
-A layer of the network is given one of these classes in place of its own (`module.__class__ = ...`), so parameters, buffers
-and keys stay what they are. With `kept` at None it is its plain class. The slicing is part of `forward`, where
+A layer of the network is given one of these classes in place of its own (`module.__class__ = ...`), so parameters,
+buffers and keys stay what they are. With `kept` at None it is its plain class. The slicing is part of `forward`, where
 torch.compile sees it.
 """
 from typing import NamedTuple

@@ -129,8 +129,8 @@ def elastic_state(model: nn.Module) -> tuple[nn.Module, ElasticState]:
 def activate(model: nn.Module, subnet: Subnet) -> Iterator[nn.Module]:
     """Runs `model` as a sub-network for the time of the context, whose end always restores what was before.
 
-    In training mode BatchNorm takes the batch's statistics and leaves the running ones alone; in evaluation mode it takes
-    those recalibrated for `subnet` where there are some, else the kept entries of the running ones.
+    In training mode BatchNorm takes the batch's statistics and leaves the running ones alone; in evaluation mode it
+    takes those recalibrated for `subnet` where there are some, else the kept entries of the running ones.
 
     Args:
         model: An elastic network, under DDP's or torch.compile's wrapper or not.

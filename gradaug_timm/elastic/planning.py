@@ -49,9 +49,10 @@ def _refuse_unknown_layers(model: nn.Module) -> None:
     for name, module in model.named_modules():
         own = next(module.parameters(recurse=False), None)
         if own is not None and type(module) not in LAYERS and not _is_reduction(module):
+            culprit = f'layer {name!r} of class {type(module).__name__}' if name else 'the network itself'
             raise ValueError(
-                f'{type(model).__name__} can\'t run as sub-networks: layer {name!r} of class {type(module).__name__} holds '
-                f'parameters; supported are {", ".join(sorted({plain.__name__ for plain in LAYERS}))}, of torch and timm.')
+                f'{type(model).__name__} can\'t run as sub-networks: {culprit} holds parameters; supported are '
+                f'{", ".join(sorted({plain.__name__ for plain in LAYERS}))}, of torch and timm.')
 
 
 def _is_reduction(module: nn.Module) -> bool:
@@ -151,8 +152,8 @@ def _group(units: _Units, fixed: np.ndarray, producers: list[Key]) -> tuple[tupl
 def replica_of(model: nn.Module) -> nn.Module:
     """A copy on the CPU in float32 with random parameters and buffers, whatever the device of `model` (also meta).
 
-    Random, since layers that start at zero would hide differences; vectors and buffers are positive, as for a BatchNorm's
-    variance or a blur's filter.
+    Random, since layers that start at zero would hide differences; vectors and buffers are positive, as for a
+    BatchNorm's variance or a blur's filter.
     """
     memo = {id(tensor): _random_like(tensor) for tensor in [*model.parameters(), *model.buffers()]}
     replica = copy.deepcopy(model, memo).requires_grad_(False)

@@ -1,10 +1,10 @@
 """Which input channel of a layer depends on which output channel of another, read off by differentiation.
 
-The outputs of convolutions and linear layers are replaced by positive constants and norms by the identity, so the input of
-a layer depends only on the outputs of the layers directly upstream, and all that stands between (additions,
-concatenations, gates, pools) is the model's own code. A vector-Jacobian product of a layer's input with a cotangent
-on some of its channels is non-zero just on the upstream channels that these depend on; cotangents on the channels
-whose number has bit b, and on those whose number hasn't, name the channel with 2 log2(C) products.
+The outputs of convolutions and linear layers are replaced by positive constants and norms by the identity, so the input
+of a layer depends only on the outputs of the layers directly upstream, and all that stands between (additions,
+concatenations, gates, pools) is the model's own code. A vector-Jacobian product of a layer's input with a cotangent on
+some of its channels is non-zero just on the upstream channels that these depend on; cotangents on the channels whose
+number has bit b, and on those whose number hasn't, name the channel with 2 log2(C) products.
 """
 import math
 from dataclasses import dataclass, field
@@ -34,7 +34,8 @@ class Trace:
 
     def record(self, name: str, x: torch.Tensor) -> None:
         if name in self.inputs:
-            raise ValueError(f'The network can\'t run as sub-networks: layer {name!r} runs more than once in a forward pass.')
+            raise ValueError(
+                f'The network can\'t run as sub-networks: layer {name!r} runs more than once in a forward pass.')
         self.inputs[name] = x.clone()
         tensor, version, producer = self._known.get(id(x), (None, None, None))
         if tensor is x and x._version == version:
@@ -86,7 +87,8 @@ def trace(model: nn.Module, channelwise: tuple[type[nn.Module], ...], image: tor
         result = model(image)
     seen.result = [result] if isinstance(result, torch.Tensor) else list(result)
     if not seen.result or not all(isinstance(x, torch.Tensor) for x in seen.result):
-        raise ValueError(f'{type(model).__name__} can\'t run as sub-networks: it must return a tensor or a list of tensors.')
+        raise ValueError(
+            f'{type(model).__name__} can\'t run as sub-networks: it must return a tensor or a list of tensors.')
     return seen
 
 

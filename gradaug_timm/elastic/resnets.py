@@ -9,7 +9,7 @@ from .planning import plan_by_probing
 
 
 def plan_resnet(model: ResNet) -> Plan:
-    """The probed plan, whose stem and inner bottleneck channels are counted from a bottleneck's output (Group.expansion)."""
+    """The probed plan, with the stem's and the inner channels of bottlenecks counted by expansion (see Group)."""
     plan = plan_by_probing(model)
     inner = [name for block in plan.blocks if isinstance(model.get_submodule(block), Bottleneck)
              for name in (f'{block}.conv1', f'{block}.conv2')]

@@ -29,10 +29,10 @@ class Subnet:
             raise ValueError(f'Subnet skipped={self.skipped!r} must hold block indexes of at least 0.')
 
     def kept(self, channels: int, *, unit: int = 1, expansion: int = 1) -> int:
-        """How many of `channels` stay, rounded half up to multiples of the divisor and to whole units of `unit` channels.
+        """How many of `channels` stay: rounded half up to multiples of the divisor, in whole units of `unit` channels.
 
-        With divisor 1 the paper counts the inner channels of a bottleneck from its output, `expansion` times as many, and
-        rounds the quotient down: 64 channels at width 0.9 keep 57, not 58.
+        With divisor 1 the paper counts the inner channels of a bottleneck from its output, `expansion` times as many,
+        and rounds the quotient down: 64 channels at width 0.9 keep 57, not 58.
         """
         if self.width == 1:
             return channels

@@ -38,7 +38,7 @@ def validated(replica: nn.Module, planner: Callable[[nn.Module], Plan]) -> Plan:
 
 
 def masked_forward(network: nn.Module, plan: Plan, subnet: Subnet, image: torch.Tensor):
-    """The full-size network's outputs with zeros in place of the channels that `subnet` drops, before and after each layer.
+    """The full-size network's outputs, the channels that `subnet` drops being zeros before and after each layer.
 
     Args:
         network: A network of plain layers in evaluation mode.

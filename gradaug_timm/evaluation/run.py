@@ -1,7 +1,7 @@
 """One evaluation: network, data, loop, results."""
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
@@ -56,25 +56,24 @@ def validate(args) -> dict:
     model = _prepare(model, args, device, dtype)
     run_epoch(model, loader, metrics, args, device=device, dtype=dtype, autocast=autocast)
     subnet = {} if args.width is None else dict(width=args.width, divisor=args.divisor or 8)
-    results = dict(
+    measured = metrics.compute()
+    _logger.info(' * ' + '  '.join(f'{name} {value:.3f}' for name, value in measured.items() if '_err' not in name))
+    return dict(
         model=args.model,
         **subnet,
-        **metrics.compute(),
+        **measured,
         param_count=round(num_parameters / 1e6, 2),
         img_size=config['input_size'][-1],
         crop_pct=config['crop_pct'],
         interpolation=config['interpolation'],
     )
-    names = [name for name in metrics.compute() if not name.endswith('_err')]
-    _logger.info(' * ' + '  '.join(f'{name} {results[name]:.3f}' for name in names))
-    return results
 
 
 def subnetwork(
         model: nn.Module,
         args,
         config: dict,
-        batches,
+        batches: Iterable[torch.Tensor],
         *,
         autocast: Callable[[], AbstractContextManager] = nullcontext,
 ) -> nn.Module:
