@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from gradaug_timm.hook import settings_in
+from gradaug_timm.environment import settings_in
 
 SCRIPT = '''
 import argparse, importlib

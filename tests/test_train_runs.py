@@ -230,6 +230,7 @@ def test_an_interrupted_run_is_not_reported_as_finished(image_folder, tmp_path, 
     (dict(model_kwargs='depht=8'), '--model resnet20_cifar cannot be built'),
     (dict(gradaug=True, gradaug_min_width=0), '--gradaug-min-width'),
     (dict(model='resnetblur18', model_kwargs=None, gradaug=True, gradaug_sizes=[8]), '--gradaug-sizes 8: the'),
+    (dict(gradaug=True, channels_last=True, gradaug_divisor=4), '--gradaug-divisor that is a multiple of 8, not 4'),
     (dict(model='vit_tiny_patch16_224', model_kwargs=None, img_size=224, gradaug=True), 'train.py: error'),
 ])
 def test_what_cannot_be_trained_is_refused_before_training(image_folder, tmp_path, capsys, flags, wanted):

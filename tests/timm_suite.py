@@ -1,7 +1,7 @@
 """Runs timm's own model tests on our models, in a process of their own.
 
 The tests are those of the installed timm's source distribution: fetched once into a cache (`.cache/` of the project, or
-the folder named by GRADAUG_TIMM_SUITE), never part of this repository.
+the folder named by TIMM_SUITE_FOLDER), never part of this repository.
 """
 import os
 import subprocess
@@ -33,7 +33,7 @@ class Outcome:
 def suite_folder() -> Path:
     """The unpacked source distribution of the installed timm; skips the test where it can't be had."""
     name = f'timm-{version("timm")}'
-    folder = Path(os.environ.get('GRADAUG_TIMM_SUITE', TESTS.parent / '.cache' / 'timm_suite'))
+    folder = Path(os.environ.get('TIMM_SUITE_FOLDER', TESTS.parent / '.cache' / 'timm_suite'))
     if not (folder / name / 'tests' / 'test_models.py').exists():
         folder.mkdir(parents=True, exist_ok=True)
         archive = _download(folder)
@@ -62,7 +62,7 @@ def run_suite(models: Sequence[str], report: Path, *, planned: bool = False) -> 
     """
     folder = suite_folder()
     environment = {
-        **os.environ, 'GRADAUG_SUITE_MODELS': ','.join(models), 'GRADAUG_SUITE_PLANNED': str(int(planned)),
+        **os.environ, 'TIMM_SUITE_MODELS': ','.join(models), 'TIMM_SUITE_PLANNED': str(int(planned)),
         'PYTHONPATH': os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get('PYTHONPATH', '')]),
     }
     environment.pop('GITHUB_ACTIONS', None)  # timm's tests do less there

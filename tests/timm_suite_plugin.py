@@ -1,6 +1,6 @@
-"""pytest plugin for a run of timm's own test_models.py: restricts it to the models named in GRADAUG_SUITE_MODELS.
+"""pytest plugin for a run of timm's own test_models.py: restricts it to the models named in TIMM_SUITE_MODELS.
 
-With GRADAUG_SUITE_PLANNED=1 the tests get networks that were made elastic.
+With TIMM_SUITE_PLANNED=1 the tests get networks that were made elastic.
 
 timm is imported here, before its tests are, so that they test the installed one and not the sources they came with.
 """
@@ -10,7 +10,7 @@ import timm
 
 from gradaug_timm.elastic import make_elastic
 
-MODELS = frozenset(os.environ['GRADAUG_SUITE_MODELS'].split(','))
+MODELS = frozenset(os.environ['TIMM_SUITE_MODELS'].split(','))
 LEFT_OUT = ('torchscript', 'pretrained')  # TorchScript isn't ours to support; weights would be downloaded
 
 _list_models, _create_model = timm.list_models, timm.create_model
@@ -30,7 +30,7 @@ def create_elastic_model(*args, **kwargs):
 
 
 timm.list_models = list_our_models
-if os.environ['GRADAUG_SUITE_PLANNED'] == '1':
+if os.environ['TIMM_SUITE_PLANNED'] == '1':
     timm.create_model = create_elastic_model
 
 

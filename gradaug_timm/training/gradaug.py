@@ -30,6 +30,11 @@ def enable_gradaug(args: argparse.Namespace, network: nn.Module, input_size: tup
         ValueError: A setting is out of range, or the network can't be carried or fails on what it is to take.
     """
     settings = GradAugSettings.preset(max(input_size[1:]), **{'seed': args.seed, **given_settings(args)})
+    on_cpu = next(network.parameters()).device.type == 'cpu'
+    if args.channels_last and on_cpu and settings.random_width and settings.divisor % 8:
+        raise ValueError(
+            f'--channels-last on the CPU needs a --gradaug-divisor that is a multiple of 8, not {settings.divisor}: torch '
+            'crashes there on strided 1x1 convolutions of other numbers of channels')
     make_elastic(network)
     try_smallest(network, settings, input_size)
     describe(network, settings, input_size)

@@ -1,0 +1,27 @@
+"""GradAug's settings from environment variables, for scripts that have no flags for them."""
+from collections.abc import Mapping
+
+from .cli import StrictParser
+from .training.arguments.gradaug import add_gradaug, given_settings
+
+PREFIX = 'GRADAUG_'
+NOT_HERE = ('GRADAUG_OFF_EPOCH',)  # timm's script doesn't tell its task the epoch
+
+
+def settings_in(environment: Mapping[str, str]) -> dict:
+    """The fields of GradAugSettings that GRADAUG_* variables give.
+
+    Args:
+        environment: Environment variables; several values are separated by commas or blanks.
+
+    Raises:
+        SystemExit: One line on stderr names the unknown variable or the value that isn't allowed.
+    """
+    parser = StrictParser(prog=f'gradaug_timm.hook ({PREFIX}* environment variables, written here as flags)', usage='')
+    add_gradaug(parser)
+    arguments = []
+    for name in sorted(name for name in environment if name.startswith(PREFIX)):
+        if name in NOT_HERE:
+            parser.error(f'{name} is not supported: timm\'s script does not tell its task the epoch')
+        arguments += [f'--{name.lower().replace("_", "-")}', *environment[name].replace(',', ' ').split()]
+    return given_settings(parser.parse_args(arguments))
