@@ -33,8 +33,8 @@ def enable_gradaug(args: argparse.Namespace, network: nn.Module, input_size: tup
     on_cpu = next(network.parameters()).device.type == 'cpu'
     if args.channels_last and on_cpu and settings.random_width and settings.divisor % 8:
         raise ValueError(
-            f'--channels-last on the CPU needs a --gradaug-divisor that is a multiple of 8, not {settings.divisor}: torch '
-            'crashes there on strided 1x1 convolutions of other numbers of channels')
+            f'--channels-last on the CPU needs a --gradaug-divisor that is a multiple of 8, not {settings.divisor}: '
+            'torch crashes there on strided 1x1 convolutions of other numbers of channels')
     make_elastic(network)
     try_smallest(network, settings, input_size)
     describe(network, settings, input_size)
