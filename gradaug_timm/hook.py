@@ -9,7 +9,6 @@ import os
 import sys
 
 import timm.task
-import timm.task.classification
 import torch
 
 from .environment import settings_in
@@ -45,15 +44,24 @@ class HookedMultiLabelTask(_Hooked, MultiLabelGradAugTask):
     """What timm's script gets for MultiLabelClassificationTask."""
 
 
+def refuse_distillation(*args, **kwargs):
+    """What timm's script gets for its distillation tasks."""
+    sys.exit('gradaug_timm.hook: error: --kd-model-name with GradAug would give the network soft targets twice; '
+             'leave one of them out')
+
+
 def install() -> None:
     """Puts GradAug's tasks in the place of timm's, in timm.task and in the script that runs."""
-    for plain, hooked in (
-            (timm.task.classification.ClassificationTask, HookedTask),
-            (timm.task.classification.MultiLabelClassificationTask, HookedMultiLabelTask),
-    ):
-        for module in (timm.task, sys.modules['__main__']):
-            if vars(module).get(plain.__name__) is plain:
-                setattr(module, plain.__name__, hooked)
+    hooked = {
+        'ClassificationTask': HookedTask, 'MultiLabelClassificationTask': HookedMultiLabelTask,
+        'LogitDistillationTask': refuse_distillation, 'FeatureDistillationTask': refuse_distillation,
+        'TokenDistillationTask': refuse_distillation,
+    }
+    plain = {name: getattr(timm.task, name) for name in hooked}
+    for module in (timm.task, sys.modules['__main__']):
+        for name, replacement in hooked.items():
+            if vars(module).get(name) is plain[name]:
+                setattr(module, name, replacement)
 
 
 install()

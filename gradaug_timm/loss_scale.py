@@ -11,7 +11,7 @@ class EarlyLossScale:
 
     Args:
         source: Gives the scale [] that the caller's scaler uses, or None while it has none. Without a source the scale
-            is halved after a step whose gradients overflow, and doubled after 2,000 without; none of that waits for the
+            (which assumes that a scaler of the caller skips steps with overflows) is halved after a step whose gradients overflow, and doubled after 2,000 without; none of that waits for the
             device.
     """
 

@@ -10,6 +10,7 @@ SIGMOID_CRITERIA = (
     nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss, timm_loss.BinaryCrossEntropy, timm_loss.AsymmetricLossMultiLabel,
     timm_loss.PolyBinaryCrossEntropy, timm_loss.TwoWayLoss, timm_loss.ZlprLoss, timm_loss.DistributionBalancedLoss,
 )
+SIGMOID_FUNCTIONS = (F.binary_cross_entropy_with_logits, F.multilabel_soft_margin_loss)
 
 
 def softmax_divergence(logits: torch.Tensor, full_logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
@@ -49,9 +50,20 @@ def subnet_loss_for(criterion: nn.Module | Callable, multi_label: bool = False) 
 
     Args:
         criterion: Criterion of the full network.
-        multi_label: Whether classes are independent of each other.
+        multi_label: Whether classes are independent of each other, where the criterion doesn't tell.
+
+    Raises:
+        ValueError: The criterion divides the batch, or isn't a mean over it.
     """
-    if not multi_label and not isinstance(criterion, SIGMOID_CRITERIA):
+    parts = list(criterion.modules()) if isinstance(criterion, nn.Module) else [criterion]
+    for part in parts:
+        if isinstance(part, timm_loss.JsdCrossEntropy):
+            raise ValueError('GradAug refuses the criterion JsdCrossEntropy, which divides the batch into splits.')
+        reduction = getattr(part, 'reduction', 'mean')
+        if reduction in ('sum', 'none') and not getattr(part, 'sum_classes', False):
+            raise ValueError(
+                f'GradAug refuses {type(part).__name__} with reduction={reduction!r}: it must be a mean over the batch.')
+    if not multi_label and not any(isinstance(part, SIGMOID_CRITERIA) or part in SIGMOID_FUNCTIONS for part in parts):
         return softmax_divergence
-    sum_classes = getattr(criterion, 'sum_classes', False) or getattr(criterion, 'reduction', '') == 'batchmean'
+    sum_classes = any(getattr(part, 'sum_classes', False) or getattr(part, 'reduction', '') == 'batchmean' for part in parts)
     return lambda logits, full_logits, temperature: sigmoid_divergence(logits, full_logits, temperature, sum_classes)

@@ -1,6 +1,8 @@
 """What can be set about GradAug."""
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 
 MODES = ('width', 'depth', 'both')
 SMALL_IMAGE = 96  # pixels; below it the presets of the paper's CIFAR experiments hold
@@ -11,7 +13,7 @@ class GradAugSettings:
     """Settings of GradAug; the defaults are the paper's for ImageNet, on a grid of widths.
 
     Args:
-        subnets: Sub-networks trained in a step; 0 is plain training.
+        subnets: Sub-networks trained on a batch; 0 is plain training.
         mode: What varies in them: 'width', 'depth' or 'both'.
         min_width: Smallest width, in (0, 1]; with random width one sub-network always has it.
         width_steps: The other widths are drawn from `min_width` to 1 in this many equal steps; 0 draws any width (the
@@ -23,7 +25,7 @@ class GradAugSettings:
         min_survival: Probability that the last residual block is kept, linear from 1 at the first (random depth).
         weight: Weight of each sub-network's loss.
         temperature: Temperature of both softmaxes; the loss is multiplied by its square.
-        interval: Sub-networks are trained on every `interval`-th step.
+        interval: Sub-networks are trained on every `interval`-th batch.
         off_epoch: From this epoch on training is plain; 0: never.
         seed: The draws of a step depend on this and the step's number alone.
 
@@ -46,7 +48,8 @@ class GradAugSettings:
 
     def __post_init__(self):
         for name in ('sizes', 'rotation'):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            if isinstance(getattr(self, name), Iterable):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         problems = [f'{name}={getattr(self, name)!r} must be {allowed}'
                     for name, (is_valid, allowed) in _RULES.items() if not is_valid(getattr(self, name))]
         if problems:
@@ -78,17 +81,17 @@ class GradAugSettings:
 
 def is_size(value) -> bool:
     """Whether `value` is a fraction of the batch's size or a number of pixels."""
-    if isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, Real):
         return False
-    return value > 1 if isinstance(value, int) else isinstance(value, float) and 0 < value <= 1
+    return value > 1 if isinstance(value, Integral) else 0 < value <= 1
 
 
 def _integer(least: int):
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least
+    return lambda value: isinstance(value, Integral) and not isinstance(value, bool) and value >= least
 
 
 def _number(is_inside):
-    return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and (
+    return lambda value: isinstance(value, Real) and not isinstance(value, bool) and (
         math.isfinite(value) and is_inside(value))
 
 
@@ -99,10 +102,11 @@ _RULES = {
     'width_steps': (_integer(0), 'an integer of at least 0'),
     'divisor': (_integer(1), 'an integer of at least 1'),
     'sizes': (
-        lambda value: len(value) > 0 and all(map(is_size, value)),
-        'one or more fractions (floats above 0, at most 1.0) or pixels (integers above 1)'),
+        lambda value: isinstance(value, tuple) and len(value) > 0 and all(map(is_size, value)),
+        'a list of fractions (floats above 0, at most 1.0) or pixels (integers above 1)'),
     'rotation': (
-        lambda value: all(map(_number(lambda angle: abs(angle) <= 360), value)), 'degrees from -360 to 360'),
+        lambda value: isinstance(value, tuple) and all(map(_number(lambda angle: abs(angle) <= 360), value)),
+        'a list of degrees from -360 to 360'),
     'min_survival': (_number(lambda value: 0 <= value <= 1), 'from 0 to 1'),
     'weight': (_number(lambda value: value >= 0), 'at least 0'),
     'temperature': (_number(lambda value: value > 0), 'above 0'),

@@ -36,7 +36,8 @@ class GradAugTask(ClassificationTask):
         verbose: Enable info logging.
 
     Raises:
-        ValueError: `model` can't be made elastic, or has no blocks to skip for random depth.
+        ValueError: `model` can't be made elastic, or has no blocks to skip for random depth; or the criterion isn't a mean
+            over the batch.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class GradAugTask(ClassificationTask):
         self.step = 0
         self.enabled = True
         self._early_scale = EarlyLossScale(loss_scale)
-        self._num_blocks = num_blocks(make_elastic(model))
-        if self.settings.random_depth and not self._num_blocks:
+        self._num_blocks = num_blocks(make_elastic(model)) if self.settings.subnets else 0
+        if hasattr(model, '_orig_mod'):
+            self._prepare_compilation()
+        if self.settings.subnets and self.settings.random_depth and not self._num_blocks:
             raise ValueError(f'mode={self.settings.mode!r} needs residual blocks that can be skipped: '
                              f'{type(model).__name__} has none; mode=\'width\' is allowed.')
 
@@ -80,12 +83,26 @@ class GradAugTask(ClassificationTask):
         Raises:
             ValueError: Widths are continuous or depth is random, which would compile anew at nearly every step.
         """
+        self._prepare_compilation()
+        return super().compile(backend=backend, mode=mode, **{'dynamic': False, **compile_kwargs})
+
+    def _prepare_compilation(self) -> None:
+        """Lets torch.compile make a graph for each pair of width and size, instead of giving up at its usual limit."""
         widths = width_grid(self.settings)
         if self.settings.subnets and (self.settings.random_depth or not widths):
             raise ValueError('torch.compile needs few sub-networks: mode=\'width\' and width_steps of at least 1.')
-        graphs = 2 * (1 + len(widths)) * len(self.settings.sizes) * max(1, len(self.settings.rotation))
+        graphs = 2 * (1 + len(widths)) * len(self.settings.sizes)
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, graphs)
-        return super().compile(backend=backend, mode=mode, **{'dynamic': False, **compile_kwargs})
+
+    def prepare_distributed(self, device_ids: list | None = None, **ddp_kwargs) -> 'GradAugTask':
+        """Wraps the network in DDP.
+
+        Raises:
+            ValueError: `static_graph` is asked for, whose reduction would start with the first pass.
+        """
+        if ddp_kwargs.get('static_graph'):
+            raise ValueError('static_graph=True must be False with GradAug: gradients would be reduced after its first pass.')
+        return super().prepare_distributed(device_ids, **ddp_kwargs)
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
         """One training step's loss.

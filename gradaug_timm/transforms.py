@@ -1,8 +1,11 @@
 """The transformations of a sub-network's input: resizing and rotating the whole batch."""
 from dataclasses import dataclass
 
+from numbers import Real
+
 import torch
 import torch.nn.functional as F
+from torch._prims_common import suggest_memory_format
 from torchvision.transforms.functional import InterpolationMode, rotate
 
 
@@ -20,7 +23,7 @@ class InputTransform:
 
 def output_size(size: float, height: int, width: int) -> tuple[int, int]:
     """Height and width of the resized batch, in pixels; the aspect ratio stays."""
-    scale = size if isinstance(size, float) else size / max(height, width)
+    scale = size if isinstance(size, Real) and size <= 1 else size / max(height, width)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
@@ -29,4 +32,7 @@ def apply_transform(x: torch.Tensor, transform: InputTransform) -> torch.Tensor:
     size = output_size(transform.size, *x.shape[-2:])
     if size != tuple(x.shape[-2:]):
         x = F.interpolate(x, size, mode='bilinear', align_corners=True)
-    return rotate(x, transform.angle, InterpolationMode.BILINEAR) if transform.angle else x
+    if not transform.angle:
+        return x
+    layout = suggest_memory_format(x)
+    return rotate(x, transform.angle, InterpolationMode.BILINEAR).contiguous(memory_format=layout)

@@ -17,13 +17,17 @@ class Skippable(Elastic):
 
 
 class _SkippableResNetBlock(Skippable):
-    """A block of timm's ResNet: activation(branch + shortcut), where an identity's input is activated already."""
+    """A block of timm's ResNet: activation(branch + shortcut); ReLU changes nothing of an input that it made."""
 
     def shortcut(self, x: torch.Tensor) -> torch.Tensor:
-        return x if self.downsample is None else self._last_act(self.downsample(x))
+        if self.downsample is not None:
+            return self._last_act(self.downsample(x))
+        return x if isinstance(self._last_act, nn.ReLU) else self._last_act(x)
 
     def dense_shortcut(self) -> nn.Module:
-        return nn.Identity() if self.downsample is None else nn.Sequential(self.downsample, self._last_act)
+        if self.downsample is not None:
+            return nn.Sequential(self.downsample, self._last_act)
+        return nn.Identity() if isinstance(self._last_act, nn.ReLU) else self._last_act
 
 
 class ElasticBasicBlock(_SkippableResNetBlock, BasicBlock):

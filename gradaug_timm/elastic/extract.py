@@ -20,7 +20,7 @@ def extract(model: nn.Module, subnet: Subnet) -> nn.Module:
         subnet: The sub-network.
 
     Returns:
-        A new network; skipped blocks are replaced by their shortcuts.
+        A new network; skipped blocks are replaced by their shortcuts. `feature_info` still tells the full network's.
 
     Raises:
         ValueError: `model` isn't elastic, or `subnet` skips a block that it doesn't have.
@@ -39,4 +39,14 @@ def extract(model: nn.Module, subnet: Subnet) -> nn.Module:
         parent, _, child = name.rpartition('.')
         setattr(dense.get_submodule(parent), child, dense.get_submodule(name).dense_shortcut())
     restore_classes(dense)
+    _tell_features(dense, network)
     return dense
+
+
+def _tell_features(dense: nn.Module, network: nn.Module) -> None:
+    """Corrects what timm's networks know of the features before their classifier, so that it can be reset."""
+    if not hasattr(network, 'get_classifier') or not isinstance(network.get_classifier(), nn.Linear):
+        return
+    narrow, full = dense.get_classifier().in_features, network.get_classifier().in_features
+    for name in ('num_features', 'head_hidden_size'):
+        setattr(dense, name, getattr(network, name) * narrow // full)

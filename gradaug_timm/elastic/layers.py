@@ -13,6 +13,7 @@ from timm.layers import BlurPool2d, GroupNorm, register_notrace_module
 from timm.layers.linear import Linear
 from torch import nn
 from torch.nn.modules._functions import SyncBatchNorm as sync_batch_norm
+from torchvision.ops import FrozenBatchNorm2d
 
 Ranges = tuple[tuple[int, int], ...]  # (start, length) of each run of kept channels
 
@@ -40,14 +41,17 @@ def count(ranges: Ranges | None, channels: int) -> int:
 class Elastic:
     """What elastic classes share.
 
-    `plain` is the class that the module had; `channels` counts its input (None: the same as its output) and output
+    `plain` is the class that the module had; `sides` counts its input (None: the same as its output) and output
     channels; `keep` says what it needs to know of a sub-network, given the kept runs of these (None: nothing changes);
     `shrink` makes that selection permanent, in place.
     """
     plain: type[nn.Module]
     kept: Kept | None = None
 
-    def channels(self) -> tuple[int | None, int]:
+    def __getstate__(self):
+        return {**vars(self), 'kept': None}  # a copy or a pickle is the full network
+
+    def sides(self) -> tuple[int | None, int]:
         raise NotImplementedError
 
     def keep(self, inp: Ranges | None, out: Ranges | None) -> Kept | None:
@@ -66,7 +70,7 @@ class Elastic:
 class ElasticConv2d(Elastic, nn.Conv2d):
     plain = nn.Conv2d
 
-    def channels(self):
+    def sides(self):
         return self.in_channels, self.out_channels
 
     def keep(self, inp, out):
@@ -98,7 +102,7 @@ class ElasticConv2d(Elastic, nn.Conv2d):
 
 
 class _ElasticLinear(Elastic):
-    def channels(self):
+    def sides(self):
         return self.in_features, self.out_features
 
     def forward(self, x):
@@ -136,22 +140,21 @@ class ElasticNorm(Elastic):
 class _ElasticBatchNorm(ElasticNorm):
     """The batch's own statistics in training; running or recalibrated ones, never changed, in evaluation."""
 
-    def channels(self):
+    def sides(self):
         return None, self.num_features
 
-    def _running(self, kept: Kept, device: torch.device) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    def _running(self, kept: Kept) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         if self.training or self.running_mean is None:
             return None, None
         if kept.statistics is not None:
-            mean, variance = kept.statistics
-            return mean.to(device), variance.to(device)
+            return tuple(statistic.to(self.running_mean) for statistic in kept.statistics)
         return narrow(self.running_mean, 0, kept.out), narrow(self.running_var, 0, kept.out)
 
     def forward(self, x):
         kept = self.kept
         if kept is None:
             return super().forward(x)
-        mean, variance = self._running(kept, x.device)
+        mean, variance = self._running(kept)
         return F.batch_norm(x, mean, variance, *self._affine(kept), mean is None, 0.0, self.eps)
 
     def shrink(self, kept):
@@ -182,8 +185,26 @@ class ElasticSyncBatchNorm(_ElasticBatchNorm, nn.SyncBatchNorm):
         return sync_batch_norm.apply(x.contiguous(), weight, bias, None, None, self.eps, 0.0, group, world_size)
 
 
+class ElasticFrozenBatchNorm2d(ElasticNorm, FrozenBatchNorm2d):
+    plain = FrozenBatchNorm2d
+
+    def sides(self):
+        return None, self.weight.shape[0]
+
+    def forward(self, x):
+        kept = self.kept
+        if kept is None:
+            return super().forward(x)
+        mean, variance = narrow(self.running_mean, 0, kept.out), narrow(self.running_var, 0, kept.out)
+        return F.batch_norm(x, mean, variance, *self._affine(kept), False, 0.0, self.eps)
+
+    def shrink(self, kept):
+        for name in ('weight', 'bias', 'running_mean', 'running_var'):
+            self._shrink_parameter(name, 0, kept.out)
+
+
 class _ElasticGroupNorm(ElasticNorm):
-    def channels(self):
+    def sides(self):
         return None, self.num_channels
 
     def keep(self, inp, out):
@@ -213,7 +234,7 @@ class ElasticTimmGroupNorm(_ElasticGroupNorm, GroupNorm):
 class ElasticBlurPool2d(Elastic, BlurPool2d):
     plain = BlurPool2d
 
-    def channels(self):
+    def sides(self):
         return None, self.filt.shape[0]
 
     def forward(self, x):
@@ -238,7 +259,7 @@ def register_layer(elastic: type[Elastic]) -> type[Elastic]:
 
 
 for _layer in (
-        ElasticConv2d, ElasticLinear, ElasticTimmLinear, ElasticBatchNorm2d, ElasticSyncBatchNorm, ElasticGroupNorm,
-        ElasticTimmGroupNorm, ElasticBlurPool2d,
+        ElasticConv2d, ElasticLinear, ElasticTimmLinear, ElasticBatchNorm2d, ElasticSyncBatchNorm,
+        ElasticFrozenBatchNorm2d, ElasticGroupNorm, ElasticTimmGroupNorm, ElasticBlurPool2d,
 ):
     register_layer(_layer)

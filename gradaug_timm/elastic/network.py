@@ -3,10 +3,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from timm.utils import unwrap_model
+from timm.utils import ModelEma, ModelEmaV2, ModelEmaV3
 from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
-from .layers import Elastic
+from .layers import Elastic, count
 from .plan import Plan
 from .planning import plan_by_probing, replica_of
 from .subnet import Subnet
@@ -16,7 +18,7 @@ from .validation import validated
 ATTRIBUTE = '_elastic'
 CACHED_VIEWS = 512
 
-# How a class of networks is planned where probing isn't all that it takes.
+# How networks that are, or hold, a module of some class are planned where probing isn't all that it takes.
 PLANNERS: dict[type[nn.Module], Callable[[nn.Module], Plan]] = {}
 
 
@@ -31,24 +33,25 @@ class ElasticState:
         self.statistics: dict[Subnet, dict[str, tuple[Tensor, Tensor]]] = {}
         self.active: Subnet | None = None
         self._views: dict[Subnet, View] = {}
-        self._tree: list[tuple[nn.Module, str, nn.Module]] = []
+        self._tree: list[tuple[nn.Module, dict[str, nn.Module]]] = []
         self._modules: list[nn.Module] = []
 
     def __getstate__(self):
-        return {**vars(self), '_views': {}}
+        return {**vars(self), '_views': {}, 'active': None}
 
     def is_current(self) -> bool:
         """Whether the network still consists of the modules that were planned."""
-        return self.plan is not None and all(parent._modules.get(name) is child for parent, name, child in self._tree)
+        return self.plan is not None and all(parent._modules == children for parent, children in self._tree)
 
     def build(self, network: nn.Module) -> None:
         """Plans `network` and swaps the classes of its layers and blocks."""
         self.plan = _plan(network)
         swap_classes(network)
-        self._tree = [(parent, name, child) for parent in network.modules() for name, child in parent._modules.items()]
+        self._tree = [(parent, dict(parent._modules)) for parent in network.modules()]
         self._modules = [module for module in network.modules() if isinstance(module, Elastic)]
         self._views.clear()
-        self.statistics.clear()
+        self.statistics = {subnet: values for subnet, values in self.statistics.items()
+                           if not self._misfits(network, subnet, values)}
 
     def activate(self, network: nn.Module, subnet: Subnet | None) -> None:
         """Makes `network` run as `subnet`; as itself if that is None."""
@@ -62,9 +65,35 @@ class ElasticState:
             self._views[subnet] = make_view(network, self.plan, subnet, self.statistics.get(subnet))
         return self._views[subnet]
 
-    def set_statistics(self, subnet: Subnet, statistics: dict[str, tuple[Tensor, Tensor]]) -> None:
+    def set_statistics(
+            self,
+            network: nn.Module,
+            subnet: Subnet,
+            statistics: dict[str, tuple[Tensor, Tensor]],
+    ) -> None:
+        misfits = self._misfits(network, subnet, statistics)
+        if misfits:
+            raise ValueError(f'statistics: {", ".join(misfits)} must name BatchNorms of {type(network).__name__}, with '
+                             f'mean and variance of the channels that {subnet} keeps.')
         self.statistics[subnet] = statistics
         self._views.pop(subnet, None)
+
+    def _misfits(self, network: nn.Module, subnet: Subnet, statistics: dict) -> list[str]:
+        """The names that are no BatchNorm's, or whose statistics are of another size."""
+        ranges, modules = self.plan.ranges(subnet), dict(network.named_modules())
+        return [name for name, values in statistics.items() if not (
+            isinstance(modules.get(name), nn.modules.batchnorm._BatchNorm)
+            and all(value.shape == (count(ranges.get(name, (None, None))[1], modules[name].num_features),)
+                    for value in values))]
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The network below the wrappers of DDP, torch.compile and averages of weights."""
+    if isinstance(model, DistributedDataParallel | DataParallel | ModelEmaV2 | ModelEmaV3 | AveragedModel):
+        return unwrap(model.module)
+    if isinstance(model, ModelEma):
+        return unwrap(model.ema)
+    return unwrap(model._orig_mod) if hasattr(model, '_orig_mod') else model
 
 
 @torch.inference_mode(False)
@@ -75,7 +104,8 @@ def _plan(network: nn.Module) -> Plan:
         torch.default_generator.manual_seed(0)
         replica = replica_of(network)
         restore_classes(replica)
-        return validated(replica, PLANNERS.get(type(network), plan_by_probing))
+        classes = (cls for module in replica.modules() for cls in type(module).__mro__)
+        return validated(replica, next((PLANNERS[cls] for cls in classes if cls in PLANNERS), plan_by_probing))
 
 
 def mark_elastic(model: nn.Module) -> nn.Module:
@@ -86,7 +116,7 @@ def mark_elastic(model: nn.Module) -> nn.Module:
 
 def is_elastic(model: nn.Module) -> bool:
     """Whether `model`, under DDP's or torch.compile's wrapper or not, can run as sub-networks."""
-    return ATTRIBUTE in vars(unwrap_model(model))
+    return ATTRIBUTE in vars(unwrap(model))
 
 
 def make_elastic(model: nn.Module) -> nn.Module:
@@ -103,7 +133,7 @@ def make_elastic(model: nn.Module) -> nn.Module:
     Raises:
         ValueError: It can't be carried; the message says why. `model` is unchanged then.
     """
-    network = unwrap_model(model)
+    network = unwrap(model)
     state = vars(network).get(ATTRIBUTE) or ElasticState()
     if not state.is_current():
         state.build(network)
@@ -117,7 +147,7 @@ def elastic_state(model: nn.Module) -> tuple[nn.Module, ElasticState]:
     Raises:
         ValueError: `model` isn't elastic, or can't be carried (any more).
     """
-    network = unwrap_model(model)
+    network = unwrap(model)
     if ATTRIBUTE not in vars(network):
         raise ValueError(
             f'{type(network).__name__} is not elastic: call make_elastic(model), or create a gradaug_* model.')
@@ -165,5 +195,9 @@ def set_statistics(model: nn.Module, subnet: Subnet, statistics: dict[str, tuple
         model: An elastic network.
         subnet: The sub-network.
         statistics: By BatchNorm's name (in the network below any wrapper) mean and variance [kept channels].
+
+    Raises:
+        ValueError: `model` isn't elastic, or `statistics` don't fit it.
     """
-    elastic_state(model)[1].set_statistics(subnet, statistics)
+    network, state = elastic_state(model)
+    state.set_statistics(network, subnet, statistics)

@@ -75,13 +75,13 @@ class Plan:
         }
 
 
-def prefix_plan(model: nn.Module, *, first: str, classifier: str, blocks: tuple[str, ...]) -> Plan:
+def prefix_plan(model: nn.Module, *, first: str, classifier: str | None, blocks: tuple[str, ...]) -> Plan:
     """The plan of a network in which every layer keeps a prefix of its own, whatever its neighbours keep.
 
     Args:
         model: A network whose additions pad with zero channels.
         first: Name of the layer that takes the image.
-        classifier: Name of the layer that gives the logits.
+        classifier: Name of the layer that gives the logits, if there is one.
         blocks: Names of the blocks that can be skipped.
     """
     groups: dict[int, int] = {}
@@ -92,7 +92,7 @@ def prefix_plan(model: nn.Module, *, first: str, classifier: str, blocks: tuple[
     layers = {}
     for name, module in model.named_modules():
         if type(module) in LAYERS:
-            inp, out = LAYERS[type(module)].channels(module)
+            inp, out = LAYERS[type(module)].sides(module)
             layers[name] = (
                 None if inp is None or name == first else prefix(inp),
                 None if name == classifier else prefix(out),

@@ -26,7 +26,13 @@ def plan_by_probing(model: nn.Module) -> Plan:
     _refuse_unknown_layers(model)
     replica = copy.deepcopy(model).eval()
     channelwise = tuple(plain for plain in LAYERS if not issubclass(plain, LEAVES))
-    seen = trace(replica, channelwise, torch.rand(1, *probe_shape(model)) + 0.5)
+    shape = probe_shape(model)
+    try:
+        seen = trace(replica, channelwise, torch.rand(1, *shape) + 0.5)
+    except (AssertionError, RuntimeError, TypeError) as error:
+        reason = str(error).split('\n')[0]
+        raise ValueError(
+            f'{type(model).__name__} can\'t run as sub-networks: it fails on an image of shape {shape} ({reason}).') from error
     units = _Units({key: channels for name in seen.inputs for key, channels in _sides(model.get_submodule(name), name)})
     for name in seen.inputs:
         module = model.get_submodule(name)
@@ -47,11 +53,11 @@ def block_names(model: nn.Module) -> tuple[str, ...]:
 
 def _refuse_unknown_layers(model: nn.Module) -> None:
     for name, module in model.named_modules():
-        own = next(module.parameters(recurse=False), None)
-        if own is not None and type(module) not in LAYERS and not _is_reduction(module):
+        owns = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        if owns and type(module) not in LAYERS and not _is_reduction(module):
             culprit = f'layer {name!r} of class {type(module).__name__}' if name else 'the network itself'
             raise ValueError(
-                f'{type(model).__name__} can\'t run as sub-networks: {culprit} holds parameters; supported are '
+                f'{type(model).__name__} can\'t run as sub-networks: {culprit} holds parameters or buffers; supported are '
                 f'{", ".join(sorted({plain.__name__ for plain in LAYERS}))}, of torch and timm.')
 
 
@@ -62,7 +68,7 @@ def _is_reduction(module: nn.Module) -> bool:
 
 def probe_shape(model: nn.Module) -> tuple[int, int, int]:
     """Shape (C, H, W) of a small image that the network takes."""
-    channels = next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d))
+    channels = next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
     usual = (getattr(model, 'pretrained_cfg', None) or {}).get('input_size', (3, 224, 224))[-1]
     size = 16 if usual <= 32 else 64
     return channels, size, size
@@ -71,7 +77,7 @@ def probe_shape(model: nn.Module) -> tuple[int, int, int]:
 def _sides(module: nn.Module, name: str) -> list[tuple[Key, int]]:
     if type(module) not in LAYERS:
         return []
-    inp, out = LAYERS[type(module)].channels(module)
+    inp, out = LAYERS[type(module)].sides(module)
     return [((name, 'out'), out)] if inp is None else [((name, 'in'), inp), ((name, 'out'), out)]
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
 LEAVES = (nn.Conv2d, nn.Conv1d, nn.Linear)
 Dependency = tuple[str, np.ndarray, np.ndarray]  # producer, its output channels, the consumer's channels that use them
@@ -81,7 +82,7 @@ def trace(model: nn.Module, channelwise: tuple[type[nn.Module], ...], image: tor
         if isinstance(module, LEAVES):
             module.forward = _leaf(seen, name, module.forward)
         elif isinstance(module, channelwise):
-            identity = isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm)
+            identity = isinstance(module, nn.modules.batchnorm._NormBase | FrozenBatchNorm2d | nn.GroupNorm)
             module.forward = _channelwise(seen, name, None if identity else module.forward)
     with torch.enable_grad():
         result = model(image)

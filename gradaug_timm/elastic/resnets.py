@@ -1,25 +1,25 @@
-"""What timm's ResNets add to their probed plan: how the paper counts the inner channels of bottlenecks."""
+"""What timm's bottlenecks add to a probed plan: how the paper counts the inner channels of bottlenecks."""
 from dataclasses import replace
 
-from timm.models.resnet import Bottleneck, ResNet
+from timm.models.resnet import Bottleneck
+from torch import nn
 
 from .network import PLANNERS
 from .plan import FIXED, Plan
 from .planning import plan_by_probing
 
 
-def plan_resnet(model: ResNet) -> Plan:
+def plan_resnet(model: nn.Module) -> Plan:
     """The probed plan, with the stem's and the inner channels of bottlenecks counted by expansion (see Group)."""
     plan = plan_by_probing(model)
     inner = [name for block in plan.blocks if isinstance(model.get_submodule(block), Bottleneck)
              for name in (f'{block}.conv1', f'{block}.conv2')]
-    if not inner:
-        return plan
-    sides = [plan.layers[name][1] for name in ['conv1', *inner] if name in plan.layers]
+    stem = f'{plan.blocks[0].rpartition("layer1")[0]}conv1'
+    sides = [plan.layers[name][1] for name in [stem, *inner] if name in plan.layers]
     counted = {int(side.group[0]) for side in sides if side is not None} - {FIXED}
     groups = [replace(group, expansion=Bottleneck.expansion) if index in counted else group
               for index, group in enumerate(plan.groups)]
     return replace(plan, groups=tuple(groups))
 
 
-PLANNERS[ResNet] = plan_resnet
+PLANNERS[Bottleneck] = plan_resnet

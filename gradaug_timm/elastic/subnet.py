@@ -1,6 +1,8 @@
 """Which sub-network: a width and the blocks that are left out."""
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 
 @dataclass(frozen=True)
@@ -20,13 +22,15 @@ class Subnet:
     skipped: tuple[int, ...] = ()
 
     def __post_init__(self):
-        if not 0 < self.width <= 1:
+        if not _is(Real, self.width) or not 0 < self.width <= 1:
             raise ValueError(f'Subnet width={self.width!r} must be above 0 and at most 1.')
-        if not isinstance(self.divisor, int) or self.divisor < 1:
+        if not _is(Integral, self.divisor) or self.divisor < 1:
             raise ValueError(f'Subnet divisor={self.divisor!r} must be an integer of at least 1.')
-        object.__setattr__(self, 'skipped', tuple(sorted(set(self.skipped))))
-        if any(not isinstance(index, int) or index < 0 for index in self.skipped):
+        if not isinstance(self.skipped, Iterable) or not all(_is(Integral, i) and i >= 0 for i in self.skipped):
             raise ValueError(f'Subnet skipped={self.skipped!r} must hold block indexes of at least 0.')
+        object.__setattr__(self, 'width', float(self.width))
+        object.__setattr__(self, 'divisor', int(self.divisor))
+        object.__setattr__(self, 'skipped', tuple(sorted({int(index) for index in self.skipped})))
 
     def kept(self, channels: int, *, unit: int = 1, expansion: int = 1) -> int:
         """How many of `channels` stay: rounded half up to multiples of the divisor, in whole units of `unit` channels.
@@ -40,3 +44,7 @@ class Subnet:
         if step == 1 and expansion > 1:
             return max(1, math.floor(expansion * self.width * channels + 0.5) // expansion)
         return min(channels, max(step, math.floor(self.width * channels / step + 0.5) * step))
+
+
+def _is(kind: type, value) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)

@@ -1,18 +1,22 @@
 """Checking a plan against the full-size network with the dropped channels masked."""
 import copy
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import nn
 
 from .layers import Elastic, Ranges
-from .plan import Plan
+from .plan import Plan, Side
 from .planning import probe_shape
 from .subnet import Subnet
 from .swap import apply_view, make_view, restore_classes, swap_classes
 
 WIDTHS = (0.5, 0.75, 0.9)
+
+_logger = logging.getLogger(__name__)
 
 
 def validated(replica: nn.Module, planner: Callable[[nn.Module], Plan]) -> Plan:
@@ -34,7 +38,14 @@ def validated(replica: nn.Module, planner: Callable[[nn.Module], Plan]) -> Plan:
     plan = replace(plan, frozen=wrong)
     if wrong == everything or not _agrees(replica, plan):
         raise ValueError(f'{type(replica).__name__} can\'t run as sub-networks: they disagree with the masked network.')
+    whole = [name for name, sides in plan.layers.items() if wrong & _groups_of(sides)]
+    _logger.warning(f'{type(replica).__name__}: channels of {", ".join(whole)} stay whole in sub-networks, since what is '
+                    'between them mixes channels.')
     return plan
+
+
+def _groups_of(sides: tuple[Side | None, Side | None]) -> set[int]:
+    return {int(group) for side in sides if side is not None for group in np.unique(side.group)}
 
 
 def masked_forward(network: nn.Module, plan: Plan, subnet: Subnet, image: torch.Tensor):

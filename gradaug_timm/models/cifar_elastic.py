@@ -13,7 +13,7 @@ from ..elastic import (
     register_block,
     register_layer,
 )
-from .cifar_pyramidnet import PadShortcut, PyramidBasicBlock, PyramidBottleneck, PyramidNet
+from .cifar_pyramidnet import PadShortcut, PyramidBasicBlock, PyramidBottleneck
 from .cifar_wide_resnet import WideResNetBlock
 
 
@@ -30,7 +30,7 @@ class ElasticPadShortcut(Elastic, PadShortcut):
     """Pads to as many channels as the sub-network keeps."""
     plain = PadShortcut
 
-    def channels(self):
+    def sides(self):
         return None, self.out_channels
 
     def forward(self, x):
@@ -56,10 +56,13 @@ class ElasticPyramidBottleneck(_SkippablePyramidBlock, PyramidBottleneck):
     plain = PyramidBottleneck
 
 
-def plan_pyramidnet(model: PyramidNet) -> Plan:
+def plan_pyramidnet(model: nn.Module) -> Plan:
     """Every layer keeps a prefix of its own: the shortcut brings back, as zeros, what a narrower one dropped."""
-    return prefix_plan(
-        model, first='conv1', classifier=model.get_classifier(name_only=True), blocks=block_names(model))
+    names = {cls: [name for name, module in model.named_modules() if isinstance(module, cls)]
+             for cls in (nn.Conv2d, nn.Linear)}
+    classifier = names[nn.Linear][-1] if names[nn.Linear] else None
+    return prefix_plan(model, first=names[nn.Conv2d][0], classifier=classifier, blocks=block_names(model))
 
 
-PLANNERS[PyramidNet] = plan_pyramidnet
+for _block in (PyramidBasicBlock, PyramidBottleneck):
+    PLANNERS[_block] = plan_pyramidnet
