@@ -39,8 +39,8 @@ class CarriedLoss:
     def __init__(self, parameters: list[torch.Tensor], loss_scale: EarlyLossScale | None = None):
         if any(parameter._backward_hooks for parameter in parameters):
             raise ValueError(
-                'GradAug refuses parameters with hooks of Tensor.register_hook, which would run on every pass and again on '
-                'their sum; those of register_post_accumulate_grad_hook run once.')
+                'GradAug refuses parameters with hooks of Tensor.register_hook, which would run on each pass and again '
+                'on their sum; those of register_post_accumulate_grad_hook run once.')
         self._parameters = parameters
         self._loss_scale = loss_scale
         self._scale = None if loss_scale is None else loss_scale.current(parameters[0].device)

@@ -11,8 +11,8 @@ class EarlyLossScale:
 
     Args:
         source: Gives the scale [] that the caller's scaler uses, or None while it has none. Without a source the scale
-            (which assumes that a scaler of the caller skips steps with overflows) is halved after a step whose gradients overflow, and doubled after 2,000 without; none of that waits for the
-            device.
+            is halved after a step whose gradients overflow, and doubled after 2,000 without; none of that waits for the
+            device. Skipping a step with an overflow is left to the caller's scaler.
     """
 
     def __init__(self, source: Callable[[], torch.Tensor | None] | None = None):

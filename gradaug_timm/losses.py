@@ -62,8 +62,10 @@ def subnet_loss_for(criterion: nn.Module | Callable, multi_label: bool = False) 
         reduction = getattr(part, 'reduction', 'mean')
         if reduction in ('sum', 'none') and not getattr(part, 'sum_classes', False):
             raise ValueError(
-                f'GradAug refuses {type(part).__name__} with reduction={reduction!r}: it must be a mean over the batch.')
-    if not multi_label and not any(isinstance(part, SIGMOID_CRITERIA) or part in SIGMOID_FUNCTIONS for part in parts):
+                f'GradAug refuses {type(part).__name__} with reduction={reduction!r}: it must be a mean.')
+    independent = any(isinstance(part, SIGMOID_CRITERIA) or part in SIGMOID_FUNCTIONS for part in parts)
+    if not multi_label and not independent:
         return softmax_divergence
-    sum_classes = any(getattr(part, 'sum_classes', False) or getattr(part, 'reduction', '') == 'batchmean' for part in parts)
+    sum_classes = any(
+        getattr(part, 'sum_classes', False) or getattr(part, 'reduction', '') == 'batchmean' for part in parts)
     return lambda logits, full_logits, temperature: sigmoid_divergence(logits, full_logits, temperature, sum_classes)

@@ -36,8 +36,8 @@ class GradAugTask(ClassificationTask):
         verbose: Enable info logging.
 
     Raises:
-        ValueError: `model` can't be made elastic, or has no blocks to skip for random depth; or the criterion isn't a mean
-            over the batch.
+        ValueError: `model` can't be made elastic, or has no blocks to skip for random depth; or the criterion isn't a
+            mean over the batch.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class GradAugTask(ClassificationTask):
             ValueError: `static_graph` is asked for, whose reduction would start with the first pass.
         """
         if ddp_kwargs.get('static_graph'):
-            raise ValueError('static_graph=True must be False with GradAug: gradients would be reduced after its first pass.')
+            raise ValueError('static_graph=True must be False: it reduces gradients after GradAug\'s first pass.')
         return super().prepare_distributed(device_ids, **ddp_kwargs)
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:

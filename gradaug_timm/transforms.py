@@ -1,6 +1,5 @@
 """The transformations of a sub-network's input: resizing and rotating the whole batch."""
 from dataclasses import dataclass
-
 from numbers import Real
 
 import torch

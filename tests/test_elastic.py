@@ -1,13 +1,17 @@
 """A sub-network against a physically narrow network, and what must not change around it."""
 import copy
+import itertools
 
+import numpy as np
 import pytest
 import timm
 import torch
 from narrow_networks import PAIRS, leading, narrow_pair
 from torch import nn
 
-from gradaug_timm import Subnet, activate, extract, make_elastic
+from gradaug_timm import GradAugSettings, Subnet, activate, extract, make_elastic
+from gradaug_timm.elastic.validation import masked_forward
+from gradaug_timm.sampling import width_grid
 
 BATCH = 3
 
@@ -42,6 +46,21 @@ def test_gradients_equal_those_of_the_narrow_network_and_are_exactly_zero_outsid
         outside[inside.flatten()] = False
         assert (parameter.grad.view(-1)[outside] == 0).all(), key
         torch.testing.assert_close(parameter.grad, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max() + 1))
+
+
+@pytest.mark.parametrize('name', PAIRS)
+def test_at_every_width_of_the_grid_masked_sliced_and_dense_networks_agree(name):
+    full = PAIRS[name][0]().double().eval()
+    plain = copy.deepcopy(full)
+    plan = make_elastic(full)._elastic.plan
+    assert not plan.frozen
+    images = _images(32).double()
+    for width, divisor in itertools.product(width_grid(GradAugSettings(min_width=0.8)), (1, 8)):
+        subnet = Subnet(width, divisor)
+        with torch.no_grad(), activate(full, subnet):
+            output = full(images)
+        torch.testing.assert_close(output, masked_forward(plain, plan, subnet, images))
+        assert torch.equal(extract(full, subnet)(images), output)
 
 
 @pytest.mark.parametrize('name', PAIRS)
@@ -157,10 +176,25 @@ def test_kept_channels_are_rounded_half_up_to_the_divisor(width, divisor, channe
 
 @pytest.mark.parametrize('arguments, words', [
     (dict(width=0), 'width=0'), (dict(width=1.5), 'width=1.5'), (dict(divisor=0), 'divisor=0'),
-    (dict(divisor=2.0), 'divisor=2.0'), (dict(skipped=(-1,)), 'skipped')])
+    (dict(divisor=2.0), 'divisor=2.0'), (dict(skipped=(-1,)), 'skipped'), (dict(skipped=3), 'skipped=3'),
+    (dict(width='0.5'), 'width=\'0.5\''), (dict(divisor=True), 'divisor=True')])
 def test_a_subnetwork_out_of_range_is_refused_by_name(arguments, words):
     with pytest.raises(ValueError, match=words):
         Subnet(**arguments)
+
+
+def test_a_skipped_block_with_another_activation_still_applies_it():
+    model = make_elastic(timm.create_model('resnet18', act_layer='silu').eval())
+    silent = copy.deepcopy(model)
+    nn.init.zeros_(silent.layer1[1].bn2.weight)
+    x = torch.randn(2, 64, 8, 8)
+    with activate(model, Subnet(skipped=(1,))):
+        torch.testing.assert_close(model.layer1[1](x), silent.layer1[1](x))
+    assert torch.equal(extract(model, Subnet(skipped=(1,))).layer1[1](x), silent.layer1[1](x))
+
+
+def test_numbers_of_numpy_are_taken():
+    assert Subnet(np.float64(0.5), np.int64(4), np.array([1, 0])) == Subnet(0.5, 4, (0, 1))
 
 
 def test_skipping_a_block_that_is_not_there_is_refused():

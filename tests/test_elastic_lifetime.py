@@ -5,7 +5,7 @@ import pickle
 import pytest
 import timm
 import torch
-from timm.layers import convert_sync_batchnorm
+from timm.layers import convert_sync_batchnorm, freeze_batch_norm_2d
 from torch import nn
 
 from gradaug_timm import Subnet, activate, extract, make_elastic
@@ -106,6 +106,88 @@ def test_features_only_networks_run_as_subnetworks_with_whole_stage_outputs(imag
         narrow = model(images)
     assert [feature.shape[1] for feature in narrow] == [64, 512]
     assert not torch.equal(narrow[1], model(images)[1])
+
+
+@pytest.mark.parametrize('name, stem', [('resnet26', 57), ('pyramidnet110_a270', 14)])
+def test_features_only_networks_keep_the_plan_of_their_blocks(name, stem):
+    subnet = Subnet(0.9, divisor=1)
+    whole = extract(timm.create_model(f'gradaug_{name}'), subnet).state_dict()
+    features = extract(timm.create_model(f'gradaug_{name}', features_only=True, out_indices=(2,)), subnet).state_dict()
+    shapes = {key: value.shape for key, value in features.items()}
+    assert shapes['layer1.0.conv1.weight'] == whole['layer1.0.conv1.weight'].shape
+    assert shapes['conv1.weight'][0] == stem
+
+
+def test_a_copy_or_pickle_taken_of_an_active_subnetwork_is_the_full_network(model, images):
+    expected = model(images)
+    with activate(model, SUBNET):
+        twins = [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+    for twin in twins:
+        assert torch.equal(twin(images), expected)
+        with activate(twin, Subnet(0.75)):
+            pass
+        assert torch.equal(twin(images), expected)
+
+
+def test_frozen_batchnorms_are_sliced(images):
+    model = make_elastic(freeze_batch_norm_2d(timm.create_model('resnet18').eval()))
+    dense = extract(model, SUBNET)
+    assert dense.layer4[1].conv2.weight.shape[:2] == (256, 256)
+    torch.testing.assert_close(dense(images), _as_subnet(model, images))
+
+
+def test_layers_that_stay_whole_are_named(caplog):
+    make_elastic(Toy(lambda x: x.view(-1, 4, 4, *x.shape[2:]).transpose(1, 2).flatten(1, 2)))
+    assert 'channels of conv1, conv2 stay whole' in caplog.text
+
+
+def test_an_attribute_called_module_is_no_wrapper(images):
+    class Wrapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module = timm.create_model('resnet20_cifar', num_classes=0)
+            self.fc = nn.Linear(64, 3)
+
+        def forward(self, x):
+            return self.fc(self.module(x))
+
+    model = make_elastic(Wrapped()).eval()
+    dense = extract(model, SUBNET)
+    assert dense.fc.in_features == 32 and dense(images).shape == (2, 3)
+
+
+def test_statistics_that_do_not_fit_are_refused(model):
+    for statistics in ({'nope': (torch.zeros(8), torch.ones(8))}, {'bn1': (torch.zeros(5), torch.ones(5))}):
+        with pytest.raises(ValueError, match=next(iter(statistics))):
+            set_statistics(model, SUBNET, statistics)
+
+
+def test_statistics_follow_the_precision_and_survive_a_new_classifier(model, images):
+    set_statistics(model, SUBNET, {'bn1': (torch.full((8,), 0.3), torch.full((8,), 2.0))})
+    model.double().reset_classifier(3)
+    with_statistics = _as_subnet(model, images.double())
+    set_statistics(model, SUBNET, {})
+    assert not torch.equal(_as_subnet(model, images.double()), with_statistics)
+
+
+def test_an_extracted_network_takes_a_new_classifier(model, images):
+    for network in (model, timm.create_model('gradaug_resnet18')):
+        dense = extract(network, SUBNET)
+        dense.reset_classifier(3)
+        assert dense(images).shape == (2, 3)
+
+
+def test_a_block_that_was_added_is_noticed(model, images):
+    model.layer1.append(copy.deepcopy(timm.create_model('resnet20_cifar').layer1[0]).eval())
+    assert torch.equal(extract(model, SUBNET)(images), _as_subnet(model, images))
+
+
+@pytest.mark.parametrize('network, words', [
+    (nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), 'fails on an image'),
+    (nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8, 3)), 'fails on an image')])
+def test_networks_that_the_probe_cannot_run_are_refused_plainly(network, words):
+    with pytest.raises(ValueError, match=words):
+        make_elastic(network)
 
 
 def test_creating_a_registered_network_plans_nothing_yet():

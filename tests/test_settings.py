@@ -9,6 +9,7 @@ from gradaug_timm.sampling import draw_step, survival_probabilities, width_grid
     (dict(subnets=-1), 'subnets=-1'), (dict(mode='wide'), 'one of width, depth, both'),
     (dict(min_width=0), 'min_width=0'), (dict(min_width=1.2), 'min_width=1.2'), (dict(width_steps=-1), 'width_steps'),
     (dict(divisor=0), 'divisor=0'),
+    (dict(sizes=0.5), 'sizes=0.5'), (dict(rotation=15.0), 'rotation=15.0'),
     (dict(sizes=()), 'sizes'), (dict(sizes=(1.5,)), 'sizes'), (dict(sizes=(1,)), 'sizes'),
     (dict(sizes=(0.0,)), 'sizes'),
     (dict(rotation=(400,)), 'rotation'), (dict(min_survival=2), 'min_survival=2'),

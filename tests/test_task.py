@@ -6,11 +6,12 @@ import timm
 import torch
 import torch.nn.functional as F
 from naive import gradient, naive_loss, relative_error
-from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
+from timm.loss import BinaryCrossEntropy, JsdCrossEntropy, SoftTargetCrossEntropy
 from timm.task import ClassificationTask, MultiLabelClassificationTask, TrainingTask
 from torch import nn
 
 from gradaug_timm import GradAugSettings, GradAugTask, MultiLabelGradAugTask, Subnet, activate
+from gradaug_timm.losses import subnet_loss_for
 
 CLASSES, BLOCKS = 4, 9
 
@@ -113,10 +114,10 @@ def test_components_are_named_and_sum_to_the_loss():
     torch.testing.assert_close(sum(components.values()) / 2, result['loss'].detach())
 
 
-def test_subnetworks_learn_from_the_full_network_without_changing_its_target():
-    """With a weight so large that only the divergence counts, sub-networks come closer to the full network."""
+def test_subnetworks_come_closer_to_the_full_network_by_their_loss_alone():
     model = make_model()
-    task = GradAugTask(model, nn.CrossEntropyLoss(), settings=make_settings(subnets=1, min_width=0.5, sizes=(1.0,)))
+    task = GradAugTask(
+        model, lambda logits, _: 0 * logits.sum(), settings=make_settings(subnets=1, min_width=0.5, sizes=(1.0,)))
     optimizer = torch.optim.SGD(model.parameters(), 0.02)
     images, target = make_batch()
     losses = []
@@ -125,8 +126,53 @@ def test_subnetworks_learn_from_the_full_network_without_changing_its_target():
         result = task(images, target)
         result['loss'].backward()
         optimizer.step()
-        losses.append(result['loss'].item())
+        losses.append(result['loss_subnet_0'].item())
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_full_network_gets_no_gradient_from_the_target_that_it_gives():
+    logits = torch.randn(4, CLASSES, requires_grad=True)
+    full = torch.randn(4, CLASSES)
+    for criterion in (nn.CrossEntropyLoss(), nn.BCEWithLogitsLoss()):
+        subnet_loss_for(criterion)(logits, full, 1.0).backward()
+    task = GradAugTask(make_model(), lambda logits, _: 0 * logits.sum(), settings=make_settings(subnets=1, weight=0.0))
+    task(*make_batch())['loss'].backward()
+    assert gradient(task.trainable_module).abs().max() == 0 and logits.grad is not None
+
+
+def test_criteria_that_split_or_sum_the_batch_are_refused():
+    for criterion, words in (
+            (JsdCrossEntropy(3), 'JsdCrossEntropy'), (nn.CrossEntropyLoss(reduction='sum'), 'reduction=\'sum\''),
+            (nn.BCEWithLogitsLoss(reduction='none'), 'reduction=\'none\'')):
+        with pytest.raises(ValueError, match=words):
+            GradAugTask(make_model(), criterion, settings=make_settings())
+
+
+@pytest.mark.parametrize('criterion', [
+    F.binary_cross_entropy_with_logits, nn.Sequential(nn.BCEWithLogitsLoss()), BinaryCrossEntropy()])
+def test_binary_criteria_are_recognised_as_functions_and_inside_others(criterion):
+    logits, full = torch.randn(4, CLASSES), torch.randn(4, CLASSES)
+    expected = F.binary_cross_entropy_with_logits(logits, full.sigmoid())
+    torch.testing.assert_close(subnet_loss_for(criterion)(logits, full, 1.0), expected)
+
+
+def test_parameters_with_gradient_hooks_are_refused():
+    model = make_model()
+    model.conv1.weight.register_hook(lambda gradient: gradient * 0.5)
+    task = GradAugTask(model, nn.CrossEntropyLoss(), settings=make_settings())
+    with pytest.raises(ValueError, match='register_hook'):
+        task(*make_batch())
+
+
+def test_a_static_graph_of_ddp_is_refused():
+    with pytest.raises(ValueError, match='static_graph'):
+        GradAugTask(make_model(), settings=make_settings()).prepare_distributed(static_graph=True)
+
+
+def test_without_subnetworks_any_network_is_taken():
+    network = timm.create_model('test_vit', num_classes=CLASSES)
+    task = GradAugTask(network, nn.CrossEntropyLoss(), settings=make_settings(subnets=0))
+    assert task(torch.randn(2, 3, 160, 160), torch.tensor([0, 1]))['loss'].requires_grad
 
 
 def test_subnetworks_train_on_every_kth_step_and_until_the_off_epoch():

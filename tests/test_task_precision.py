@@ -101,6 +101,53 @@ def test_a_scale_of_its_own_is_halved_after_an_overflow_and_grows_after_2000_cle
     assert task.get_task_state()['loss_scale']['scale'] == 2.0 ** 16
 
 
+def test_the_early_passes_take_the_scalers_scale():
+    scale = torch.tensor(2.0 ** 5)
+    seen = []
+    task = GradAugTask(make_model(), nn.CrossEntropyLoss(), settings=SETTINGS, loss_scale=lambda: scale)
+    weight = task.trainable_module.head.fc.bias
+    unscale = task._early_scale.unscale
+
+    def watch(gradients, by):
+        seen.append((by.item(), max(float(gradient.abs().max()) for gradient in gradients)))
+        unscale(gradients, by)
+        seen.append((1.0, max(float(gradient.abs().max()) for gradient in gradients)))
+
+    task._early_scale.unscale = watch
+    with torch.autocast('cpu', torch.float16):
+        task(*make_batch())
+    (by, scaled), (_, plain) = seen
+    assert by == 32.0 and scaled == 32 * plain and weight.requires_grad
+
+
+def test_early_passes_are_differentiated_outside_of_autocast():
+    class Watched(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            modes.append(torch.is_autocast_enabled('cpu'))
+            return gradient
+
+    modes = []
+    task = GradAugTask(
+        make_model(), lambda x, y: nn.functional.cross_entropy(Watched.apply(x), y), settings=SETTINGS)
+    with torch.autocast('cpu', torch.bfloat16):
+        task(*make_batch())
+    assert modes == [False]
+
+
+def test_a_scale_of_its_own_is_restored_with_the_task():
+    first, second = (GradAugTask(make_model(), nn.CrossEntropyLoss(), settings=SETTINGS) for _ in range(2))
+    with torch.autocast('cpu', torch.float16):
+        first(*make_batch())
+    first._early_scale._own.fill_(8.0)
+    second.load_task_state(first.get_task_state())
+    assert second._early_scale.current(torch.device('cpu')) == 8.0 and second.step == 1
+
+
 def test_the_scale_before_a_scalers_first_use_is_its_initial_one():
     scaler = torch.amp.GradScaler('cpu')
     task = GradAugTask(make_model(), nn.CrossEntropyLoss(), settings=SETTINGS, loss_scale=lambda: scaler._scale)

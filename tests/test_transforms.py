@@ -26,6 +26,12 @@ def test_a_right_angle_turns_the_image():
     torch.testing.assert_close(turned, torch.rot90(image, 1, (2, 3)))
 
 
+def test_the_memory_layout_stays():
+    image = torch.randn(2, 3, 6, 6).contiguous(memory_format=torch.channels_last)
+    for transform in (InputTransform(1.0, 30.0), InputTransform(4), InputTransform(4, 30.0)):
+        assert apply_transform(image, transform).is_contiguous(memory_format=torch.channels_last)
+
+
 def test_nothing_to_do_copies_nothing():
     image = torch.randn(2, 3, 5, 5)
     assert apply_transform(image, InputTransform(1.0)) is image

@@ -1,4 +1,6 @@
 """Residual blocks that can be left out: only their shortcut runs."""
+import copy
+
 import torch
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import nn
@@ -22,12 +24,16 @@ class _SkippableResNetBlock(Skippable):
     def shortcut(self, x: torch.Tensor) -> torch.Tensor:
         if self.downsample is not None:
             return self._last_act(self.downsample(x))
-        return x if isinstance(self._last_act, nn.ReLU) else self._last_act(x)
+        return x if isinstance(self._last_act, nn.ReLU) else self._last_act(x.clone())  # it may work in place
 
     def dense_shortcut(self) -> nn.Module:
         if self.downsample is not None:
             return nn.Sequential(self.downsample, self._last_act)
-        return nn.Identity() if isinstance(self._last_act, nn.ReLU) else self._last_act
+        if isinstance(self._last_act, nn.ReLU):
+            return nn.Identity()
+        act = copy.copy(self._last_act)
+        act.inplace = False
+        return act
 
 
 class ElasticBasicBlock(_SkippableResNetBlock, BasicBlock):

@@ -31,8 +31,8 @@ def plan_by_probing(model: nn.Module) -> Plan:
         seen = trace(replica, channelwise, torch.rand(1, *shape) + 0.5)
     except (AssertionError, RuntimeError, TypeError) as error:
         reason = str(error).split('\n')[0]
-        raise ValueError(
-            f'{type(model).__name__} can\'t run as sub-networks: it fails on an image of shape {shape} ({reason}).') from error
+        name = type(model).__name__
+        raise ValueError(f'{name} can\'t run as sub-networks: it fails on an image of {shape} ({reason}).') from error
     units = _Units({key: channels for name in seen.inputs for key, channels in _sides(model.get_submodule(name), name)})
     for name in seen.inputs:
         module = model.get_submodule(name)
@@ -57,8 +57,8 @@ def _refuse_unknown_layers(model: nn.Module) -> None:
         if owns and type(module) not in LAYERS and not _is_reduction(module):
             culprit = f'layer {name!r} of class {type(module).__name__}' if name else 'the network itself'
             raise ValueError(
-                f'{type(model).__name__} can\'t run as sub-networks: {culprit} holds parameters or buffers; supported are '
-                f'{", ".join(sorted({plain.__name__ for plain in LAYERS}))}, of torch and timm.')
+                f'{type(model).__name__} can\'t run as sub-networks: {culprit} holds parameters or buffers; supported '
+                f'are {", ".join(sorted({plain.__name__ for plain in LAYERS}))}, of torch and timm.')
 
 
 def _is_reduction(module: nn.Module) -> bool:

@@ -39,8 +39,8 @@ def validated(replica: nn.Module, planner: Callable[[nn.Module], Plan]) -> Plan:
     if wrong == everything or not _agrees(replica, plan):
         raise ValueError(f'{type(replica).__name__} can\'t run as sub-networks: they disagree with the masked network.')
     whole = [name for name, sides in plan.layers.items() if wrong & _groups_of(sides)]
-    _logger.warning(f'{type(replica).__name__}: channels of {", ".join(whole)} stay whole in sub-networks, since what is '
-                    'between them mixes channels.')
+    _logger.warning(f'{type(replica).__name__}: channels of {", ".join(whole)} stay whole in sub-networks, since what '
+                    'is between them mixes channels.')
     return plan
 
 
