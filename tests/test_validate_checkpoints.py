@@ -46,6 +46,17 @@ def test_a_subnet_of_the_checkpoint_can_be_evaluated(evaluate):
     assert results['param_count'] < evaluate()['param_count'] and 0 <= results['top1'] <= 100
 
 
+def test_a_subnet_takes_the_divisor_that_it_was_trained_with(evaluate):
+    assert evaluate('--width', 0.5) == evaluate('--width', 0.5, '--divisor', 4)
+
+
+def test_a_divisor_that_keeps_every_channel_is_refused(evaluate, capsys):
+    with pytest.raises(SystemExit) as exit:
+        evaluate('--width', 0.5, '--divisor', 1000)
+    assert exit.value.code == 2
+    assert '--divisor 1000 is too large for --width 0.5' in capsys.readouterr().err
+
+
 def test_the_model_of_the_checkpoint_is_named_where_another_was_asked_for(evaluate, capsys):
     with pytest.raises(SystemExit) as exit:
         evaluate('--model', 'resnet56_cifar')

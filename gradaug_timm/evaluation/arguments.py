@@ -90,7 +90,8 @@ def _add_model(parser: StrictParser):
 def _add_subnet(parser: StrictParser):
     add = parser.add_argument_group('sub-network').add_argument
     add('--width', type=SHARE, metavar='W', help='evaluate the sub-network that keeps this share of the channels')
-    add('--divisor', type=NATURAL, metavar='N', help='channel counts are rounded to its multiples (default: 8)')
+    add('--divisor', type=NATURAL, metavar='N',
+        help='channel counts are rounded to its multiples (default: as the checkpoint was trained, else 8)')
     add('--recalibration-batches', type=COUNT, default=16, metavar='N',
         help='training batches for the sub-network\'s BatchNorm; 0 takes the full network\'s (default: 16)')
     add('--train-split', default='train', metavar='NAME', help='split of those batches (default: train)')

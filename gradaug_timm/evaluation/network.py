@@ -77,15 +77,27 @@ def _describe_mismatch(path: str, name: str, error: str) -> str:
 
 
 def _trained_as(path: str) -> str:
-    if path.endswith('.safetensors'):
+    args = training_arguments(path)
+    if 'model' not in args:
         return ''
+    flags = [
+        f'--{key.replace("_", "-")} {_written(args[key])}'
+        for key in ('model', 'num_classes', 'in_chans', 'input_size', 'gp', 'model_kwargs') if args.get(key)
+    ]
+    return f', it was trained with {" ".join(flags)}'
+
+
+def training_arguments(path: str) -> dict:
+    """The flags of train.py that a checkpoint was trained with; none where it doesn't tell."""
+    if not os.path.isfile(path) or path.endswith('.safetensors'):
+        return {}
     with torch.serialization.safe_globals([argparse.Namespace]):
         checkpoint = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
-    if 'arch' not in checkpoint:
-        return ''
-    args = vars(checkpoint['args']) if 'args' in checkpoint else {}
-    flags = [
-        f'--{key.replace("_", "-")} {" ".join(map(str, value)) if isinstance(value, list | tuple) else value}'
-        for key in ('num_classes', 'in_chans') if (value := args.get(key)) is not None
-    ]
-    return f', it was trained with --model {" ".join([checkpoint["arch"], *flags])}'
+    return vars(checkpoint['args']) if 'args' in checkpoint else {}
+
+
+def _written(value) -> str:
+    """A value as it is written on the command line."""
+    if isinstance(value, dict):
+        return ' '.join(f'{key}={item}' for key, item in value.items())
+    return ' '.join(map(str, value)) if isinstance(value, list | tuple) else str(value)

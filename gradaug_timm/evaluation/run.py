@@ -15,10 +15,11 @@ from ..data import check_labels
 from ..elastic import Subnet, extract, make_elastic, multiply_adds
 from .loading import data_config, evaluation_loader, open_split, training_batches
 from .metrics import Metrics, read_valid_labels
-from .network import create_network, pick_device
+from .network import create_network, pick_device, training_arguments
 from .recalibration import recalibrate
 
 _logger = logging.getLogger(__name__)
+DEFAULT_DIVISOR = 8
 
 
 def validate(args) -> dict:
@@ -41,6 +42,7 @@ def validate(args) -> dict:
     check_labels(dataset, len(valid_labels) if valid_labels else num_classes)
     metrics = Metrics(args, dataset, device=device, valid_labels=valid_labels)
     if args.width is not None:
+        args.divisor = args.divisor or training_arguments(args.checkpoint).get('gradaug_divisor') or DEFAULT_DIVISOR
         batches = training_batches(args, config, num_classes=num_classes, device=device)
         model = subnetwork(model, args, config, batches, autocast=autocast)
     if args.reparam:
@@ -55,7 +57,7 @@ def validate(args) -> dict:
     loader = evaluation_loader(args, dataset, config, device=device, dtype=dtype)
     model = _prepare(model, args, device, dtype)
     run_epoch(model, loader, metrics, args, device=device, dtype=dtype, autocast=autocast)
-    subnet = {} if args.width is None else dict(width=args.width, divisor=args.divisor or 8)
+    subnet = {} if args.width is None else dict(width=args.width, divisor=args.divisor)
     measured = metrics.compute()
     _logger.info(' * ' + '  '.join(f'{name} {value:.3f}' for name, value in measured.items() if '_err' not in name))
     return dict(
@@ -86,8 +88,11 @@ def subnetwork(
         make_elastic(model)
     except ValueError as error:
         raise ValueError(f'--width can\'t be used with --model {args.model}: {error}') from error
-    subnet = Subnet(args.width, args.divisor or 8)
+    subnet = Subnet(args.width, args.divisor)
     cost = multiply_adds(model, subnet, config['input_size']) / multiply_adds(model, Subnet(), config['input_size'])
+    if args.width < 1 and cost == 1:
+        raise ValueError(f'--divisor {args.divisor} is too large for --width {args.width} of --model {args.model}: '
+                         'every layer would keep all of its channels')
     _logger.info(f'{subnet} takes {cost:.1%} of the multiply-adds of the full network.')
     if args.width < 1 and args.recalibration_batches:
         with autocast():
