@@ -2,7 +2,7 @@
 import argparse
 import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from timm.utils import ParseKwargs
 
@@ -40,6 +40,26 @@ def ranged(
     return convert
 
 
+def compile_backend(text: str) -> str:
+    """A backend that torch.compile knows."""
+    from torch._dynamo import list_backends  # takes seconds
+    return _one_of(text, 'a backend of torch.compile', list_backends(None))
+
+
+def compile_mode(text: str) -> str:
+    """A mode of torch.compile."""
+    from torch._inductor import list_mode_options
+    return _one_of(text, 'a mode of torch.compile', list(list_mode_options()))
+
+
+def _one_of(text: str, what: str, allowed: Sequence[str]) -> str:
+    if text in allowed:
+        return text
+    close = nearest(text, allowed)
+    hint = f', did you mean {close}?' if close else ''
+    raise argparse.ArgumentTypeError(f'{text!r} must be {what} ({", ".join(allowed)}){hint}')
+
+
 class Keywords(ParseKwargs):
     """`key=value ...` as a dict of literals."""
 
@@ -72,6 +92,14 @@ class StrictParser(argparse.ArgumentParser):
         if unknown:
             self.error(self._describe(unknown))
         return parsed
+
+    def _check_value(self, action, value):
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            close = nearest(str(value), map(str, action.choices))
+            hint = f', did you mean {close}?' if close else ''
+            raise argparse.ArgumentError(action, f'{error.message}{hint}') from None
 
     def error(self, message: str):
         """Prints `prog: error: message` as one line and exits with 2."""

@@ -142,9 +142,18 @@ def test_a_flag_means_what_it_does_in_timm(argv, name, value):
     (['--device-modules', 'no_such_module'], '--device-modules no_such_module cannot be imported'),
     (['--decay-milestones', '3', '2'], '--decay-milestones must increase'),
     (['--gradaug', '--gradaug-sizes', '7/6'], '--gradaug-sizes'),
+    (['--gradaug', '--gradaug-rotation', '361'], "'361' must be a number at least -360 and at most 360"),
+    (['--gradaug', '--gradaug-mode', 'widht'], 'did you mean width?'),
+    (['--torchcompile', 'inductr'], 'did you mean inductor?'),
+    (['--torchcompile-mode', 'max-autotun'], 'max-autotune-no-cudagraphs), did you mean max-autotune?'),
+    (['--input-size', '3', '32', '32', '--in-chans', '1'], '--in-chans 1 contradicts the 3 channels of --input-size'),
 ])
 def test_a_wrong_command_line_is_refused_in_one_line(capsys, argv, wanted):
     assert wanted in error_line(capsys, argv)
+
+
+def test_a_crop_may_be_larger_than_the_image_as_in_timm():
+    assert parse('--crop-pct', '1.14').crop_pct == 1.14
 
 
 def test_all_flags_that_do_not_go_together_are_told_at_once(capsys):

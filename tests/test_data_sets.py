@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gradaug_timm.data import DIGITS, Digits, check_classes, check_labels, check_sizes, check_splits, create_dataset
+from gradaug_timm.data import (
+    DIGITS,
+    Digits,
+    check_classes,
+    check_labels,
+    check_sizes,
+    check_splits,
+    create_dataset,
+    warn_of_unused_classes,
+)
 
 pytest.importorskip('mlxtend')
 
@@ -111,6 +120,23 @@ def test_labels_beyond_the_networks_classes_are_found(tmp_path, name):
     check_labels(dataset, classes)
     with pytest.raises(ValueError, match=f'--num-classes {classes - 1} is too small: .* labels 0 to {classes - 1}'):
         check_labels(dataset, classes - 1)
+
+
+def test_an_empty_class_folder_is_refused_unless_a_class_map_numbers_the_classes(tmp_path):
+    make_folder(tmp_path)
+    (tmp_path / 'train' / 'c').mkdir()
+    with pytest.raises(ValueError, match='without images: c'):
+        create_dataset('', str(tmp_path), 'train')
+    (tmp_path / 'classes.txt').write_text('a\nb\nc\n')
+    assert len(create_dataset('', str(tmp_path), 'train', class_map=str(tmp_path / 'classes.txt'))) > 0
+
+
+def test_classes_without_a_name_are_warned_of(tmp_path, caplog):
+    dataset = create_dataset('', str(make_folder(tmp_path)), 'train')
+    warn_of_unused_classes(dataset, 2)
+    assert not caplog.text
+    warn_of_unused_classes(dataset, 5)
+    assert '--num-classes 5 is more than the 2 classes' in caplog.text
 
 
 def test_a_batch_larger_than_the_data_set_is_refused():

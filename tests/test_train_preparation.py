@@ -148,7 +148,7 @@ class ColouredSquares(torch.utils.data.Dataset):
     def __getitem__(self, index):
         labels = [label for label in (0, 1) if index >> label & 1]
         image = Image.new('RGB', (16, 16), (200 * (0 in labels), 60, 200 * (1 in labels)))
-        return self.transform(image), self.target_transform(labels)
+        return self.transform(image) if self.transform else image, self.target_transform(labels)
 
 
 @pytest.mark.parametrize('flags', [

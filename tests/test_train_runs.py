@@ -177,10 +177,10 @@ def test_the_log_says_what_is_on_and_what_it_costs(image_folder, tmp_path, caplo
 
 
 def test_a_divisor_that_hardly_narrows_the_network_is_warned_of(image_folder, tmp_path, caplog):
-    for divisor, warned in ((16, True), (1, False)):
+    for divisor, width, warned in ((4, 0.96, True), (1, 0.9, False)):
         caplog.clear()
-        train(image_folder, tmp_path, gradaug=True, gradaug_divisor=divisor, gradaug_min_width=0.9, overwrite=True)
-        assert ('keeps' in caplog.text and '--gradaug-divisor 16' in caplog.text) == warned
+        train(image_folder, tmp_path, gradaug=True, gradaug_divisor=divisor, gradaug_min_width=width, overwrite=True)
+        assert ('keeps' in caplog.text and '--gradaug-divisor 4' in caplog.text) == warned
 
 
 def test_moving_averages_are_what_is_validated_and_resumed(image_folder, tmp_path):
@@ -230,12 +230,15 @@ def test_an_interrupted_run_is_not_reported_as_finished(image_folder, tmp_path, 
     (dict(model_kwargs='depht=8'), '--model resnet20_cifar cannot be built'),
     (dict(gradaug=True, gradaug_min_width=0), '--gradaug-min-width'),
     (dict(model='resnetblur18', model_kwargs=None, gradaug=True, gradaug_sizes=[8]), '--gradaug-sizes 8: the'),
+    (dict(gradaug=True, gradaug_divisor=10000), '--gradaug-divisor 10000: width 0.8 keeps all of --model'),
+    (dict(task='multilabel'), '--task multilabel with --target-key'),
     (dict(gradaug=True, channels_last=True, gradaug_divisor=4), '--gradaug-divisor that is a multiple of 8, not 4'),
     (dict(model='vit_tiny_patch16_224', model_kwargs=None, img_size=224, gradaug=True), 'train.py: error'),
 ])
 def test_what_cannot_be_trained_is_refused_before_training(image_folder, tmp_path, capsys, flags, wanted):
     argv = arguments(image_folder, tmp_path, **{'experiment': 'run', **flags})
     assert wanted in error_line(capsys, argv)
+    assert not (tmp_path / 'run').exists()
 
 
 def test_other_class_folders_in_validation_are_refused(tmp_path, capsys):
@@ -256,6 +259,30 @@ def test_a_checkpoint_of_another_network_is_refused_in_one_line(image_folder, tm
     folder = train(image_folder, tmp_path)
     argv = arguments(image_folder, tmp_path, model_kwargs='depth=14', resume=folder / 'last.pth.tar')
     assert 'cannot be loaded' in error_line(capsys, argv)
+
+
+@pytest.mark.parametrize(('flags', 'wanted'), [
+    (dict(opt='adamw'), '--opt adamw: the checkpoint {} was trained with sgd (--no-resume-opt leaves its state out)'),
+    (dict(model='gradaug_resnet20_cifar'), '--model gradaug_resnet20_cifar: the checkpoint {} was trained with'),
+    (dict(gradaug_divisor=4), '--gradaug-divisor 4: the checkpoint {} was trained with 8'),
+    (dict(gradaug_sizes=[1, 16]), '--gradaug-sizes 1.0 16: the checkpoint {} was trained with 1.0 0.875 0.75'),
+    (dict(no_gradaug=True), '--no-gradaug: the checkpoint {} was trained with GradAug'),
+])
+def test_a_checkpoint_of_other_flags_is_refused(gradaug_checkpoint, image_folder, tmp_path, capsys, flags, wanted):
+    flags = {**(dict() if 'no_gradaug' in flags else dict(gradaug=True)), **flags}
+    argv = arguments(image_folder, tmp_path, resume=gradaug_checkpoint, **flags)
+    assert wanted.format(gradaug_checkpoint) in error_line(capsys, argv)
+
+
+def test_a_checkpoint_is_continued_by_the_same_settings_and_without_its_optimizer(
+        gradaug_checkpoint, image_folder, tmp_path):
+    flags = dict(gradaug=True, gradaug_divisor=8, opt='adamw', no_resume_opt=True, resume=gradaug_checkpoint, epochs=2)
+    assert checkpoint_epoch(train(image_folder, tmp_path, **flags) / 'last.pth.tar') == 1
+
+
+@pytest.fixture(scope='module')
+def gradaug_checkpoint(image_folder, tmp_path_factory):
+    return train(image_folder, tmp_path_factory.mktemp('checkpoint'), gradaug=True) / 'last.pth.tar'
 
 
 @pytest.mark.parametrize(('batches', 'steps'), [(7, 3), (6, 3), (2, 4), (5, 1)])

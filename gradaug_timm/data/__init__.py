@@ -1,10 +1,10 @@
 """Data sets and image transforms shared by training and evaluation."""
 from .augmentations import PCALighting, ReflectPadCrop, insert_augmentations
-from .checks import check_classes, check_labels, check_sizes
+from .checks import check_classes, check_labels, check_sizes, warn_of_unused_classes
 from .digits import DIGITS, Digits
 from .factory import check_splits, create_dataset, is_tar
 
 __all__ = [
     'DIGITS', 'Digits', 'PCALighting', 'ReflectPadCrop', 'check_classes', 'check_labels', 'check_sizes',
-    'check_splits', 'create_dataset', 'insert_augmentations', 'is_tar',
+    'check_splits', 'create_dataset', 'insert_augmentations', 'is_tar', 'warn_of_unused_classes',
 ]

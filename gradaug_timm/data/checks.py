@@ -1,5 +1,11 @@
 """Faults of data sets that must be found before the first epoch."""
+import logging
+import os
+
+from timm.data.readers.reader_image_folder import ReaderImageFolder
 from torch.utils.data import Dataset
+
+_logger = logging.getLogger(__name__)
 
 
 def class_names(dataset: Dataset) -> dict[str, int] | None:
@@ -24,6 +30,25 @@ def check_labels(dataset: Dataset, num_classes: int) -> None:
     highest = _highest_label(dataset)
     if highest is not None and highest >= num_classes:
         raise ValueError(f'--num-classes {num_classes} is too small: the data set has labels 0 to {highest}')
+
+
+def warn_of_unused_classes(dataset: Dataset, num_classes: int) -> None:
+    """Warns where the network has more classes than the data set has names."""
+    names = class_names(dataset)
+    if names and num_classes > len(names):
+        _logger.warning(f'--num-classes {num_classes} is more than the {len(names)} classes of the data set.')
+
+
+def check_class_folders(dataset: Dataset) -> None:
+    """Raises ValueError where a class folder has no images; timm would leave it out and number the others anew."""
+    reader = getattr(dataset, 'reader', None)
+    if not isinstance(reader, ReaderImageFolder):
+        return
+    filled = {os.path.relpath(path, reader.root).split(os.sep)[0] for path, _ in reader.samples}
+    empty = sorted(entry.name for entry in os.scandir(reader.root)
+                   if entry.is_dir() and not entry.name.startswith('.') and entry.name not in filled)
+    if empty:
+        raise ValueError(f'{reader.root} has class folders without images: {", ".join(empty[:5])}; fill or delete them')
 
 
 def check_sizes(dataset: Dataset, batches: int, *, batch_size: int) -> None:

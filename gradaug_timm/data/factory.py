@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import timm.data
 
+from .checks import check_class_folders
 from .digits import DIGITS, Digits
 
 LAYOUT = 'expected DIR/train/CLASS/IMAGE and DIR/validation/CLASS/IMAGE'
@@ -35,11 +36,14 @@ def create_dataset(
     if name.lower().startswith('torch/') and not root:
         raise ValueError(f'--data-dir is needed for --dataset {name}: the folder that holds it')
     try:
-        return timm.data.create_dataset(
+        dataset = timm.data.create_dataset(
             name, root=root, split=split, input_img_mode=input_img_mode, target_transform=target_transform, **kwargs)
     except (AssertionError, FileNotFoundError, ImportError, RuntimeError) as error:
         reason = ' '.join(str(error).split()) or type(error).__name__
         raise ValueError(f'--dataset {name!r} with --data-dir {root} and split {split!r}: {reason}') from error
+    if not kwargs.get('class_map'):
+        check_class_folders(dataset)
+    return dataset
 
 
 def check_splits(root: str | None, train_split: str, val_split: str) -> None:

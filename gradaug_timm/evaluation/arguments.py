@@ -3,7 +3,7 @@ import argparse
 import importlib.util
 import os
 
-from ..cli import Keywords, Refuse, StrictParser, ranged
+from ..cli import Keywords, Refuse, StrictParser, compile_backend, compile_mode, ranged
 
 NATURAL = ranged(int, minimum=1)
 COUNT = ranged(int, minimum=0)
@@ -118,8 +118,9 @@ def _add_execution(parser: StrictParser):
     add('--amp', action='store_true', help='mixed precision')
     add('--amp-dtype', default='float16', choices=('float16', 'bfloat16'), help='its type (default: float16)')
     add('--model-dtype', choices=('float32', 'float16', 'bfloat16'), help='type of the weights (default: float32)')
-    add('--torchcompile', nargs='?', const='inductor', metavar='BACKEND', help='torch.compile (default: inductor)')
-    add('--torchcompile-mode', metavar='MODE', help='its mode')
+    add('--torchcompile', type=compile_backend, nargs='?', const='inductor', metavar='BACKEND',
+        help='torch.compile (default: inductor)')
+    add('--torchcompile-mode', type=compile_mode, metavar='MODE', help='its mode')
     add('--retry', action='store_true', help='try smaller batches when one model runs out of memory')
     add('--seed', type=COUNT, default=42, metavar='N', help='random seed (default: 42)')
 

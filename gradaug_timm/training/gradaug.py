@@ -36,8 +36,11 @@ def enable_gradaug(args: argparse.Namespace, network: nn.Module, input_size: tup
             f'--channels-last on the CPU needs a --gradaug-divisor that is a multiple of 8, not {settings.divisor}: '
             'torch crashes there on strided 1x1 convolutions of other numbers of channels')
     make_elastic(network)
-    try_smallest(network, settings, input_size)
+    if settings.subnets:
+        try_smallest(network, settings, input_size)
     describe(network, settings, input_size)
+    if settings.subnets and settings.random_width:
+        check_narrower(args.model, network, settings, input_size)
     return settings
 
 
@@ -77,8 +80,6 @@ def describe(network: nn.Module, settings: GradAugSettings, input_size: tuple[in
     details = [f'{field.name} {_show(getattr(settings, field.name))}' for field in fields(settings)]
     grid = f'; widths {_show(widths)}' if widths else ''
     _logger.info(f'GradAug is on: {", ".join(details)}{grid}; a step costs about {cost:.2f} times a plain one.')
-    if settings.random_width:
-        _warn_if_barely_narrower(network, settings, input_size)
 
 
 def relative_cost(network: nn.Module, settings: GradAugSettings, input_size: tuple[int, int, int]) -> float:
@@ -103,9 +104,18 @@ def _smallest(network: nn.Module, settings: GradAugSettings) -> Subnet:
     return Subnet(width, settings.divisor, tuple(range(num_blocks(network))) if settings.random_depth else ())
 
 
-def _warn_if_barely_narrower(network: nn.Module, settings: GradAugSettings, input_size) -> None:
+def check_narrower(model: str, network: nn.Module, settings: GradAugSettings, input_size: tuple[int, int, int]) -> None:
+    """Warns where the minimum width hardly saves multiply-adds.
+
+    Raises:
+        ValueError: It saves none, and nothing else varies in the sub-networks.
+    """
     full = multiply_adds(network, Subnet(), input_size)
     kept = multiply_adds(network, Subnet(settings.min_width, settings.divisor), input_size) / full
+    if kept == 1 and settings.min_width < 1 and settings.mode == 'width':
+        raise ValueError(
+            f'--gradaug-divisor {settings.divisor}: width {settings.min_width:g} keeps all of --model {model}, '
+            'so sub-networks would be the network itself; try 4 or 1, or a smaller --gradaug-min-width')
     if kept > BARELY_NARROWER:
         _logger.warning(
             f'Width {settings.min_width:g} keeps {kept:.0%} of the multiply-adds: the layers are too small for '

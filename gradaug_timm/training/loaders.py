@@ -16,6 +16,7 @@ from ..data import (
     create_dataset,
     insert_augmentations,
     is_tar,
+    warn_of_unused_classes,
 )
 from .criteria import mixing_active
 from .host import Host, Precision
@@ -99,13 +100,27 @@ def _create_datasets(args, config: dict, num_classes: int) -> tuple[Dataset, Dat
         args.dataset, args.data_dir, args.train_split,
         is_training=True, seed=args.seed, repeats=args.epoch_repeats, num_samples=args.train_num_samples, **common)
     check_labels(train, num_classes)
+    warn_of_unused_classes(train, num_classes)
+    _check_multi_label(args, train)
     if not args.val_split:
         return train, None
     validation = create_dataset(
         args.dataset, args.data_dir, args.val_split, num_samples=args.val_num_samples, **common)
     check_labels(validation, num_classes)
+    _check_multi_label(args, validation)
     check_classes(train, validation)
     return train, validation
+
+
+def _check_multi_label(args, dataset: Dataset) -> None:
+    if args.task != 'multilabel' or isinstance(dataset, IterableDataset):
+        return
+    try:
+        dataset[0]
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'--task multilabel with --target-key {args.target_key} and --target-format {args.target_format} '
+            f'does not fit the data set: {" ".join(str(error).split())}') from error
 
 
 def _create_mixup(args, num_classes: int) -> Mixup | FastCollateMixup | None:

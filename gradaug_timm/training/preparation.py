@@ -8,7 +8,7 @@ from timm.data import resolve_data_config
 from timm.optim import create_optimizer_v2, optimizer_kwargs
 from timm.scheduler import create_scheduler_v2, scheduler_kwargs
 from timm.task import TrainingTask, load_task_ema_checkpoint, resume_task_checkpoint
-from timm.utils import CheckpointSaver, NativeScaler, random_seed
+from timm.utils import CheckpointSaver, NativeScaler, load_checkpoint_metadata, random_seed
 from timm.utils.summary import trim_summary
 from torch import nn
 
@@ -17,6 +17,7 @@ from .gradaug import enable_gradaug
 from .host import Host, Precision
 from .loaders import Loaders, build_loaders
 from .networks import build_network, enable_checkpointing, place_network
+from .resuming import check_continues
 from .tasks import build_task
 from .trainer import Trainer, updates_per_epoch
 
@@ -64,6 +65,9 @@ def prepare(args: argparse.Namespace, text: str, host: Host) -> Run:
     task = build_task(args, network, settings, host, precision, scaler)
     optimizer = _create_optimizer(args, task, loaders, host)
     resumed_from = resume_path(args)
+    if resumed_from:
+        state = _load(resumed_from, lambda: load_checkpoint_metadata(resumed_from))
+        check_continues(args, settings, max(config['input_size'][1:]), resumed_from, state)
     resumed_epoch = _resume(args, task, optimizer, scaler, resumed_from, host)
     eval_network = _wrap(args, task, host)
     metric = args.eval_metric if loaders.validation is not None else 'loss'

@@ -89,6 +89,8 @@ def _gradaug_problems(args, asked: bool | None) -> Iterator[str]:
 
 def _data_problems(args) -> Iterator[str]:
     channels = args.input_size[0] if args.input_size else args.in_chans or 3
+    if args.input_size and args.in_chans not in (None, channels):
+        yield f'--in-chans {args.in_chans} contradicts the {channels} channels of --input-size'
     for name in ('mean', 'std'):
         values = getattr(args, name)
         if values is not None and len(values) not in (1, channels):

@@ -2,7 +2,7 @@
 from timm.data.readers.targets import TARGET_FORMATS
 
 from ...cli import StrictParser
-from .values import INTERPOLATIONS, NATURAL, NUMBER, POSITIVE, SHARE
+from .values import INTERPOLATIONS, NATURAL, NUMBER, POSITIVE
 
 
 def add_data(parser: StrictParser):
@@ -30,7 +30,7 @@ def add_input(parser: StrictParser):
     add('--img-size', type=NATURAL, metavar='N', help='height and width (default: the model\'s)')
     add('--in-chans', type=NATURAL, metavar='N', help='channels (default: 3)')
     add('--input-size', nargs=3, type=NATURAL, metavar=('C', 'H', 'W'), help='channels, height and width')
-    add('--crop-pct', type=SHARE, metavar='PCT', help='share that the validation crop keeps')
+    add('--crop-pct', type=POSITIVE, metavar='PCT', help='share that the validation crop keeps')
     add('--mean', type=NUMBER, nargs='+', metavar='MEAN', help='mean of the channels, in 0..1')
     add('--std', type=POSITIVE, nargs='+', metavar='STD', help='standard deviation of the channels')
     add('--interpolation', default='', choices=INTERPOLATIONS, help='resizing filter (default: the model\'s)')

@@ -2,7 +2,7 @@
 import argparse
 
 from ...cli import StrictParser, ranged
-from .values import COUNT, NATURAL, NON_NEGATIVE, NUMBER, POSITIVE, SHARE, fraction_or_pixels
+from .values import COUNT, DEGREES, NATURAL, NON_NEGATIVE, POSITIVE, SHARE, fraction_or_pixels
 
 PREFIX = 'gradaug_'
 
@@ -18,7 +18,7 @@ def add_gradaug(parser: StrictParser):
     add('--gradaug-divisor', type=NATURAL, metavar='N', help='channels are multiples of it, 1 as in the paper')
     add('--gradaug-sizes', type=fraction_or_pixels, nargs='+', metavar='SIZE',
         help='image sizes of sub-networks: pixels, or fractions such as 6/7')
-    add('--gradaug-rotation', type=NUMBER, nargs='+', metavar='DEG', help='angles, one is drawn a sub-network')
+    add('--gradaug-rotation', type=DEGREES, nargs='+', metavar='DEG', help='angles, one is drawn a sub-network')
     add('--gradaug-min-survival', type=ranged(float, minimum=0, maximum=1), metavar='P',
         help='probability that the last block stays (depth)')
     add('--gradaug-weight', type=NON_NEGATIVE, metavar='W', help='weight of each sub-network\'s loss')

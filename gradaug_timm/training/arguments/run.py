@@ -1,7 +1,7 @@
 """Flags of devices, precision, logging, checkpoints, and the flags of timm's that aren't taken."""
 import argparse
 
-from ...cli import Refuse, StrictParser
+from ...cli import Refuse, StrictParser, compile_backend, compile_mode
 from .values import COUNT, NATURAL
 
 NO_NAFLEX = 'NaFlex batches hold patches of images of different sizes, which no transform of GradAug takes'
@@ -26,8 +26,9 @@ def add_device(parser: StrictParser):
     add('--amp-dtype', default='float16', choices=('float16', 'bfloat16'), help='lower precision (default: float16)')
     add('--model-dtype', choices=('float32', 'float16', 'bfloat16'), help='precision of the weights')
     add('--channels-last', action='store_true', help='memory layout NHWC')
-    add('--torchcompile', nargs='?', const='inductor', metavar='BACKEND', help='torch.compile (default: inductor)')
-    add('--torchcompile-mode', metavar='MODE', help='mode of torch.compile')
+    add('--torchcompile', nargs='?', const='inductor', type=compile_backend, metavar='BACKEND',
+        help='torch.compile (default: inductor)')
+    add('--torchcompile-mode', type=compile_mode, metavar='MODE', help='mode of torch.compile')
     add('--no-ddp-bb', action='store_true', help='DDP doesn\'t broadcast buffers')
     add('--synchronize-step', action='store_true', help='wait for the device after every step')
     add('--local_rank', default=0, type=int, help='set by launchers; torchrun doesn\'t need it')

@@ -1,0 +1,54 @@
+"""Whether a run continues what its checkpoint began."""
+import argparse
+from collections.abc import Iterator
+
+from ..settings import GradAugSettings
+from .arguments import given_settings
+from .arguments.checks import model_name
+from .arguments.gradaug import PREFIX
+
+
+def check_continues(args: argparse.Namespace, settings: GradAugSettings | None, size: int, path: str, state) -> None:
+    """Compares the flags with those that `state`, the content of the checkpoint, was trained with.
+
+    Args:
+        args: The flags.
+        settings: The settings of GradAug; None where it is off.
+        size: The image size, whose preset holds where the checkpoint's run was given no setting.
+        path: The checkpoint.
+        state: Its content.
+
+    Raises:
+        ValueError: Model, optimizer or settings of GradAug are others.
+    """
+    saved = state.get('args') if isinstance(state, dict) else None
+    if saved is None:
+        return
+    found = [*_differences(args, saved, 'optimizer' in state), *_gradaug_differences(args, saved, settings, size)]
+    if found:
+        raise ValueError('; '.join(f'{flag}: the checkpoint {path} was trained with {was}' for flag, was in found))
+
+
+def _differences(args, saved: argparse.Namespace, has_optimizer: bool) -> Iterator[tuple[str, str]]:
+    if model_name(args.model) != model_name(saved.model):
+        yield f'--model {args.model}', saved.model
+    if has_optimizer and not args.no_resume_opt and args.opt.lower() != saved.opt.lower():
+        yield f'--opt {args.opt}', f'{saved.opt} (--no-resume-opt leaves its state out)'
+
+
+def _gradaug_differences(args, saved, settings: GradAugSettings | None, size: int) -> Iterator[tuple[str, str]]:
+    before = getattr(saved, 'gradaug', None)  # timm's own checkpoints don't have it
+    if before is None:
+        return
+    if before != args.gradaug:
+        yield ('--gradaug', 'no GradAug') if args.gradaug else ('--no-gradaug', 'GradAug')
+    elif settings is not None:
+        old = GradAugSettings.preset(size, **given_settings(saved))
+        for name in (key.removeprefix(PREFIX) for key in vars(args) if key.startswith(PREFIX)):
+            ours, theirs = getattr(settings, name), getattr(old, name)
+            if ours != theirs:
+                yield f'--gradaug-{name.replace("_", "-")} {_show(ours)}', _show(theirs)
+
+
+def _show(value) -> str:
+    return ' '.join(map(_show, value)) or 'none' if isinstance(value, tuple) else f'{value}'
