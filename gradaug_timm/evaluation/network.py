@@ -93,7 +93,8 @@ def training_arguments(path: str) -> dict:
         return {}
     with torch.serialization.safe_globals([argparse.Namespace]):
         checkpoint = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
-    return vars(checkpoint['args']) if 'args' in checkpoint else {}
+    args = vars(checkpoint['args']) if 'args' in checkpoint else {}
+    return {'model': checkpoint['arch'], **args} if 'arch' in checkpoint else args
 
 
 def _written(value) -> str:
