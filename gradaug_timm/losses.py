@@ -56,13 +56,12 @@ def subnet_loss_for(criterion: nn.Module | Callable, multi_label: bool = False) 
         ValueError: The criterion divides the batch, or isn't a mean over it.
     """
     parts = list(criterion.modules()) if isinstance(criterion, nn.Module) else [criterion]
-    for part in parts:
-        if isinstance(part, timm_loss.JsdCrossEntropy):
-            raise ValueError('GradAug refuses the criterion JsdCrossEntropy, which divides the batch into splits.')
-        reduction = getattr(part, 'reduction', 'mean')
-        if reduction in ('sum', 'none') and not getattr(part, 'sum_classes', False):
-            raise ValueError(
-                f'GradAug refuses {type(part).__name__} with reduction={reduction!r}: it must be a mean.')
+    if any(isinstance(part, timm_loss.JsdCrossEntropy) for part in parts):
+        raise ValueError('GradAug refuses the criterion JsdCrossEntropy, which divides the batch into splits.')
+    reduction = getattr(criterion, 'reduction', 'mean')
+    if reduction in ('sum', 'none') and not getattr(criterion, 'sum_classes', False):
+        raise ValueError(
+            f'GradAug refuses {type(criterion).__name__} with reduction={reduction!r}: it must be a mean.')
     independent = any(isinstance(part, SIGMOID_CRITERIA) or part in SIGMOID_FUNCTIONS for part in parts)
     if not multi_label and not independent:
         return softmax_divergence

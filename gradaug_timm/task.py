@@ -54,7 +54,7 @@ class GradAugTask(ClassificationTask):
     ):
         super().__init__(model, criterion, criterion_kwargs, device=device, dtype=dtype, verbose=verbose)
         self.settings = settings or GradAugSettings()
-        self.subnet_loss = subnet_loss_for(self.criterion, self.multi_label)
+        self.subnet_loss = subnet_loss_for(self.criterion, self.multi_label) if self.settings.subnets else None
         self.step = 0
         self.enabled = True
         self._early_scale = EarlyLossScale(loss_scale)

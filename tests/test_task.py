@@ -171,7 +171,7 @@ def test_a_static_graph_of_ddp_is_refused():
 
 def test_without_subnetworks_any_network_is_taken():
     network = timm.create_model('test_vit', num_classes=CLASSES)
-    task = GradAugTask(network, nn.CrossEntropyLoss(), settings=make_settings(subnets=0))
+    task = GradAugTask(network, nn.CrossEntropyLoss(reduction='sum'), settings=make_settings(subnets=0))
     assert task(torch.randn(2, 3, 160, 160), torch.tensor([0, 1]))['loss'].requires_grad
 
 
