@@ -52,9 +52,13 @@ def test_optimizer_flags_reach_the_optimizer(prepared):
     assert {group['weight_decay'] for group in optimizer.param_groups} == {0., 0.1}
 
 
-def test_weight_decay_on_all_weights_is_a_flag_away(prepared):
-    optimizer = prepared(weight_decay=0.1, opt_kwargs='filter_bias_and_bn=False').trainer.optimizer
-    assert {group['weight_decay'] for group in optimizer.param_groups} == {0.1}
+@pytest.mark.parametrize('flags', [dict(decay_all_parameters=True), dict(opt_kwargs='filter_bias_and_bn=False')])
+def test_weight_decay_on_all_weights_is_a_flag_away(prepared, flags):
+    run = prepared(weight_decay=0.1, **flags)
+    groups = run.trainer.optimizer.param_groups
+    assert {group['weight_decay'] for group in groups} == {0.1}
+    decayed = sum(weight.numel() for group in groups for weight in group['params'])
+    assert decayed == sum(weight.numel() for weight in run.trainer.task.trainable_module.parameters())
 
 
 @pytest.mark.parametrize(('opt', 'scale', 'images', 'expected'), [

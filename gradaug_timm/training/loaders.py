@@ -13,6 +13,7 @@ from ..data import (
     check_labels,
     check_sizes,
     check_splits,
+    class_balanced,
     create_dataset,
     insert_augmentations,
     is_tar,
@@ -55,6 +56,8 @@ def build_loaders(
         ValueError: The data are missing, or don't fit each other, the network or the batch.
     """
     train, validation = _create_datasets(args, config, num_classes)
+    if args.labels_per_class:
+        train = class_balanced(train, args.labels_per_class, seed=args.seed)
     common = dict(
         input_size=config['input_size'],
         mean=config['mean'],

@@ -91,8 +91,9 @@ def _create_optimizer(args, task: TrainingTask, loaders: Loaders, host: Host) ->
     if args.lr is None:
         args.lr = scaled_learning_rate(args, loaders.batch_size * host.world_size * args.grad_accum_steps)
         _logger.info(f'Learning rate {args.lr:.4g}, from --lr-base {args.lr_base:g}.')
+    options = {**optimizer_kwargs(cfg=args), 'filter_bias_and_bn': not args.decay_all_parameters, **args.opt_kwargs}
     try:
-        return create_optimizer_v2(task.get_trainable_module(), **optimizer_kwargs(cfg=args), **args.opt_kwargs)
+        return create_optimizer_v2(task.get_trainable_module(), **options)
     except (ImportError, TypeError) as error:
         raise ValueError(f'--opt {args.opt} cannot be built: {error}') from error
 

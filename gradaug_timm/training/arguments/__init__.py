@@ -12,20 +12,22 @@ from .data import add_data, add_input
 from .gradaug import add_gradaug, given_settings
 from .model import add_distillation, add_model
 from .optimization import add_loss, add_optimizer, add_schedule
-from .run import add_device, add_refused, add_run
+from .run import add_device, add_refused, add_report, add_run
 
 __all__ = ['build_parser', 'given_settings', 'parse_arguments']
 
 GROUPS = (
     add_data, add_input, add_model, add_gradaug, add_optimizer, add_schedule, add_loss, add_augmentation, add_mixing,
-    add_schedule_of_sizes, add_averaging, add_device, add_run, add_distillation, add_refused,
+    add_schedule_of_sizes, add_averaging, add_device, add_run, add_report,
+    add_distillation, add_refused,
 )
 
 
 def build_parser() -> StrictParser:
     """A fresh parser of train.py."""
     parser = StrictParser(prog='train.py', description='Trains a network of timm, with GradAug or without.')
-    parser.add_argument('-c', '--config', metavar='FILE', help='YAML file of flags; those on the command line win')
+    parser.add_argument('-c', '--config', nargs='+', action='extend', metavar='FILE',
+        help='YAML files of flags; a later file wins over an earlier one, the command line over all')
     for add in GROUPS:
         add(parser)
     return parser
@@ -39,7 +41,7 @@ def parse_arguments(parser: StrictParser, argv: list[str] | None = None) -> tupl
     """
     args = parser.parse_args(argv)
     if args.config:
-        parser.set_defaults(**load_config(parser, args.config))
+        parser.set_defaults(**load_config(parser, *args.config))
         args = parser.parse_args(argv)
     del args.config
     _import_modules(parser, args.device_modules or ())

@@ -114,6 +114,8 @@ def _data_problems(args) -> Iterator[str]:
         yield '--reflect-pad and --pca-lighting exclude --aug-splits and --train-img-sizes'
     if args.pca_lighting and (channels != 3 or args.no_aug):
         yield '--pca-lighting is for images of 3 channels, and excludes --no-aug'
+    if args.labels_per_class and args.task == 'multilabel':
+        yield '--labels-per-class needs one label an image, not --task multilabel'
     for name in ('train_batch_sizes', 'train_size_probs'):
         values = getattr(args, name)
         if values and len(values) != len(args.train_img_sizes or ()):

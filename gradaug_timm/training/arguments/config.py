@@ -1,5 +1,7 @@
 """YAML files of flags: strict, and all their problems told at once."""
 import argparse
+import os
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -24,38 +26,66 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def load_config(parser: StrictParser, path: str) -> dict[str, Any]:
-    """The flags in the YAML file `path`, converted as the command line would.
+def load_config(parser: StrictParser, *paths: str) -> dict[str, Any]:
+    """The flags in YAML files, converted as the command line would; those of later files win.
 
-    Ends the program through `parser.error` with one line that names every problem of the file.
+    A file's key `base` names another file, relative to its own folder, whose flags hold where it gives none itself.
+    Ends the program through `parser.error` with one line that names every problem of the files.
     """
     actions = {action.dest: action for action in parser._actions if action.dest not in NOT_KEYS}
     values, problems = {}, []
-    for key, value in _read(parser, path).items():
-        action = actions.get(key)
-        try:
-            if action is None:
-                raise ValueError(_unknown(key, actions))
-            if isinstance(action, Refuse):
-                _check_refused(action, value)
-            else:
-                values[key] = _convert(parser, action, value)
-        except ValueError as problem:
-            problems.append(str(problem))
+    for path in paths:
+        for file, config in _lineage(parser, path):
+            found = []
+            for key, value in config.items():
+                try:
+                    values.update(_flag(parser, actions, key, value))
+                except ValueError as problem:
+                    found.append(str(problem))
+            if found:
+                problems.append(f'{file}: {"; ".join(found)}')
     if problems:
-        parser.error(f'{path}: {"; ".join(problems)}')
+        parser.error('; '.join(dict.fromkeys(problems)))
     return values
 
 
-def _read(parser: StrictParser, path: str) -> dict:
+def _lineage(parser: StrictParser, path: str) -> Iterator[tuple[str, dict]]:
+    """The files that `path` builds on, from the first one, and at last itself, with their keys."""
+    chain = []
+    while path:
+        if any(os.path.realpath(path) == os.path.realpath(file) for file, _ in chain):
+            parser.error(f'{chain[-1][0]}: base leads back to {path}')
+        config = _read(parser, path, named_by=chain[-1][0] if chain else None)
+        base = config.pop('base', '')
+        if not isinstance(base, str):
+            parser.error(f'{path}: base must be the name of a file, not {_describe(base)}')
+        chain.append((path, config))
+        path = base and os.path.join(os.path.dirname(path), base)
+    return reversed(chain)
+
+
+def _read(parser: StrictParser, path: str, named_by: str | None = None) -> dict:
     try:
         with open(path, encoding='utf-8') as file:
             config = yaml.load(file, _UniqueKeyLoader)
+    except IsADirectoryError:
+        parser.error(f'{path} is a folder, -c takes YAML files; the folder of the data is --data-dir')
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        parser.error(f'{path}: {error}')
+        parser.error(f'{f"base of {named_by}: " if named_by else ""}{path}: {error}')
     if not isinstance(config, dict):
         parser.error(f'{path} must hold "flag_name: value" lines, it holds {_describe(config)}')
     return config
+
+
+def _flag(parser: StrictParser, actions: dict, key: Any, value: Any) -> dict[str, Any]:
+    """The flag that a key of a file sets; nothing for one that timm writes and that does no harm."""
+    action = actions.get(key)
+    if action is None:
+        raise ValueError(_unknown(key, actions))
+    if isinstance(action, Refuse):
+        _check_refused(action, value)
+        return {}
+    return {key: _convert(parser, action, value)}
 
 
 def _unknown(key: Any, known: dict) -> str:

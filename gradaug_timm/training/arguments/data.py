@@ -13,6 +13,7 @@ def add_data(parser: StrictParser):
     add('--dataset', default='', metavar='NAME', help='KIND/NAME as in timm, gradaug/mnist5k; none: image folders')
     add('--train-split', default='train', metavar='NAME', help='split to train on (default: train)')
     add('--val-split', default='validation', metavar='NAME', help='split to validate on, "" for none')
+    add('--labels-per-class', type=NATURAL, metavar='K', help='train on K images of each class, drawn by --seed')
     add('--train-num-samples', type=NATURAL, metavar='N', help='length of an iterable training split')
     add('--val-num-samples', type=NATURAL, metavar='N', help='length of an iterable validation split')
     add('--dataset-download', action='store_true', help='let torch/ and tfds/ data sets download themselves')

@@ -17,6 +17,7 @@ def add_optimizer(parser: StrictParser):
     add('--opt-betas', type=BELOW_ONE, nargs='+', metavar='BETA', help='betas')
     add('--momentum', type=BELOW_ONE, default=0.9, metavar='M', help='momentum (default: 0.9)')
     add('--weight-decay', type=NON_NEGATIVE, default=2e-5, metavar='W', help='weight decay (default: 2e-5)')
+    add('--decay-all-parameters', action='store_true', help='weight decay on biases and norms too; timm leaves them out')
     add('--clip-grad', type=POSITIVE, metavar='NORM', help='limit of the gradient')
     add('--clip-mode', default='norm', choices=('norm', 'value', 'agc'), help='what the limit is on')
     add('--layer-decay', type=POSITIVE, metavar='D', help='decay of the learning rate by layer')
@@ -24,7 +25,7 @@ def add_optimizer(parser: StrictParser):
     add('--layer-decay-no-opt-scale', type=NON_NEGATIVE, metavar='S', help='layers below this scale stay fixed')
     add('--opt-foreach', action=argparse.BooleanOptionalAction, help='multi-tensor implementation')
     add('--opt-kwargs', nargs='*', default={}, action=Keywords, metavar='KEY=VALUE',
-        help='arguments of the optimizer; filter_bias_and_bn=False decays all weights')
+        help='arguments of the optimizer')
     add('--grad-accum-steps', type=NATURAL, default=1, metavar='N', help='batches an update')
 
 

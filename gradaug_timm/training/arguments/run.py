@@ -2,7 +2,7 @@
 import argparse
 
 from ...cli import Refuse, StrictParser, compile_backend, compile_mode
-from .values import COUNT, NATURAL
+from .values import COUNT, NATURAL, PERCENT
 
 NO_NAFLEX = 'NaFlex batches hold patches of images of different sizes, which no transform of GradAug takes'
 NO_TORCHSCRIPT = 'TorchScript is deprecated in torch; use --torchcompile'
@@ -60,6 +60,14 @@ def add_run(parser: StrictParser):
     add('--wandb-project', metavar='NAME', help='project there')
     add('--wandb-tags', nargs='+', default=[], metavar='TAG', help='tags there')
     add('--wandb-resume-id', default='', metavar='ID', help='run there to continue')
+
+
+def add_report(parser: StrictParser):
+    """What `python -m gradaug_timm.report` shows of the run; training doesn't depend on it."""
+    add = parser.add_argument_group('report').add_argument
+    add('--method', metavar='NAME', help='name of the method in reports (default: the folder\'s)')
+    add('--published-top1', type=PERCENT, metavar='PCT', help='top-1 that was published for it, shown beside ours')
+    add('--published-top5', type=PERCENT, metavar='PCT', help='top-5')
 
 
 def add_refused(parser: StrictParser):

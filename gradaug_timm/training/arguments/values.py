@@ -15,6 +15,7 @@ NON_NEGATIVE = ranged(float, minimum=0)
 PROBABILITY = ranged(float, minimum=0, maximum=1)
 BELOW_ONE = ranged(float, minimum=0, below=1)
 SHARE = ranged(float, above=0, maximum=1)
+PERCENT = ranged(float, minimum=0, maximum=100)
 DEGREES = ranged(float, minimum=-360, maximum=360)
 INTERPOLATIONS = ('', 'nearest', 'bilinear', 'bicubic', 'box', 'hamming', 'lanczos')
 

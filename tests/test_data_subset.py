@@ -1,0 +1,62 @@
+"""Training on a few images of each class."""
+from collections import Counter
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+from train_helpers import arguments, error_line, make_image_folder
+
+from gradaug_timm.data import class_balanced
+from gradaug_timm.training.arguments import build_parser, parse_arguments
+from gradaug_timm.training.host import start_host
+from gradaug_timm.training.preparation import prepare
+
+LABELS = [0, 1, 2] * 20 + [2] * 30
+
+
+class Labelled(Dataset):
+    transform = None
+    targets = LABELS
+
+    def __getitem__(self, index):
+        return (self.transform or str)(index), self.targets[index]
+
+    def __len__(self):
+        return len(self.targets)
+
+
+def test_every_class_gets_as_many_images():
+    subset = class_balanced(Labelled(), 7, seed=3)
+    assert Counter(label for _, label in subset) == {0: 7, 1: 7, 2: 7}
+    assert len({image for image, _ in subset}) == 21
+
+
+def test_the_images_depend_on_the_seed_alone():
+    torch.manual_seed(1)
+    first = class_balanced(Labelled(), 5, seed=3).indices
+    torch.manual_seed(2)
+    assert class_balanced(Labelled(), 5, seed=3).indices == first
+    assert class_balanced(Labelled(), 5, seed=4).indices != first
+
+
+def test_a_transform_reaches_the_images():
+    subset = class_balanced(Labelled(), 1, seed=0)
+    subset.transform = lambda index: -index
+    assert [image for image, _ in subset] == [-index for index in subset.indices] and subset.transform(2) == -2
+
+
+@pytest.mark.parametrize('splits', [('train', 'validation')])
+def test_training_reads_the_chosen_images_of_a_folder(tmp_path, splits):
+    data = make_image_folder(tmp_path / 'data', images=5, splits=splits)
+    argv = arguments(data, tmp_path, labels_per_class=2, batch_size=2, reflect_pad=2, no_aug=None)
+    run = prepare(parse_arguments(build_parser(), argv)[0], '', start_host('cpu'))
+    train = run.trainer.loaders.train
+    assert len(train) == 2 and len(run.trainer.loaders.validation.dataset) == 10
+    assert Counter(label for _, labels in train for label in labels.tolist()) == {0: 2, 1: 2}
+    assert next(iter(train))[0].shape == (2, 3, 16, 16)
+
+
+def test_more_images_than_a_class_has_are_refused(capsys, tmp_path):
+    data = make_image_folder(tmp_path / 'data', images=3)
+    error = error_line(capsys, arguments(data, tmp_path, labels_per_class=4))
+    assert '--labels-per-class 4 is more than the 3 images of class 0' in error
