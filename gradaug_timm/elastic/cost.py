@@ -1,4 +1,6 @@
 """What a sub-network costs."""
+from contextlib import nullcontext
+
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -8,19 +10,24 @@ from .subnet import Subnet
 
 
 @torch.no_grad()
-def multiply_adds(model: nn.Module, subnet: Subnet, input_size: tuple[int, int, int] = (3, 224, 224)) -> int:
+def multiply_adds(
+        model: nn.Module,
+        subnet: Subnet | None,
+        input_size: tuple[int, int, int] = (3, 224, 224),
+) -> int:
     """Multiply-adds of convolutions and matrix products in the forward pass of one image.
 
     Args:
         model: An elastic network.
-        subnet: The sub-network.
+        subnet: The sub-network; None: the network as it is, which needn't be elastic then.
         input_size: Channels, height and width.
     """
     weight = next(model.parameters())
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with activate(model, subnet), FlopCounterMode(display=False) as counter:
+        active = nullcontext() if subnet is None else activate(model, subnet)
+        with active, FlopCounterMode(display=False) as counter:
             model(torch.zeros(1, *input_size, device=weight.device, dtype=weight.dtype))
     finally:
         for module, training in modes:

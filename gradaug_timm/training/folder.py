@@ -3,15 +3,19 @@ import argparse
 import csv
 import glob
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TextIO
 
 from timm.models import safe_model_name
 from timm.utils import get_outdir
 
 from .arguments.checks import DEFAULT_OUTPUT
 
-OWN_FILES = ('summary.csv', '*.pth.tar', 'learning_curves.png', 'args.yaml')
+OWN_FILES = ('summary.csv', '*.pth.tar', 'learning_curves.png', 'args.yaml', 'run.json')
+WRITTEN_AT_START = ('args.yaml', 'run.json')
 LAST = 'last.pth.tar'
 
 
@@ -64,7 +68,7 @@ def open_folder(args: argparse.Namespace, image_size: int, resumed_from: str | N
 
 def _make_room(path: str, overwrite: bool) -> None:
     used = [file for pattern in OWN_FILES for file in glob.glob(os.path.join(glob.escape(path), pattern))]
-    traces = [os.path.basename(file) for file in used if not file.endswith('args.yaml')]
+    traces = [name for name in map(os.path.basename, used) if name not in WRITTEN_AT_START]
     if traces and not overwrite:
         raise ValueError(
             f'--experiment: {path} holds an earlier run ({", ".join(sorted(traces)[:3])}): continue it by '
@@ -74,16 +78,23 @@ def _make_room(path: str, overwrite: bool) -> None:
             os.remove(file)
 
 
+@contextmanager
+def replacing(path: str, *, newline: str | None = None) -> Iterator[TextIO]:
+    """A text file that takes the place of `path` once it is complete."""
+    partial = f'{path}.partial'
+    with open(partial, 'w', newline=newline, encoding='utf-8') as file:
+        yield file
+    os.replace(partial, path)
+
+
 def append_row(path: str, row: dict) -> None:
     """Adds a row to the table at `path`, with new columns where the row has some."""
     rows = read_rows(path)
     columns = list(dict.fromkeys([*(rows[0] if rows else ()), *row]))
-    partial = f'{path}.partial'
-    with open(partial, 'w', newline='') as file:
+    with replacing(path, newline='') as file:
         writer = csv.DictWriter(file, columns, restval='')
         writer.writeheader()
         writer.writerows([*rows, row])
-    os.replace(partial, path)
 
 
 def read_rows(path: str) -> list[dict[str, str]]:

@@ -20,11 +20,16 @@ COST_SAMPLES = 24  # sub-networks that are measured at most for the estimate of 
 MOST_STEPS = 500  # whose draws it averages
 
 
-def enable_gradaug(args: argparse.Namespace, network: nn.Module, input_size: tuple[int, int, int]) -> GradAugSettings:
+def enable_gradaug(
+        args: argparse.Namespace,
+        network: nn.Module,
+        input_size: tuple[int, int, int],
+) -> tuple[GradAugSettings, float]:
     """Makes `network` elastic and tries it.
 
     Returns:
-        The preset of the image size, with the flags in place of its values.
+        The preset of the image size, with the flags in place of its values; and the multiply-adds of a step,
+        relative to plain training.
 
     Raises:
         ValueError: A setting is out of range, or the network can't be carried or fails on what it is to take.
@@ -38,10 +43,11 @@ def enable_gradaug(args: argparse.Namespace, network: nn.Module, input_size: tup
     make_elastic(network)
     if settings.subnets:
         try_smallest(network, settings, input_size)
-    describe(network, settings, input_size)
+    cost = relative_cost(network, settings, input_size) if settings.subnets else 1.
+    describe(settings, cost)
     if settings.subnets and settings.random_width:
         check_narrower(args.model, network, settings, input_size)
-    return settings
+    return settings, cost
 
 
 @torch.no_grad()
@@ -70,12 +76,11 @@ def try_smallest(network: nn.Module, settings: GradAugSettings, input_size: tupl
         network.train(training)
 
 
-def describe(network: nn.Module, settings: GradAugSettings, input_size: tuple[int, int, int]) -> None:
+def describe(settings: GradAugSettings, cost: float) -> None:
     """Logs the settings and the cost of a step relative to plain training."""
     if not settings.subnets:
         _logger.info('GradAug is on without sub-networks: plain training.')
         return
-    cost = relative_cost(network, settings, input_size)
     widths = width_grid(settings) if settings.random_width else ()
     details = [f'{field.name} {_show(getattr(settings, field.name))}' for field in fields(settings)]
     grid = f'; widths {_show(widths)}' if widths else ''

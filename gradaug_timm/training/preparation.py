@@ -12,11 +12,12 @@ from timm.utils import CheckpointSaver, NativeScaler, load_checkpoint_metadata, 
 from timm.utils.summary import trim_summary
 from torch import nn
 
-from .folder import RunFolder, open_folder, resume_path
+from .folder import RunFolder, open_folder, replacing, resume_path
 from .gradaug import enable_gradaug
 from .host import Host, Precision
 from .loaders import Loaders, build_loaders
 from .networks import build_network, enable_checkpointing, place_network
+from .record import network_facts, session, training_images, write_record
 from .resuming import check_continues
 from .tasks import build_task
 from .trainer import Trainer, updates_per_epoch
@@ -57,7 +58,8 @@ def prepare(args: argparse.Namespace, text: str, host: Host) -> Run:
     args.num_classes = args.num_classes or network.num_classes
     config = resolve_data_config(vars(args), model=network)
     network = place_network(network, args, host, precision)
-    settings = enable_gradaug(args, network, config['input_size']) if args.gradaug else None
+    settings, cost = enable_gradaug(args, network, config['input_size']) if args.gradaug else (None, 1.)
+    facts = network_facts(network, config['input_size'], settings, cost)
     if args.grad_checkpointing:
         enable_checkpointing(network, args.model)
     loaders = build_loaders(args, config, args.num_classes, host, precision)
@@ -83,7 +85,7 @@ def prepare(args: argparse.Namespace, text: str, host: Host) -> Run:
     run = Run(trainer, eval_network, metric, start, min(epochs, args.stop_epoch or epochs))
     _advance_schedule(trainer, start)
     if folder is not None:
-        _open_records(args, text, run, resumed_from)
+        _open_records(args, text, facts, run, resumed_from)
     return run
 
 
@@ -167,15 +169,19 @@ def _advance_schedule(trainer: Trainer, epoch: int) -> None:
         trainer.scheduler.step(epoch)
 
 
-def _open_records(args, text: str, run: Run, resumed_from: str | None) -> None:
-    """args.yaml, the history of the run that is continued, and wandb."""
+def _open_records(args, text: str, facts: dict, run: Run, resumed_from: str | None) -> None:
+    """args.yaml, run.json, the history of the run that is continued, and wandb."""
     trainer = run.trainer
-    if resumed_from and trainer.folder.holds(resumed_from):
+    continued = resumed_from is not None and trainer.folder.holds(resumed_from)
+    if continued:
         trainer.saver.load_state_dict_from_checkpoint(resumed_from)
         if run.start_epoch < run.end_epoch:
             trim_summary(trainer.folder.summary, run.start_epoch)
-    with open(f'{trainer.folder.path}/args.yaml', 'w') as file:
+    with replacing(f'{trainer.folder.path}/args.yaml') as file:
         file.write(text)
+    if run.start_epoch < run.end_epoch:
+        facts = {**facts, 'epochs': run.end_epoch, 'training_images': training_images(trainer.loaders.train)}
+        write_record(trainer.folder.path, facts, session(trainer.host, run.start_epoch), continued=continued)
     if args.log_wandb:
         import wandb
         wandb.init(

@@ -1,5 +1,7 @@
 """The epochs of a run: training, validation, checkpoints, and the table of results."""
 import logging
+import statistics
+import time
 
 from timm.utils import distribute_bn
 
@@ -22,16 +24,19 @@ def run_epochs(run: Run) -> list[dict]:
     Raises:
         DivergedError: The loss is no longer finite.
     """
-    results = []
+    results, seconds = [], []
     for epoch in range(run.start_epoch, run.end_epoch):
         _announce_epoch(run.trainer, epoch)
+        started = time.perf_counter()
         train_metrics = train_epoch(run.trainer, epoch)
+        seconds.append(time.perf_counter() - started)
         _share_statistics(run.trainer, run.trainer.task.get_trainable_module())
         metric = None
         if _is_evaluated(run, epoch + 1):
             validation = _validate(run)
             metric = (validation or train_metrics)[run.metric]
-            _record(run, epoch, train_metrics, validation, metric)
+            _record(run, epoch, train_metrics, validation, metric, seconds)
+            seconds.clear()
             results.append({'epoch': epoch, 'train': train_metrics})
             if validation is not None:
                 results[-1]['validation'] = validation
@@ -72,8 +77,15 @@ def _validate(run: Run) -> dict[str, float] | None:
     return metrics
 
 
-def _record(run: Run, epoch: int, train_metrics: dict, validation: dict | None, metric: float) -> None:
-    """Writes the row of the table, and the checkpoints."""
+def _record(
+        run: Run,
+        epoch: int,
+        train_metrics: dict,
+        validation: dict | None,
+        metric: float,
+        seconds: list[float],
+) -> None:
+    """Writes the row of the table, and the checkpoints; `seconds` took training in the epochs since the last row."""
     trainer = run.trainer
     if trainer.folder is None:
         return
@@ -82,6 +94,7 @@ def _record(run: Run, epoch: int, train_metrics: dict, validation: dict | None, 
         **{f'train_{name}': value for name, value in train_metrics.items()},
         **{f'eval_{name}': value for name, value in (validation or {}).items()},
         'lr': trainer.learning_rate,
+        'train_seconds': round(statistics.mean(seconds), 3),
     }
     append_row(trainer.folder.summary, row)
     if trainer.args.log_wandb:

@@ -1,0 +1,140 @@
+"""`python -m gradaug_timm.report` from its command line to its last line."""
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from ..cli import StrictParser
+from ..training.folder import replacing
+from .methods import Method, group_runs
+from .picture import draw
+from .runs import RunData, column_of, find_runs, read_run
+from .tables import MARK, markdown, write_csv
+
+STANDARD = ('top1', 'top5')
+DESCRIPTION = """Compares runs of train.py, finished or under way, in one table (Markdown and CSV) and a picture.
+
+Runs that differ in their --seed alone are one row, with mean and standard deviation. A row is named by --method of its
+runs, else by their folders without the seed; --published-top1 and --published-top5 of the runs are the paper's figures
+beside ours. A folder that is broken is named, and so is a run that isn't finished; the others are still reported."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Writes and prints the report.
+
+    Raises:
+        SystemExit: With 2 and one line where nothing can be reported.
+    """
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if os.path.basename(args.name) != args.name:
+        parser.error(f'--name {args.name} must be the name of a file without its folder: that is --output')
+    runs, notes = collect(args.runs, leave_out=args.output)
+    if not runs:
+        parser.error(f'nothing to report: {"; ".join(notes)}')
+    try:
+        metrics = choose_metrics(runs, args.metric)
+        methods, found = group_runs(runs)
+        notes += found + _without_figures(runs, metrics[0])
+        written, text = write_report(args, methods, metrics, notes)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    print(text, end='')
+    for note in notes:
+        print(f'{parser.prog}: {note}', file=sys.stderr)
+    print(f'{parser.prog}: wrote {", ".join(written)}', file=sys.stderr)
+
+
+def build_parser() -> StrictParser:
+    """The parser of `python -m gradaug_timm.report`."""
+    parser = StrictParser(
+        prog='gradaug_timm.report',
+        usage='python -m %(prog)s [options] RUN...',
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add('runs', nargs='+', metavar='RUN', help='output folder of a run, or a folder of such folders')
+    add('--metric', nargs='+', metavar='NAME',
+        help='metrics of the table, the first also of the picture (default: top1 top5, else --eval-metric of the runs)')
+    add('--output', default='.', metavar='DIR', help='where the report is written (default: the current folder)')
+    add('--name', default='report', metavar='NAME', help='name of its files, .md, .csv and .png (default: report)')
+    add('--title', default='Comparison', metavar='TEXT', help='heading of the report (default: Comparison)')
+    return parser
+
+
+def collect(paths: Sequence[str], *, leave_out: str) -> tuple[list[RunData], list[str]]:
+    """The runs in `paths`, each once, and a line for each folder that can't be read."""
+    folders, runs, notes = {}, [], []
+    for path in paths:
+        try:
+            folders.update({os.path.realpath(folder): folder for folder in find_runs(path, leave_out=leave_out)})
+        except (OSError, ValueError) as error:
+            notes.append(str(error))
+    for folder in folders.values():
+        try:
+            runs.append(read_run(folder))
+        except ValueError as error:
+            notes.append(str(error))
+    return runs, notes
+
+
+def choose_metrics(runs: Sequence[RunData], asked: Sequence[str] | None) -> list[str]:
+    """The metrics that were asked for; else top-1 and top-5, or where no run has them the runs' own.
+
+    Raises:
+        ValueError: No run has a value of one that was asked for.
+    """
+    columns = {column for run in runs for row in run.rows for column in row}
+    if asked:
+        missing = [metric for metric in asked if column_of(metric) not in columns]
+        if missing:
+            known = sorted(column.removeprefix('eval_') for column in columns if column.startswith(('eval_', 'train_')))
+            raise ValueError(f'--metric {missing[0]}: no run has it; they have {", ".join(known) or "no values yet"}')
+        return list(dict.fromkeys(asked))
+    standard = [metric for metric in STANDARD if column_of(metric) in columns]
+    own = dict.fromkeys(run.flags['eval_metric'] for run in runs)
+    return standard or [metric for metric in own if column_of(metric) in columns] or ['train_loss']
+
+
+def _without_figures(runs: Sequence[RunData], metric: str) -> list[str]:
+    return [f'{run.path}: no {metric}, only {", ".join(sorted(column for column in run.rows[-1] if "_" in column))}'
+            for run in runs if run.rows and not run.series(metric)]
+
+
+def write_report(
+        args: argparse.Namespace,
+        methods: Sequence[Method],
+        metrics: Sequence[str],
+        notes: list[str],
+) -> tuple[list[str], str]:
+    """Writes the files; returns their names and the Markdown text.
+
+    Raises:
+        ValueError: A file of that name is none of ours.
+    """
+    os.makedirs(args.output, exist_ok=True)
+    table, figures, picture = (os.path.join(args.output, f'{args.name}.{kind}') for kind in ('md', 'csv', 'png'))
+    _check_ours(table, figures, picture)
+    started = any(run.series(metrics[0]) for method in methods for run in method.runs)
+    drawn = started and draw(picture, methods, metrics[0], title=args.title)
+    if started and not drawn:
+        notes.append('no picture: matplotlib is not installed (pip install matplotlib)')
+    text = markdown(methods, metrics, notes, title=args.title, picture=os.path.basename(picture) if drawn else None)
+    with replacing(table) as file:
+        file.write(text)
+    with replacing(figures, newline='') as file:
+        write_csv(file, methods, metrics)
+    return [table, figures, *([picture] if drawn else [])], text
+
+
+def _check_ours(table: str, *others: str) -> None:
+    there = [path for path in (table, *others) if os.path.exists(path)]
+    if not there:
+        return
+    ours = False
+    if os.path.isfile(table):
+        with open(table, encoding='utf-8', errors='replace') as file:
+            ours = file.readline().strip() == MARK
+    if not ours:
+        raise ValueError(f'--name: {there[0]} is there and no report of ours; take another --name or --output')

@@ -1,0 +1,115 @@
+"""What a run is and where it runs, beside its flags: `run.json`, for the comparison of runs."""
+import json
+import os
+import platform
+from dataclasses import asdict
+from datetime import datetime
+from importlib import metadata
+
+import timm
+import torch
+from torch import nn
+from torch.utils.data import IterableDataset
+
+from ..elastic import multiply_adds
+from ..settings import GradAugSettings
+from .folder import replacing
+from .host import Host
+
+RECORD = 'run.json'
+
+
+def network_facts(
+        network: nn.Module,
+        input_size: tuple[int, int, int],
+        settings: GradAugSettings | None,
+        relative_cost: float,
+) -> dict:
+    """Size and cost of the full network, and of a training step.
+
+    Args:
+        network: The network, below any wrapper.
+        input_size: Channels, height and width of the images.
+        settings: The settings of GradAug; None where it is off.
+        relative_cost: Multiply-adds of a step, relative to plain training.
+
+    Raises:
+        ValueError: The network fails on an image of that size.
+    """
+    try:
+        cost = multiply_adds(network, None, input_size)
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        size = 'x'.join(map(str, input_size))
+        raise ValueError(f'--img-size or --input-size: the network fails on images of {size} ({reason})') from error
+    return {
+        'parameters': sum(parameter.numel() for parameter in network.parameters()),
+        'multiply_adds': cost,
+        'input_size': list(input_size),
+        'gradaug': None if settings is None else asdict(settings),
+        'passes': 1 if settings is None else 1 + settings.subnets / settings.interval,
+        'relative_cost': relative_cost,
+    }
+
+
+def training_images(loader) -> int | None:
+    """Images an epoch; None for an iterable data set, which may not know."""
+    return None if isinstance(loader.dataset, IterableDataset) else len(loader.dataset)
+
+
+def session(host: Host, first_epoch: int) -> dict:
+    """Time, place and versions of a run, from its start or from where it is resumed."""
+    return {
+        'started': datetime.now().astimezone().isoformat(timespec='seconds'),
+        'first_epoch': first_epoch,
+        'device': device_name(host.device),
+        'world_size': host.world_size,
+        'versions': {'torch': torch.__version__, 'timm': timm.__version__, 'gradaug_timm': _version()},
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """The model of a CUDA device; the kind of another."""
+    if device.type == 'cuda':
+        return torch.cuda.get_device_name(device)
+    if device.type == 'cpu':
+        threads = torch.get_num_threads()
+        return f'{platform.machine()} CPU, {threads} thread{"s" if threads > 1 else ""}'
+    return device.type
+
+
+def _version() -> str | None:
+    try:
+        return metadata.version('gradaug_timm')
+    except metadata.PackageNotFoundError:  # train.py runs from a checkout as well
+        return None
+
+
+def write_record(folder: str, facts: dict, now: dict, *, continued: bool) -> None:
+    """Writes the facts as they are now, and adds the session `now` to those of a run that is continued.
+
+    Raises:
+        ValueError: The record to continue is broken.
+    """
+    sessions = read_record(folder).get('sessions', []) if continued else []
+    with replacing(os.path.join(folder, RECORD)) as file:
+        json.dump({**facts, 'sessions': [*sessions, now]}, file, indent=2)
+
+
+def read_record(folder: str) -> dict:
+    """What `write_record` wrote; empty where there is none, as in folders of timm's script.
+
+    Raises:
+        ValueError: The file is broken.
+    """
+    path = os.path.join(folder, RECORD)
+    try:
+        with open(path, encoding='utf-8') as file:
+            record = json.load(file)
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ValueError(f'{path} is broken: {error}') from None
+    if not isinstance(record, dict) or not record.get('sessions'):
+        raise ValueError(f'{path} is broken: it holds no sessions')
+    return record
