@@ -17,7 +17,7 @@ NO_NAFLEX = 'NaFlex models change their input from batch to batch'
 def build_parser() -> StrictParser:
     """The parser of validate.py."""
     parser = StrictParser(prog='validate.py', description='Evaluates a model, a checkpoint or one of its sub-networks.')
-    for add in (_add_data, _add_model, _add_subnet, _add_preprocessing, _add_execution, _add_metrics, _add_refused):
+    for add in GROUPS:
         add(parser)
     return parser
 
@@ -35,6 +35,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def _conflicts(args):
     multilabel = args.task == 'multilabel'
     single_label_only = args.valid_labels or args.real_labels or args.metrics_avg
+    scalings = [f'--{name.replace("_", "-")}' for name in ('shake_drop', 'stoch_depth', 'scale_residuals')
+                if getattr(args, name) is not None]
     results_folder = os.path.dirname(args.results_file) or '.'
     return (
         (args.target_format == 'multihot' and not multilabel, '--target-format multihot needs --task multilabel'),
@@ -45,6 +47,7 @@ def _conflicts(args):
         (args.amp and args.model_dtype not in (None, 'float32'),
          f'--amp needs --model-dtype float32, not {args.model_dtype}'),
         (args.width is not None and args.test_pool, '--width goes without --test-pool'),
+        (len(scalings) > 1, f'{" and ".join(scalings)} exclude each other: all of them scale the residual branches'),
         (args.divisor is not None and args.width is None, '--divisor needs --width'),
         (not os.path.isdir(results_folder), f'--results-file {args.results_file}: {results_folder} is no folder'),
     )
@@ -97,6 +100,15 @@ def _add_subnet(parser: StrictParser):
     add('--train-split', default='train', metavar='NAME', help='split of those batches (default: train)')
 
 
+def _add_residuals(parser: StrictParser):
+    group = parser.add_argument_group('residual branches, by default as the checkpoint was trained (1: not scaled)')
+    add = group.add_argument
+    add('--shake-drop', type=SHARE, metavar='P', help='expected value of ShakeDrop that ends at this survival')
+    add('--stoch-depth', type=SHARE, metavar='P', help='survival probabilities of stochastic depth that ends at this')
+    add('--scale-residuals', type=SHARE, metavar='P',
+        help='linear from 1 at the first to P at the last, as the original evaluates random depth')
+
+
 def _add_preprocessing(parser: StrictParser):
     add = parser.add_argument_group('preprocessing, by default the model\'s').add_argument
     add('--img-size', type=NATURAL, metavar='N', help='side of the images')
@@ -145,3 +157,8 @@ def _add_refused(parser: StrictParser):
     add('--fuser', action=Refuse, reason=NO_TORCHSCRIPT)
     add('--naflex-loader', action=Refuse, nargs=0, reason=NO_NAFLEX)
     add('--naflex-max-seq-len', action=Refuse, reason=NO_NAFLEX)
+
+
+GROUPS = (
+    _add_data, _add_model, _add_subnet, _add_residuals, _add_preprocessing, _add_execution, _add_metrics, _add_refused,
+)

@@ -17,6 +17,7 @@ from .loading import data_config, evaluation_loader, open_split, training_batche
 from .metrics import Metrics, read_valid_labels
 from .network import create_network, pick_device, training_arguments
 from .recalibration import recalibrate
+from .residuals import scale_branches
 
 _logger = logging.getLogger(__name__)
 DEFAULT_DIVISOR = 8
@@ -34,7 +35,9 @@ def validate(args) -> dict:
     _use_fast_kernels(args)
     random_seed(args.seed)
 
-    model = create_network(args).to(device)
+    model = create_network(args)
+    scaling = scale_branches(model, args)
+    model.to(device)
     num_classes = args.num_classes or model.num_classes
     valid_labels = read_valid_labels(args.valid_labels, num_classes) if args.valid_labels else None
     config = data_config(args, model)
@@ -63,6 +66,7 @@ def validate(args) -> dict:
     return dict(
         model=args.model,
         **subnet,
+        **scaling,
         **measured,
         param_count=round(num_parameters / 1e6, 2),
         img_size=config['input_size'][-1],

@@ -1,4 +1,5 @@
 """PyramidNets for CIFAR (Han, Kim and Kim, arXiv 1610.02915), additive: every block is wider than the one before."""
+import itertools
 import math
 from functools import partial
 
@@ -108,10 +109,29 @@ class PyramidBottleneck(nn.Module):
         return self.shortcut(x) + self.drop_path(residual)
 
 
-def pyramid_channels(blocks: int, alpha: int, expansion: int, stem_chs: int = 16) -> list[list[int]]:
-    """Output channels of every block: from the stem's, `alpha` more by the end, in equal steps."""
+def pyramid_channels(
+        blocks: int,
+        alpha: int,
+        expansion: int,
+        stem_chs: int = 16,
+        *,
+        half_to_even: bool = False,
+) -> list[list[int]]:
+    """Output channels of every block: from the stem's, `alpha` more by the end, in equal steps.
+
+    Args:
+        blocks: Blocks in each of the three stages.
+        alpha: Channels that the last block has more than the stem.
+        expansion: Multiplies the channels.
+        stem_chs: Channels of the stem.
+        half_to_even: Add the steps up one by one, and round halves to even, as PyTorch codes of the paper do.
+    """
     total = 3 * blocks
-    widths = [math.floor(stem_chs + alpha * index / total + 0.5) * expansion for index in range(1, total + 1)]
+    if half_to_even:
+        sums = itertools.accumulate(itertools.repeat(alpha / total, total), initial=float(stem_chs))
+        widths = [round(width) * expansion for width in sums][1:]
+    else:
+        widths = [math.floor(stem_chs + alpha * index / total + 0.5) * expansion for index in range(1, total + 1)]
     return [widths[start:start + blocks] for start in range(0, total, blocks)]
 
 
@@ -122,6 +142,7 @@ class PyramidNet(CifarNet):
         depth: Number of layers: 6n + 2, with bottlenecks 9n + 2.
         alpha: Channels that the last block has more than the stem (before a bottleneck's expansion).
         bottleneck: Use bottleneck blocks.
+        half_to_even: Round a width of half a channel to even, as some checkpoints need (`pyramid_channels`).
         act_layer: Activation.
         norm_layer: Norm.
         **kwargs: Arguments of `CifarNet`.
@@ -132,6 +153,7 @@ class PyramidNet(CifarNet):
             depth: int = 110,
             alpha: int = 270,
             bottleneck: bool = False,
+            half_to_even: bool = False,
             act_layer: LayerType = nn.ReLU,
             norm_layer: LayerType = nn.BatchNorm2d,
             device=None,
@@ -144,7 +166,7 @@ class PyramidNet(CifarNet):
         blocks, rest = divmod(depth - 2, step)
         if rest or blocks < 1:
             raise ValueError(f'depth={depth} of a PyramidNet with bottleneck={bottleneck} must be {step}n + 2.')
-        channels = pyramid_channels(blocks, alpha, block.expansion)
+        channels = pyramid_channels(blocks, alpha, block.expansion, half_to_even=half_to_even)
         super().__init__(partial(block, **layers), channels, stem_act=False, **layers, **kwargs)
 
 

@@ -35,6 +35,7 @@ def train_epoch(trainer: Trainer, epoch: int) -> dict[str, float]:
     trainer.optimizer.zero_grad()
     meter, clock = LossMeter(), _Clock(trainer, epoch)
     updates = epoch * trainer.updates
+    _advance_ramp(trainer, updates)
     batches = trainer.progress.over(trainer.loaders.train, trainer.batches, f'Epoch {epoch}')
     for batch, (images, target) in enumerate(batches):
         images, target = _prepare(trainer, images, target)
@@ -45,6 +46,7 @@ def train_epoch(trainer: Trainer, epoch: int) -> dict[str, float]:
         if not complete:
             continue
         updates += 1
+        _advance_ramp(trainer, updates)
         trainer.optimizer.zero_grad()
         task.update_ema(step=updates)
         _after_update(trainer, epoch, batch, images, meter, clock)
@@ -53,6 +55,11 @@ def train_epoch(trainer: Trainer, epoch: int) -> dict[str, float]:
     if hasattr(trainer.optimizer, 'sync_lookahead'):
         trainer.optimizer.sync_lookahead()
     return meter.compute(distributed=trainer.host.distributed)
+
+
+def _advance_ramp(trainer: Trainer, updates: int) -> None:
+    if trainer.ramp is not None:
+        trainer.ramp.set(updates)
 
 
 def _prepare(trainer: Trainer, images: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,12 +2,14 @@
 import argparse
 import logging
 import pickle
+from collections.abc import Callable
 
 import torch
 from timm.layers import convert_splitbn_model, convert_sync_batchnorm, set_fast_norm
 from timm.models import create_model
 from torch import nn
 
+from ..regularizers import add_drop_block, add_shake_drop, add_stochastic_depth
 from .host import Host, Precision
 
 _logger = logging.getLogger(__name__)
@@ -17,7 +19,7 @@ def build_network(args: argparse.Namespace) -> nn.Module:
     """The network in timm's initial state, or with the weights that were asked for; still on the CPU.
 
     Raises:
-        ValueError: timm can't build it.
+        ValueError: timm can't build it, or it has no place for a regulariser.
     """
     if args.fast_norm:
         set_fast_norm()
@@ -43,8 +45,45 @@ def build_network(args: argparse.Namespace) -> nn.Module:
     except (AssertionError, EOFError, KeyError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
         raise ValueError(f'--model {args.model} cannot be built: {error}') from error
     _initialise_head(network, args.head_init_scale, args.head_init_bias)
+    _regularize(network, args)
     _logger.info(f'{args.model}: {sum(p.numel() for p in network.parameters()):,} parameters.')
     return network
+
+
+def regularizer_settings(args: argparse.Namespace) -> dict[str, dict]:
+    """The arguments of each regulariser that is on, by the flag that turns it on."""
+    wanted = {
+        'shake_drop': dict(
+            survival=args.shake_drop,
+            alpha=tuple(args.shake_drop_alpha or (-1., 1.)),
+            beta=tuple(args.shake_drop_beta or (0., 1.)),
+            level=args.shake_drop_level or 'pixel',
+        ),
+        'stoch_depth': dict(survival=args.stoch_depth),
+        'paper_drop_block': dict(rate=args.paper_drop_block, size=args.paper_drop_block_size or 7),
+    }
+    return {name: settings for name, settings in wanted.items() if getattr(args, name) is not None}
+
+
+def drop_block_rises(args: argparse.Namespace) -> bool:
+    """Whether the rate of DropBlock is raised from 0."""
+    return args.paper_drop_block is not None and args.paper_drop_block_schedule != 'constant'
+
+
+REGULARIZERS: dict[str, Callable[..., nn.Module]] = {
+    'shake_drop': add_shake_drop,
+    'stoch_depth': add_stochastic_depth,
+    'paper_drop_block': add_drop_block,  # joins what is at the end of a residual branch
+}
+
+
+def _regularize(network: nn.Module, args: argparse.Namespace) -> None:
+    for name, settings in regularizer_settings(args).items():
+        try:
+            REGULARIZERS[name](network, **settings)
+        except ValueError as error:
+            flag = f'--{name.replace("_", "-")}'
+            raise ValueError(f'{flag} can\'t be used with --model {args.model}: {error}') from error
 
 
 def enable_checkpointing(network: nn.Module, name: str) -> None:

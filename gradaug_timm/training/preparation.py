@@ -12,11 +12,12 @@ from timm.utils import CheckpointSaver, NativeScaler, load_checkpoint_metadata, 
 from timm.utils.summary import trim_summary
 from torch import nn
 
+from ..regularizers import DropBlockRamp
 from .folder import RunFolder, open_folder, replacing, resume_path
 from .gradaug import enable_gradaug
 from .host import Host, Precision
 from .loaders import Loaders, build_loaders
-from .networks import build_network, enable_checkpointing, place_network
+from .networks import build_network, drop_block_rises, enable_checkpointing, place_network
 from .record import network_facts, session, training_images, write_record
 from .resuming import check_continues
 from .tasks import build_task
@@ -75,12 +76,11 @@ def prepare(args: argparse.Namespace, text: str, host: Host) -> Run:
     metric = args.eval_metric if loaders.validation is not None else 'loss'
     folder = open_folder(args, config['input_size'][-1], resumed_from) if host.primary else None
     saver = _create_saver(args, task, optimizer, scaler, folder, decreasing=metric == 'loss') if folder else None
+    updates = updates_per_epoch(len(loaders.train), args.grad_accum_steps)
     scheduler, epochs = create_scheduler_v2(
-        optimizer,
-        **scheduler_kwargs(args, decreasing_metric=metric == 'loss'),
-        updates_per_epoch=updates_per_epoch(len(loaders.train), args.grad_accum_steps),
-    )
-    trainer = Trainer(args, host, precision, task, loaders, optimizer, scaler, scheduler, saver, folder)
+        optimizer, **scheduler_kwargs(args, decreasing_metric=metric == 'loss'), updates_per_epoch=updates)
+    ramp = DropBlockRamp(network, epochs * updates) if drop_block_rises(args) else None
+    trainer = Trainer(args, host, precision, task, loaders, optimizer, scaler, scheduler, saver, folder, ramp)
     start = args.start_epoch if args.start_epoch is not None else resumed_epoch or 0
     run = Run(trainer, eval_network, metric, start, min(epochs, args.stop_epoch or epochs))
     _advance_schedule(trainer, start)

@@ -6,6 +6,7 @@ from ..settings import GradAugSettings
 from .arguments import given_settings
 from .arguments.checks import model_name
 from .arguments.gradaug import PREFIX
+from .networks import drop_block_rises, regularizer_settings
 
 
 def check_continues(args: argparse.Namespace, settings: GradAugSettings | None, size: int, path: str, state) -> None:
@@ -19,12 +20,16 @@ def check_continues(args: argparse.Namespace, settings: GradAugSettings | None, 
         state: Its content.
 
     Raises:
-        ValueError: Model, optimizer or settings of GradAug are others.
+        ValueError: Model, optimizer, regularisers or settings of GradAug are others.
     """
     saved = state.get('args') if isinstance(state, dict) else None
     if saved is None:
         return
-    found = [*_differences(args, saved, 'optimizer' in state), *_gradaug_differences(args, saved, settings, size)]
+    found = [
+        *_differences(args, saved, 'optimizer' in state),
+        *_regularizer_differences(args, saved),
+        *_gradaug_differences(args, saved, settings, size),
+    ]
     if found:
         raise ValueError('; '.join(f'{flag}: the checkpoint {path} was trained with {was}' for flag, was in found))
 
@@ -34,6 +39,23 @@ def _differences(args, saved: argparse.Namespace, has_optimizer: bool) -> Iterat
         yield f'--model {args.model}', saved.model
     if has_optimizer and not args.no_resume_opt and args.opt.lower() != saved.opt.lower():
         yield f'--opt {args.opt}', f'{saved.opt} (--no-resume-opt leaves its state out)'
+
+
+def _regularizer_differences(args, saved) -> Iterator[tuple[str, str]]:
+    if 'shake_drop' not in saved:  # timm's own checkpoints don't have it
+        return
+    ours, theirs = regularizer_settings(args), regularizer_settings(saved)
+    for name in {**ours, **theirs}:
+        if ours.get(name) != theirs.get(name):
+            yield f'--{name.replace("_", "-")} {_describe(ours.get(name))}', _describe(theirs.get(name))
+    both = 'paper_drop_block' in ours and 'paper_drop_block' in theirs
+    if both and drop_block_rises(args) != drop_block_rises(saved):
+        schedules = ['linear' if drop_block_rises(which) else 'constant' for which in (args, saved)]
+        yield f'--paper-drop-block-schedule {schedules[0]}', schedules[1]
+
+
+def _describe(settings: dict | None) -> str:
+    return 'off' if settings is None else ' '.join(f'{name}={_show(value)}' for name, value in settings.items())
 
 
 def _gradaug_differences(args, saved, settings: GradAugSettings | None, size: int) -> Iterator[tuple[str, str]]:

@@ -1,8 +1,11 @@
 """The training task that the flags name: plain, with GradAug, or timm's distillation."""
 import argparse
+import logging
 from collections.abc import Callable
+from pickle import UnpicklingError
 
 import torch
+from safetensors import SafetensorError
 from timm.loss import create_classification_loss
 from timm.task import (
     ClassificationTask,
@@ -19,6 +22,8 @@ from ..settings import GradAugSettings
 from ..task import GradAugTask, MultiLabelGradAugTask
 from .criteria import loss_settings
 from .host import Host, Precision
+
+_logger = logging.getLogger(__name__)
 
 
 def build_task(
@@ -37,11 +42,10 @@ def build_task(
     common = dict(device=host.device, dtype=precision.model_dtype, verbose=host.primary)
     multi_label = args.task == 'multilabel'
     criterion = create_classification_loss(multi_label=multi_label, **loss_settings(args)).to(host.device)
+    if args.kd_checkpoint and not args.kd_model_name:
+        raise ValueError(f'--kd-checkpoint {args.kd_checkpoint} without a teacher: name its model by --kd-model-name')
     if args.kd_model_name:
-        try:
-            return _build_distillation(args, network, criterion, common)
-        except RuntimeError as error:
-            raise ValueError(f'--kd-model-name {args.kd_model_name} cannot teach: {error}') from error
+        return _build_distillation(args, network, criterion, common)
     if settings is None:
         plain = MultiLabelClassificationTask if multi_label else ClassificationTask
         task = plain(network, criterion, **common)
@@ -64,10 +68,23 @@ def _build_distillation(args, network: nn.Module, criterion: nn.Module, common: 
     common.update(
         student_model=network,
         teacher_model=args.kd_model_name,
+        teacher_pretrained_path=args.kd_checkpoint,
         criterion=criterion,
         distill_loss_weight=args.distill_loss_weight,
         task_loss_weight=args.task_loss_weight,
     )
+    try:
+        task = _distillation_task(args, common)
+    except (AttributeError, EOFError, OSError, RuntimeError, TypeError, UnpicklingError, SafetensorError) as error:
+        weights = f' with --kd-checkpoint {args.kd_checkpoint}' if args.kd_checkpoint else ''
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise ValueError(f'--kd-model-name {args.kd_model_name}{weights} cannot teach: {reason[:200]}') from error
+    _tell_normalisation(task, args)
+    _warn_of_untrained_classes(task, args)
+    return task
+
+
+def _distillation_task(args, common: dict) -> TrainingTask:
     if args.kd_distill_type == 'logit':
         return LogitDistillationTask(loss_type=args.kd_loss_type, temperature=args.kd_temperature, **common)
     if args.kd_distill_type == 'token':
@@ -75,3 +92,20 @@ def _build_distillation(args, network: nn.Module, criterion: nn.Module, common: 
             distill_type=args.kd_token_distill_type, temperature=args.kd_temperature, **common)
     return FeatureDistillationTask(
         student_feature_dim=args.kd_student_feature_dim, teacher_feature_dim=args.kd_teacher_feature_dim, **common)
+
+
+def _tell_normalisation(task: TrainingTask, args) -> None:
+    """How images really are normalised; timm takes the student's default, and converts that to the teacher's."""
+    for name in ('mean', 'std'):
+        values = getattr(args, name)
+        if values is not None:
+            getattr(task, f'student_{name}').copy_(torch.tensor(values).view(1, -1, 1, 1))
+
+
+def _warn_of_untrained_classes(task: TrainingTask, args) -> None:
+    teacher = task.teacher.model
+    trained = teacher.pretrained_cfg['num_classes']
+    if args.kd_distill_type != 'feature' and trained != teacher.num_classes:
+        _logger.warning(
+            f'{args.kd_model_name} was trained on {trained} classes, not on {teacher.num_classes}: its classifier is '
+            'random. Give weights that fit by --kd-checkpoint.')

@@ -7,6 +7,7 @@ from timm.scheduler.scheduler import Scheduler
 from timm.task import TrainingTask
 from timm.utils import CheckpointSaver, NativeScaler
 
+from ..regularizers import DropBlockRamp
 from .folder import RunFolder
 from .host import Host, Precision
 from .loaders import Loaders
@@ -15,7 +16,7 @@ from .progress import Progress
 
 @dataclass
 class Trainer:
-    """What an epoch needs; `saver` and `folder` are the primary process's."""
+    """What an epoch needs; `saver` and `folder` are the primary process's, `ramp` is DropBlock's."""
 
     args: argparse.Namespace
     host: Host
@@ -27,6 +28,7 @@ class Trainer:
     scheduler: Scheduler | None
     saver: CheckpointSaver | None
     folder: RunFolder | None
+    ramp: DropBlockRamp | None = None
     progress: Progress = field(init=False)
 
     def __post_init__(self):

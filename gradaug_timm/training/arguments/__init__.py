@@ -12,13 +12,14 @@ from .data import add_data, add_input
 from .gradaug import add_gradaug, given_settings
 from .model import add_distillation, add_model
 from .optimization import add_loss, add_optimizer, add_schedule
+from .regularizers import add_regularizers
 from .run import add_device, add_refused, add_report, add_run
 
 __all__ = ['build_parser', 'given_settings', 'parse_arguments']
 
 GROUPS = (
-    add_data, add_input, add_model, add_gradaug, add_optimizer, add_schedule, add_loss, add_augmentation, add_mixing,
-    add_schedule_of_sizes, add_averaging, add_device, add_run, add_report,
+    add_data, add_input, add_model, add_gradaug, add_regularizers, add_optimizer, add_schedule, add_loss,
+    add_augmentation, add_mixing, add_schedule_of_sizes, add_averaging, add_device, add_run, add_report,
     add_distillation, add_refused,
 )
 

@@ -47,6 +47,7 @@ def model_name(text: str) -> str:
 def problems(args: argparse.Namespace, *, gradaug_asked: bool | None) -> Iterator[str]:
     """One line for each combination of flags that has no meaning."""
     yield from _model_problems(args)
+    yield from _regularizer_problems(args)
     yield from _gradaug_problems(args, gradaug_asked)
     yield from _data_problems(args)
     yield from _loss_problems(args)
@@ -70,6 +71,26 @@ def _model_problems(args) -> Iterator[str]:
         yield '--split-bn needs --aug-splits 2 or more, or --resplit'
     if args.kd_model_name and not timm.is_model(args.kd_model_name):
         yield f'--kd-model-name {args.kd_model_name} is no model of timm'
+
+
+def _regularizer_problems(args) -> Iterator[str]:
+    for name in ('shake_drop', 'paper_drop_block'):
+        if getattr(args, name) is None:
+            for key, value in vars(args).items():
+                if key.startswith(f'{name}_') and value is not None:
+                    yield f'--{key.replace("_", "-")} needs --{name.replace("_", "-")}'
+    for name in ('shake_drop_alpha', 'shake_drop_beta'):
+        low, high = getattr(args, name) or (0, 0)
+        if low > high:
+            yield f'--{name.replace("_", "-")} {low:g} {high:g} must be a range, from low to high'
+    if args.paper_drop_block and args.drop_block:
+        yield '--paper-drop-block and --drop-block exclude each other'
+    depth = {'--shake-drop': args.shake_drop, '--stoch-depth': args.stoch_depth, '--drop-path': args.drop_path or None}
+    given = [flag for flag, value in depth.items() if value is not None]
+    if len(given) > 1:
+        yield f'{" and ".join(given)} exclude each other: all of them act on the residual branches'
+    if args.stoch_depth is not None and args.torchcompile:
+        yield '--stoch-depth excludes --torchcompile, whose graph would break at every block'
 
 
 def _gradaug_problems(args, asked: bool | None) -> Iterator[str]:

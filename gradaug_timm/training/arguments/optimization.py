@@ -17,7 +17,7 @@ def add_optimizer(parser: StrictParser):
     add('--opt-betas', type=BELOW_ONE, nargs='+', metavar='BETA', help='betas')
     add('--momentum', type=BELOW_ONE, default=0.9, metavar='M', help='momentum (default: 0.9)')
     add('--weight-decay', type=NON_NEGATIVE, default=2e-5, metavar='W', help='weight decay (default: 2e-5)')
-    add('--decay-all-parameters', action='store_true', help='weight decay on biases and norms too; timm leaves them out')
+    add('--decay-all-parameters', action='store_true', help='weight decay on biases and norms too')
     add('--clip-grad', type=POSITIVE, metavar='NORM', help='limit of the gradient')
     add('--clip-mode', default='norm', choices=('norm', 'value', 'agc'), help='what the limit is on')
     add('--layer-decay', type=POSITIVE, metavar='D', help='decay of the learning rate by layer')

@@ -1,0 +1,152 @@
+"""`python -m gradaug_timm.convert ORIGINAL.pth.tar OUT.safetensors`: checkpoints of the original code, for timm."""
+import argparse
+import json
+import os
+import pickle
+import re
+import shlex
+from collections.abc import Mapping
+
+import torch
+from safetensors.torch import save
+
+from .cli import StrictParser
+from .models.original import Original, recognise, rename
+
+CONTAINERS = ('state_dict', 'model')
+WRAPPER = 'module.'
+ENDING = '.safetensors'
+CIFAR = {10: 'torch/cifar10', 100: 'torch/cifar100'}
+
+
+def build_parser() -> StrictParser:
+    """The parser of the command."""
+    parser = StrictParser(
+        prog='python -m gradaug_timm.convert',
+        description='Converts a checkpoint of the original GradAug code into one that validate.py and timm load.')
+    parser.add_argument('original', metavar='ORIGINAL', help='checkpoint of the original code, .pth.tar or .pth')
+    parser.add_argument('out', metavar=f'OUT{ENDING}', type=_out, help='file to write')
+    parser.add_argument('--overwrite', action='store_true', help='replace OUT where it is there already')
+    return parser
+
+
+def main(argv: list[str] | None = None):
+    """Runs the command; SystemExit(2) with one line on stderr where it can't be carried out."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if os.path.exists(args.out) and not args.overwrite:
+        parser.error(f'{args.out} is there already, replace it by --overwrite')
+    try:
+        original = convert(args.original, args.out)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    print(f'{args.out}: {original.title}, {original.num_classes} classes. Evaluate it by')
+    for command in validate_commands(original, args.out):
+        print(command)
+
+
+def convert(source: str, out: str) -> Original:
+    """Writes the checkpoint `source` of the original code as `out`; returns what it was.
+
+    The tensors stay as they are, under our names. The file's metadata tell how to create the model.
+
+    Raises:
+        ValueError: `source` can't be read, or not every key of it is one of a network that is known.
+        OSError: `out` can't be written.
+    """
+    state = read_original(source)
+    shapes = {key: tensor.shape for key, tensor in state.items()}
+    try:
+        original = recognise(shapes)
+        names = rename(shapes, original)
+    except ValueError as error:
+        raise ValueError(f'{source}: {error}') from error
+    tensors = {names[key]: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in state.items()}
+    _write(tensors, out, metadata(original, source))
+    return original
+
+
+def read_original(path: str) -> dict[str, torch.Tensor]:
+    """The state dict in a checkpoint, without the prefix of DataParallel; runs no code that may be in the file.
+
+    Raises:
+        ValueError: The file is missing, damaged, unsafe or no checkpoint.
+    """
+    if not os.path.isfile(path):
+        raise ValueError(f'{path} is no file')
+    try:
+        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # what a damaged file makes the unpickler raise has no common class
+        raise ValueError(f'{path} can\'t be read: {_reason(error)}') from error
+    state = checkpoint
+    if isinstance(checkpoint, Mapping):
+        state = next((checkpoint[key] for key in CONTAINERS if isinstance(checkpoint.get(key), Mapping)), checkpoint)
+    if not isinstance(state, Mapping) or not state or not all(
+            isinstance(key, str) and isinstance(tensor, torch.Tensor) for key, tensor in state.items()):
+        raise ValueError(f'{path} holds no weights, expected a dict of tensors under {" or ".join(CONTAINERS)}')
+    wrapped = all(key.startswith(WRAPPER) for key in state)
+    return {key.removeprefix(WRAPPER) if wrapped else key: tensor for key, tensor in state.items()}
+
+
+def metadata(original: Original, source: str) -> dict[str, str]:
+    """What the converted file tells about itself; all but the names as JSON."""
+    facts = dict(num_classes=original.num_classes, model_kwargs=original.model_kwargs, **original.data)
+    if original.survival is not None:
+        facts['survival'] = original.survival
+    return {
+        'format': 'pt', 'architecture': original.model, 'source': os.path.basename(source),
+        **{name: json.dumps(value) for name, value in facts.items()},
+    }
+
+
+def validate_commands(original: Original, path: str) -> list[str]:
+    """The command that evaluates the converted file; a second one where evaluation can scale residual branches."""
+    data = original.data
+    flags = [
+        '--model', original.model, '--checkpoint', path, '--num-classes', original.num_classes,
+        '--img-size', data['input_size'][-1], '--crop-pct', data['crop_pct'], '--interpolation', data['interpolation'],
+        '--mean', *(f'{value:.6g}' for value in data['mean']), '--std', *(f'{value:.6g}' for value in data['std']),
+    ]
+    if original.model_kwargs:
+        flags += ['--model-kwargs', *(f'{key}={value}' for key, value in original.model_kwargs.items())]
+    if data['input_size'][-1] == 32 and original.num_classes in CIFAR:
+        flags += ['--dataset', CIFAR[original.num_classes]]
+    command = f'python validate.py {shlex.join(map(str, flags))} --data-dir DIR'
+    if original.survival is None:
+        return [command]
+    return [
+        f'{command} --scale-residuals {original.survival}  # as for the published figures',
+        f'{command}  # without scaling residual branches by survival, as in training',
+    ]
+
+
+def _out(path: str) -> str:
+    folder = os.path.dirname(path) or '.'
+    if not path.endswith(ENDING):
+        raise argparse.ArgumentTypeError(f'{path!r} must end in {ENDING}, by which timm knows the format')
+    if not os.path.isdir(folder):
+        raise argparse.ArgumentTypeError(f'{path!r} must lie in a folder that is there, {folder} is not')
+    return path
+
+
+def _reason(error: Exception) -> str:
+    blocked = re.search(r'GLOBAL (\S+)', str(error))
+    if isinstance(error, pickle.UnpicklingError) and blocked:
+        return f'it holds {blocked[1]}, more than tensors and plain values, and is not loaded for safety'
+    return f'it is damaged or no checkpoint of torch ({type(error).__name__} {" ".join(str(error).split())[:200]})'
+
+
+def _write(tensors: dict[str, torch.Tensor], path: str, metadata: dict[str, str]) -> None:
+    partial = f'{path}.partial'
+    try:
+        with open(partial, 'wb') as file:
+            file.write(save(tensors, metadata))
+        os.replace(partial, path)
+    except BaseException:
+        if os.path.exists(partial):
+            os.remove(partial)
+        raise
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,128 @@
+"""DropBlock as in its paper (Ghiasi et al., arXiv 1810.12890), after every convolution and shortcut of two stages.
+
+timm's DropBlock sits once in a block, has blocks of 5 and 3, and draws seeds also where a block would leave the map;
+on a map of the block's size that drops nearly everything.
+"""
+import torch
+import torch.nn.functional as F
+from timm.models.resnet import BasicBlock, Bottleneck
+from torch import nn
+
+from ..models.cifar_pyramidnet import PyramidBasicBlock, PyramidBottleneck
+
+EARLIER_SHARE = 0.25  # of the rate, in the last stage but one
+INNER_ACTIVATIONS = {  # of each class of blocks, what follows a convolution and its norm; the last one follows the sum
+    BasicBlock: ('act1',),
+    Bottleneck: ('act1', 'act2'),
+    PyramidBasicBlock: ('act2',),
+    PyramidBottleneck: ('act2', 'act3'),
+}
+
+
+def drop_block(x: torch.Tensor, rate: torch.Tensor | float, size: int = 7) -> torch.Tensor:
+    """Drops square blocks of each channel on its own, and scales what is left to the same mean.
+
+    A block has its corner where the whole block is inside the map, with the probability
+    rate * area / size^2 / valid positions; on maps smaller than the block it is as large as the map.
+
+    Args:
+        x: Features [N, C, H, W].
+        rate: About the share that is dropped; a tensor [] on the CPU or the device of `x`.
+        size: Side of the blocks.
+    """
+    images, channels, height, width = x.shape
+    tall, wide = min(size, height), min(size, width)
+    valid = (height - tall + 1, width - wide + 1)
+    gamma = rate * (height * width / (tall * wide) / (valid[0] * valid[1]))
+    seeds = (torch.rand(images, channels, *valid, device=x.device) < gamma).to(x.dtype)
+    around = (wide - 1, wide - 1, tall - 1, tall - 1)
+    kept = 1 - F.max_pool2d(F.pad(seeds, around), (tall, wide), stride=1)
+    scale = kept.numel() / kept.sum(dtype=torch.float32).clamp(min=1)
+    return x * (kept * scale.to(x.dtype))
+
+
+class DropBlock(nn.Module):
+    """DropBlock as a layer; the rate in use can be changed without a new graph or a wait for the device.
+
+    Args:
+        rate: The rate.
+        size: Side of the blocks.
+    """
+
+    def __init__(self, rate: float, size: int = 7):
+        super().__init__()
+        self.rate = rate
+        self.size = size
+        self.current = torch.tensor(rate, device='cpu')  # no buffer: it stays on the CPU, in its precision
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return drop_block(x, self.current, self.size) if self.training else x
+
+    def extra_repr(self) -> str:
+        return f'rate={self.rate:.4g}, size={self.size}'
+
+
+class DropBlockRamp:
+    """Raises the rates of a network from 0, linearly over all updates.
+
+    Args:
+        model: A network with DropBlock layers.
+        updates: Optimizer steps of the whole training.
+    """
+
+    def __init__(self, model: nn.Module, updates: int):
+        self.layers = [module for module in model.modules() if isinstance(module, DropBlock)]
+        self.updates = updates
+
+    def set(self, done: int) -> None:
+        """Sets the rates that hold after `done` updates."""
+        for layer in self.layers:
+            layer.current.fill_(layer.rate * min(1., done / self.updates))
+
+
+def add_drop_block(model: nn.Module, rate: float = 0.1, *, size: int = 7) -> nn.Module:
+    """Puts DropBlock after every convolution, norm and activation included, and shortcut of the last two stages.
+
+    It comes after other regularisers, which must not be added later.
+
+    Args:
+        model: A ResNet of timm or for CIFAR, or a PyramidNet.
+        rate: Rate in the last stage; a quarter of it holds in the stage before.
+        size: Side of the blocks.
+
+    Returns:
+        `model`.
+
+    Raises:
+        ValueError: `model` isn't of these.
+    """
+    stages: dict[str, list[nn.Module]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, tuple(INNER_ACTIVATIONS)):
+            stages.setdefault(name.rpartition('.')[0], []).append(module)
+    if not stages:
+        names = ', '.join(block.__name__ for block in INNER_ACTIVATIONS)
+        raise ValueError(f'{type(model).__name__} has no place for it; blocks that have are {names}.')
+    rates = [*[0.] * (len(stages) - 2), rate * EARLIER_SHARE, rate][-len(stages):]
+    for blocks, stage_rate in zip(stages.values(), rates):
+        for block in blocks if stage_rate else ():
+            _add_to_block(block, stage_rate, size)
+    return model
+
+
+def _add_to_block(block: nn.Module, rate: float, size: int) -> None:
+    def layer() -> DropBlock:
+        return DropBlock(rate, size).train(block.training)
+
+    inner = next(names for cls, names in INNER_ACTIVATIONS.items() if isinstance(block, cls))
+    for name in inner:
+        setattr(block, name, _joined(getattr(block, name), layer()))
+    block.drop_path = _joined(layer(), block.drop_path)
+    block.downsample = _joined(block.downsample, layer())
+
+
+def _joined(first: nn.Module | None, second: nn.Module | None) -> nn.Module:
+    """One after the other; a sequence stays that module, whose keys are those of a checkpoint."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first.append(second) if isinstance(first, nn.Sequential) else nn.Sequential(first, second)
