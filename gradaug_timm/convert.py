@@ -84,6 +84,10 @@ def read_original(path: str) -> dict[str, torch.Tensor]:
     if not isinstance(state, Mapping) or not state or not all(
             isinstance(key, str) and isinstance(tensor, torch.Tensor) for key, tensor in state.items()):
         raise ValueError(f'{path} holds no weights, expected a dict of tensors under {" or ".join(CONTAINERS)}')
+    odd = [key for key, tensor in state.items() if not _is_plain(tensor)]
+    if odd:
+        raise ValueError(f'{path} holds what are no weights, expected dense numbers with data of their own: '
+                         f'{", ".join(odd)}')
     wrapped = all(key.startswith(WRAPPER) for key in state)
     return {key.removeprefix(WRAPPER) if wrapped else key: tensor for key, tensor in state.items()}
 
@@ -120,6 +124,13 @@ def validate_commands(original: Original, path: str) -> list[str]:
     ]
 
 
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether it is what a network's parameters and buffers are, not sparse, without data, or a few data expanded."""
+    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_complex():
+        return False
+    return tensor.nbytes <= tensor.untyped_storage().nbytes()
+
+
 def _out(path: str) -> str:
     folder = os.path.dirname(path) or '.'
     if not path.endswith(ENDING):
@@ -133,7 +144,7 @@ def _reason(error: Exception) -> str:
     blocked = re.search(r'GLOBAL (\S+)', str(error))
     if isinstance(error, pickle.UnpicklingError) and blocked:
         return f'it holds {blocked[1]}, more than tensors and plain values, and is not loaded for safety'
-    return f'it is damaged or no checkpoint of torch ({type(error).__name__} {" ".join(str(error).split())[:200]})'
+    return f'it is damaged or no checkpoint of torch ({" ".join([type(error).__name__, *str(error).split()])[:200]})'
 
 
 def _write(tensors: dict[str, torch.Tensor], path: str, metadata: dict[str, str]) -> None:

@@ -26,7 +26,7 @@ def draw_step(settings: GradAugSettings, step: int, *, num_blocks: int) -> list[
     """
     generator = random.Random(f'{settings.seed}/{step}')
     draws = [
-        Draw(Subnet(width, settings.divisor, _draw_skipped(settings, num_blocks, generator)), InputTransform(
+        Draw(_subnet(settings, width, num_blocks, generator), InputTransform(
             generator.choice(settings.sizes), generator.choice(settings.rotation) if settings.rotation else 0.0))
         for width in _draw_widths(settings, generator)
     ]
@@ -42,6 +42,11 @@ def width_grid(settings: GradAugSettings) -> tuple[float, ...]:
 def survival_probabilities(num_blocks: int, min_survival: float) -> list[float]:
     """Probability that each block is kept: linear from 1 at the first to `min_survival` at the last (paper)."""
     return [1 - (1 - min_survival) * index / max(1, num_blocks - 1) for index in range(num_blocks)]
+
+
+def _subnet(settings: GradAugSettings, width: float, num_blocks: int, generator: random.Random) -> Subnet:
+    skipped = _draw_skipped(settings, num_blocks, generator)
+    return Subnet(width, settings.divisor, skipped, updates_statistics=settings.statistics == 'all')
 
 
 def _draw_widths(settings: GradAugSettings, generator: random.Random) -> list[float]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from numbers import Integral, Real
 
 MODES = ('width', 'depth', 'both')
+STATISTICS = ('full', 'all')
 SMALL_IMAGE = 96  # pixels; below it the presets of the paper's CIFAR experiments hold
 
 
@@ -23,6 +24,8 @@ class GradAugSettings:
             (integers above 1).
         rotation: Angles to draw from, in degrees; none: no rotation.
         min_survival: Probability that the last residual block is kept, linear from 1 at the first (random depth).
+        statistics: Whose passes BatchNorm's running statistics follow: those of the full network alone ('full'), or all
+            (the original code with random depth; sub-networks must be as wide as the network).
         weight: Weight of each sub-network's loss.
         temperature: Temperature of both softmaxes; the loss is multiplied by its square.
         interval: Sub-networks are trained on every `interval`-th batch.
@@ -40,6 +43,7 @@ class GradAugSettings:
     sizes: tuple[float, ...] = (1.0, 6 / 7, 5 / 7, 4 / 7)
     rotation: tuple[float, ...] = ()
     min_survival: float = 0.8
+    statistics: str = 'full'
     weight: float = 1.0
     temperature: float = 1.0
     interval: int = 1
@@ -52,6 +56,9 @@ class GradAugSettings:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         problems = [f'{name}={getattr(self, name)!r} must be {allowed}'
                     for name, (is_valid, allowed) in _RULES.items() if not is_valid(getattr(self, name))]
+        if self.statistics == 'all' and self.mode in ('width', 'both'):
+            problems.append(f"statistics='all' must be 'full' with mode={self.mode!r}: narrow layers would mix "
+                            'statistics of different networks')
         if problems:
             raise ValueError(f'GradAugSettings: {"; ".join(problems)}.')
 
@@ -108,6 +115,7 @@ _RULES = {
         lambda value: isinstance(value, tuple) and all(map(_number(lambda angle: abs(angle) <= 360), value)),
         'a list of degrees from -360 to 360'),
     'min_survival': (_number(lambda value: 0 <= value <= 1), 'from 0 to 1'),
+    'statistics': (lambda value: value in STATISTICS, f'one of {", ".join(STATISTICS)}'),
     'weight': (_number(lambda value: value >= 0), 'at least 0'),
     'temperature': (_number(lambda value: value > 0), 'above 0'),
     'interval': (_integer(1), 'an integer of at least 1'),

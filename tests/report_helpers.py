@@ -1,5 +1,6 @@
 """Output folders of runs, written by hand, and what the report makes of them."""
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,14 @@ def write_run(folder: Path, top1: list[float], *, seed: int = 1, columns: dict |
         writer.writerow(table)
         writer.writerows(zip(*table.values()))
     return folder
+
+
+def record_text(*first_epochs: int, **facts) -> str:
+    """A run.json with a session for each of `first_epochs`."""
+    place = dict(device='CPU', world_size=1, versions={'torch': '2.6'})
+    record = dict(epochs=3, parameters=1, multiply_adds=1, passes=1, relative_cost=1.)
+    sessions = [{**place, 'first_epoch': epoch} for epoch in first_epochs]
+    return json.dumps({**record, 'sessions': sessions, **facts})
 
 
 def report(tmp_path: Path, *runs, **flags) -> list[dict[str, str]]:

@@ -55,6 +55,7 @@ def test_a_layer_wins_over_what_a_base_gave(write):
 
 @pytest.mark.parametrize(('text', 'wanted'), [
     ('base: none.yaml', 'No such file'),
+    ('base: ""', 'is a folder'),
     ('base: b.yaml', 'base leads back to'),
     ('base: [a.yaml]', 'base must be the name of a file, not list'),
     ('base: wrong.yaml', "wrong.yaml: unknown key 'lrr', did you mean lr?"),
@@ -68,6 +69,23 @@ def test_a_wrong_base_is_refused_in_one_line(capsys, write, text, wanted):
 def test_the_problems_of_all_files_are_told_at_once(capsys, write):
     error = error_line(capsys, ['-c', str(write('a.yaml', 'lrr: 1')), str(write('b.yaml', 'epochs: few'))])
     assert "a.yaml: unknown key 'lrr'" in error and "b.yaml: epochs: 'few'" in error
+
+
+@pytest.mark.parametrize(('text', 'wanted'), [
+    ('lr: 2020-13-45', 'month must be in 1..12'),
+    ('lr: !!int ""', 'out of range'),
+    ('lr: !!timestamp x', 'groupdict'),
+    ('amp: !!bool x', "'x'"),
+    ('lr: ' + 5000 * '[', 'recursion'),
+])
+def test_what_yaml_itself_stumbles_over_is_told_in_one_line(capsys, write, text, wanted):
+    path = write('a.yaml', text)
+    error = error_line(capsys, ['-c', str(path)])
+    assert str(path) in error and wanted in error
+
+
+def test_an_empty_name_is_no_file(capsys):
+    assert 'No such file' in error_line(capsys, ['-c', '', '--model', 'resnet18'])
 
 
 def test_a_folder_in_the_place_of_a_file_is_told(capsys, tmp_path):

@@ -188,16 +188,26 @@ def test_the_file_tells_how_to_create_its_network(tiny_checkpoint, tmp_path):
         told['architecture'], num_classes=json.loads(told['num_classes']), checkpoint_path=out, **kwargs)
 
 
-def test_the_printed_command_evaluates_the_converted_network(tmp_path, image_folder, capsys):
+@pytest.mark.parametrize('network, model, millions, scalings', [
+    (lambda: originals.WideResNet(10, 1, 2), 'gradaug_wide_resnet28_10', 0.08, [None]),
+    (lambda: originals.CifarResNet(14, 2), 'gradaug_resnet110_cifar', 0.17, [0.8, None]),
+])
+def test_the_printed_commands_evaluate_the_converted_network(
+        network, model, millions, scalings, tmp_path, image_folder, capsys):
     torch.manual_seed(0)
     path, out = tmp_path / 'in.pth', tmp_path / 'a file.safetensors'
-    torch.save({'model': originals.WideResNet(10, 1, 2).state_dict()}, path)
-    command = converted_command(path, out, capsys)[0]
-    assert command[:2] == ['python', 'validate.py'] and command[-2:] == ['--data-dir', 'DIR']
-    validate([*command[2:-1], str(image_folder), '-b', '4', '-j', '0', '--device', 'cpu'])
-    result = json.loads(capsys.readouterr().out.removeprefix('--result\n'))
-    assert result['model'] == 'gradaug_wide_resnet28_10'
-    assert result['img_size'] == 32 and result['param_count'] == pytest.approx(0.08)
+    torch.save({'model': network().state_dict()}, path)
+    commands = converted_command(path, out, capsys)
+    assert all(command[:2] == ['python', 'validate.py'] for command in commands)
+    losses = set()
+    for command, scaling in zip(commands, scalings, strict=True):
+        flags = [str(image_folder) if text == 'DIR' else text for text in command[2:]]
+        validate([*flags, '-b', '4', '-j', '0', '--device', 'cpu'])
+        result = json.loads(capsys.readouterr().out.removeprefix('--result\n'))
+        assert (result['model'], result['img_size'], result.get('scale_residuals')) == (model, 32, scaling)
+        assert result['param_count'] == pytest.approx(millions)
+        losses.add(result['loss'])
+    assert len(losses) == len(scalings)
 
 
 def converted_command(path, out, capsys) -> list[list[str]]:
@@ -295,6 +305,33 @@ def test_a_damaged_file_is_named_in_one_line(content, tiny_checkpoint, tmp_path,
 def test_a_file_without_weights_is_refused(content, tmp_path, refused):
     torch.save(content, tmp_path / 'in.pth')
     assert 'in.pth holds no weights' in refused(tmp_path / 'in.pth')
+
+
+@pytest.mark.parametrize('tensor', [
+    torch.zeros(16, 3, 3, 3, device='meta'), torch.zeros(1).expand(10 ** 9, 64), torch.eye(3).to_sparse(),
+    torch.zeros(16, 3, 3, 3, dtype=torch.complex128),
+], ids=('without data', 'huge', 'sparse', 'complex'))
+@pytest.mark.filterwarnings('ignore:Validating sparse')
+def test_tensors_that_are_no_weights_are_refused(tensor, tiny_checkpoint, refused):
+    path = tiny_checkpoint(change=lambda state: state.update({'conv1.weight': tensor}))
+    assert 'holds what are no weights, expected dense numbers with data of their own: conv1.weight' in refused(path)
+
+
+@pytest.mark.parametrize('key', ('layer1.0.conv3.weight', 'layer1.7.conv3.weight'))
+def test_a_number_in_the_place_of_a_weight_is_told(key, tiny_checkpoint, refused):
+    path = tiny_checkpoint(
+        network='PyramidNet-20 of alpha 24 with bottlenecks', change=lambda state: state.update({key: torch.zeros(())}))
+    assert 'looks like PyramidNet-20' in (line := refused(path)) and key in line
+
+
+def test_half_precision_and_the_old_file_format_are_read(tmp_path):
+    state = {key: value.half() if value.is_floating_point() else value
+             for key, value in original_network(TINY).state_dict().items()}
+    torch.save({'state_dict': state}, tmp_path / 'in.pth.tar', _use_new_zipfile_serialization=False)
+    convert(str(tmp_path / 'in.pth.tar'), str(tmp_path / 'out.safetensors'))
+    ours = timm.create_model(
+        'gradaug_resnet110_cifar', num_classes=7, depth=14, checkpoint_path=tmp_path / 'out.safetensors')
+    torch.testing.assert_close(ours.conv1.weight, state['conv1.weight'].float(), rtol=0, atol=0)
 
 
 def test_a_wrong_path_is_refused(tiny_checkpoint, tmp_path, refused):

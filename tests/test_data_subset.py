@@ -1,12 +1,13 @@
 """Training on a few images of each class."""
+import tarfile
 from collections import Counter
 
 import pytest
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, TensorDataset
 from train_helpers import arguments, error_line, make_image_folder
 
-from gradaug_timm.data import class_balanced
+from gradaug_timm.data import class_balanced, create_dataset
 from gradaug_timm.training.arguments import build_parser, parse_arguments
 from gradaug_timm.training.host import start_host
 from gradaug_timm.training.preparation import prepare
@@ -45,9 +46,21 @@ def test_a_transform_reaches_the_images():
     assert [image for image, _ in subset] == [-index for index in subset.indices] and subset.transform(2) == -2
 
 
-@pytest.mark.parametrize('splits', [('train', 'validation')])
-def test_training_reads_the_chosen_images_of_a_folder(tmp_path, splits):
-    data = make_image_folder(tmp_path / 'data', images=5, splits=splits)
+def test_a_tar_file_lists_its_labels(tmp_path):
+    folder = make_image_folder(tmp_path / 'data', images=4, splits=('train',))
+    with tarfile.open(tmp_path / 'train.tar', 'w') as tar:
+        tar.add(folder / 'train', arcname='.')
+    subset = class_balanced(create_dataset('', str(tmp_path / 'train.tar'), 'train'), 3, seed=0)
+    assert Counter(label for _, label in subset) == {0: 3, 1: 3}
+
+
+def test_a_data_set_without_a_list_of_labels_is_refused():
+    with pytest.raises(ValueError, match=r'--labels-per-class 1 needs a data set that lists its labels .*TensorData'):
+        class_balanced(TensorDataset(torch.zeros(3)), 1, seed=0)
+
+
+def test_training_reads_the_chosen_images_of_a_folder(tmp_path):
+    data = make_image_folder(tmp_path / 'data', images=5)
     argv = arguments(data, tmp_path, labels_per_class=2, batch_size=2, reflect_pad=2, no_aug=None)
     run = prepare(parse_arguments(build_parser(), argv)[0], '', start_host('cpu'))
     train = run.trainer.loaders.train

@@ -178,6 +178,12 @@ def test_a_network_without_such_blocks_is_refused():
         add_drop_block(WideResNet(depth=10, widen_factor=1))
 
 
+@pytest.mark.parametrize('arguments, part', [(dict(rate=1.), 'rate=1.0 must be'), (dict(size=0), 'size=0 must be')])
+def test_arguments_out_of_range_are_refused(arguments, part):
+    with pytest.raises(ValueError, match=part):
+        add_drop_block(CifarResNet(depth=8), **arguments)
+
+
 def test_a_rising_rate_needs_one_graph():
     torch._dynamo.reset()
     network = add_drop_block(CifarResNet(depth=8, num_classes=5), 0.1)

@@ -67,6 +67,7 @@ def test_the_network_is_what_the_flags_say(flags, found):
     (dict(shake_drop=0.5, drop_path=0.1), '--shake-drop and --drop-path exclude each other'),
     (dict(stoch_depth=0.5, drop_connect=0.1), '--stoch-depth and --drop-path exclude each other'),
     (dict(stoch_depth=0.5, torchcompile='eager'), '--stoch-depth excludes --torchcompile'),
+    (dict(stoch_depth=0.5, sync_bn=True), '--stoch-depth excludes --sync-bn'),
     (dict(shake_drop=0.5, model='densenet121', model_kwargs=None),
      '--shake-drop can\'t be used with --model densenet121: DenseNet'),
     (dict(stoch_depth=0.5, model='test_vit', model_kwargs=None), '--stoch-depth can\'t be used with --model test_vit'),

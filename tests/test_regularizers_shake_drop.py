@@ -9,7 +9,7 @@ from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from gradaug_timm import CifarResNet, GradAugSettings, GradAugTask, PyramidNet, Subnet, WideResNet, activate
-from gradaug_timm.regularizers import LEVELS, ShakeDrop, add_shake_drop, residual_places, shake
+from gradaug_timm.regularizers import LEVELS, ResidualScale, ShakeDrop, add_shake_drop, residual_places, shake
 
 SHAPE = (3, 4, 5, 6)
 SHARED_DIMS = {'batch': (0, 1, 2, 3), 'image': (1, 2, 3), 'channel': (2, 3), 'pixel': ()}
@@ -40,6 +40,14 @@ def test_forward_and_backward_are_the_papers_formula(gate):
     y.mul(weights).sum().backward()
     torch.testing.assert_close(y, x * (alpha if gate == 0 else 1), rtol=1e-15, atol=0)
     torch.testing.assert_close(x.grad, weights * (beta if gate == 0 else 1), rtol=1e-15, atol=0)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32])
+def test_an_open_gate_changes_nothing_in_any_precision(dtype):
+    x = torch.randn(SHAPE, dtype=dtype, requires_grad=True)
+    y = ShakeDrop(1.)(x)
+    y.backward(x.detach())
+    assert torch.equal(y, x) and torch.equal(x.grad, x)
 
 
 @pytest.mark.parametrize('level', LEVELS)
@@ -138,6 +146,13 @@ def test_arguments_out_of_range_are_refused(arguments, message):
         ShakeDrop(**arguments)
 
 
+def test_a_survival_out_of_range_leaves_the_network_as_it_was():
+    network = CifarResNet(depth=14, num_classes=5)
+    with pytest.raises(ValueError, match=r'survival=-0\.5 must be above 0'):
+        add_shake_drop(network, -0.5)
+    assert not any(isinstance(module, ShakeDrop) for module in network.modules())
+
+
 def _gradients(network, x) -> list[torch.Tensor]:
     torch.manual_seed(5)
     return torch.autograd.grad(network(x).square().sum(), list(network.parameters()))
@@ -188,8 +203,35 @@ def test_gradaug_trains_a_network_with_it(name):
         torch.testing.assert_close(duplicate(x), network(x))
 
 
-@pytest.mark.parametrize('name, branches', [('efficientnet_b0', 9), ('rexnet_100', 11)])
-def test_blocks_of_timm_without_a_shortcut_are_no_places(name, branches):
+def _on_meta(name: str):
     with torch.device('meta'):
-        network = timm.create_model(name)
-    assert len(residual_places(network)) == branches
+        return timm.create_model(name)
+
+
+@pytest.mark.parametrize('name, branches', [
+    ('efficientnet_b0', 9), ('rexnet_100', 11), ('ese_vovnet39b', 2), ('mobileone_s0', 35), ('repvgg_a0', 17),
+    ('hgnetv2_b0', 1), ('xception41', 12), ('regnetz_005', 17), ('efficientformerv2_s0', 18), ('cspnext_tiny', 3),
+    ('mobilevit_xxs', 21),
+])
+def test_blocks_of_timm_without_an_addition_are_no_places(name, branches):
+    assert len(residual_places(_on_meta(name))) == branches
+
+
+@pytest.mark.parametrize('name', ['ese_vovnet19b_dw', 'rdnet_tiny'])
+def test_a_network_whose_blocks_only_concatenate_is_refused(name):
+    with pytest.raises(ValueError, match='has no place for it'):
+        add_shake_drop(_on_meta(name))
+
+
+def test_places_with_names_of_their_own_are_found():
+    names = {name for _, name in residual_places(_on_meta('nextvit_small'))}
+    assert names == {'attn_drop_path', 'mhca_drop_path', 'mhsa_drop_path', 'mlp_drop_path'}
+
+
+@pytest.mark.parametrize('name, size', [('ese_vovnet39b', 64), ('test_byobnet', 64), ('regnetx_002', 32)])
+def test_without_any_branch_the_image_still_reaches_the_result(name, size):
+    network = timm.create_model(name, num_classes=5).eval()
+    for block, place in residual_places(network):
+        setattr(block, place, ResidualScale(0.))
+    a, b = network(torch.randn(2, 3, size, size))
+    assert (a - b).abs().max() > 1e-6 * a.abs().max()

@@ -19,8 +19,8 @@ from gradaug_timm import (
     extract,
     make_elastic,
 )
-from gradaug_timm.elastic import Skippable
-from gradaug_timm.regularizers import add_drop_block, add_stochastic_depth, scale_residuals
+from gradaug_timm.elastic import Skippable, multiply_adds
+from gradaug_timm.regularizers import add_drop_block, add_shake_drop, add_stochastic_depth, scale_residuals
 from gradaug_timm.sampling import survival_probabilities
 
 NETWORKS = {
@@ -172,6 +172,31 @@ def test_sub_networks_and_copies_evaluate_as_scaled_as_the_whole(network, width)
     if width == 1:
         torch.testing.assert_close(network(_images()), expected)
     assert [block.survival for block in _blocks(duplicate)] == [block.survival for block in _blocks(network)]
+
+
+def test_an_extracted_network_still_drops_blocks_in_training(network):
+    add_stochastic_depth(network)
+    dense = extract(make_elastic(network), Subnet(0.5, 1))
+    assert [block.survival for block in _blocks(dense)] == [block.survival for block in _blocks(network)]
+    _set_survival(dense, [1e-12] * len(_blocks(dense)))
+    blocks, seen = _blocks(dense), []
+    for block in blocks:
+        block.register_forward_hook(lambda block, args, output: seen.append((output, block.shortcut(args[0]))))
+    dense(_images())
+    assert len(seen) == len(blocks) and all(torch.equal(output, shortcut) for output, shortcut in seen)
+
+
+@pytest.mark.parametrize('add', [add_shake_drop, add_drop_block, add_stochastic_depth])
+def test_sub_networks_stay_as_narrow_as_without_a_regulariser(network, add):
+    if add is add_drop_block and isinstance(network, WideResNet):
+        pytest.skip('wide ResNets have no place for DropBlock')
+    subnet, size = Subnet(0.5, 1), (3, 32, 32)
+    expected = multiply_adds(make_elastic(copy.deepcopy(network)), subnet, size)
+    make_elastic(add(network)).eval()
+    dense = extract(network, subnet)
+    assert multiply_adds(network, subnet, size) == multiply_adds(dense, None, size) == expected
+    with activate(network, subnet):
+        torch.testing.assert_close(network(_images()), dense(_images()))
 
 
 def _train(task, steps: int = 6, rank: int = 0) -> None:

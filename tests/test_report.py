@@ -1,16 +1,19 @@
 """The comparison of runs, on folders written by hand."""
-import json
+import io
 import math
+import os
 import runpy
 import sys
 
 import pytest
 import yaml
-from report_helpers import error_line, read_figures, report, write_run
+from matplotlib.figure import Figure
+from report_helpers import error_line, read_figures, record_text, report, write_run
 
-from gradaug_timm.report.methods import group_runs
-from gradaug_timm.report.picture import mean_curve
+from gradaug_timm.report.methods import NEUTRAL, group_runs
+from gradaug_timm.report.picture import draw, mean_curve
 from gradaug_timm.report.runs import read_run
+from gradaug_timm.training.arguments import build_parser
 
 
 def names(rows) -> list[str]:
@@ -59,6 +62,17 @@ def test_a_flag_at_its_default_is_the_flag_that_an_older_run_did_not_know(tmp_pa
     assert len(report(tmp_path, tmp_path / 'runs')) == 1
 
 
+def test_the_flags_that_make_no_method_are_flags():
+    assert set(vars(build_parser().parse_args([]))) >= NEUTRAL
+
+
+def test_equal_numbers_are_one_and_the_papers_figures_make_no_method(tmp_path):
+    write_run(tmp_path / 'runs' / 'a-s1', [1., 2., 3.], seed=1, mixup=0, min_lr=0.)
+    write_run(tmp_path / 'runs' / 'a-s2', [1., 2., 5.], seed=2, mixup=0., min_lr=0, published_top1=78)
+    row, = report(tmp_path, tmp_path / 'runs')
+    assert row['seeds'] == '2' and row['top-1 paper'] == '78'
+
+
 def test_a_run_begun_from_the_checkpoint_of_another_is_another_method(tmp_path):
     own = write_run(tmp_path / 'a-s1', [1., 2., 3.], seed=1, resume=str(tmp_path / 'a-s1' / 'last.pth.tar'))
     other = write_run(tmp_path / 'a-s2', [1., 2., 3.], seed=2, resume='pretraining/last.pth.tar')
@@ -98,33 +112,95 @@ def test_equal_names_are_told_apart_by_their_flags_and_other_differences_are_not
     assert 'X: the rows of this name also differ in mixup' in capsys.readouterr().err
 
 
-BROKEN = {
-    'empty': (lambda folder: [file.unlink() for file in folder.iterdir()], 'no run, it has no args.yaml'),
-    'no flags': (lambda folder: (folder / 'args.yaml').unlink(), 'args.yaml: No such file'),
-    'no mapping': (lambda folder: (folder / 'args.yaml').write_text('- a'), 'args.yaml is broken: it holds no flags'),
-    'bad yaml': (lambda folder: (folder / 'args.yaml').write_text('a: [\n'), 'args.yaml is broken: while parsing'),
-    'cut yaml': (lambda folder: (folder / 'args.yaml').write_text('epochs: 3\nmodel: x'), 'it holds no seed'),
-    'binary': (lambda folder: (folder / 'summary.csv').write_bytes(b'\xff\xfe\0'), 'summary.csv is broken'),
-    'long cell': (lambda folder: (folder / 'summary.csv').write_text('a' * 200_000), 'summary.csv is broken: field'),
-    'no columns': (lambda folder: (folder / 'summary.csv').write_text('hello\nyou\n'), 'line 2 does not fit'),
-    'cut row': (lambda folder: (folder / 'summary.csv').write_text('epoch,eval_top1\n0,1\n1\n'), 'line 3 does not fit'),
-    'long row': (lambda folder: (folder / 'summary.csv').write_text('epoch,eval_top1\n0,1,2\n'), 'line 2 does not fit'),
-    'words': (lambda folder: (folder / 'summary.csv').write_text('epoch,eval_top1\n0,ok\n'), "eval_top1 'ok' is no"),
-    'epoch': (lambda folder: (folder / 'summary.csv').write_text('epoch,eval_top1\nnan,1\n'), "epoch 'nan' is none"),
-    'cut record': (lambda folder: (folder / 'run.json').write_text('{"epochs": 3,'), 'run.json is broken'),
-    'no record': (lambda folder: (folder / 'run.json').write_text('{}'), 'run.json is broken: it holds no sessions'),
+BROKEN = {  # file, content, what is said
+    'no mapping': ('args.yaml', '- a', 'it holds no usable model, seed, epochs'),
+    'bad yaml': ('args.yaml', 'a: [\n', 'while parsing'),
+    'cut yaml': ('args.yaml', 'epochs: 3\nmodel: x', 'it holds no usable seed'),
+    'foreign tag': ('args.yaml', 'a: !!python/name:os.system', 'could not determine a constructor for the tag'),
+    'no date': ('args.yaml', 'a: 2020-13-45', 'month must be in 1..12'),
+    'no integer': ('args.yaml', 'a: !!int ""', 'string index out of range'),
+    'no boolean': ('args.yaml', 'a: !!bool x', "'x'"),
+    'no timestamp': ('args.yaml', 'a: !!timestamp x', "'NoneType' object"),
+    'deep yaml': ('args.yaml', f'a: {"[" * 5000}', 'maximum recursion depth'),
+    'endless yaml': ('args.yaml', 'a: &a [*a]', 'Circular reference'),
+    'binary': ('summary.csv', b'\xff\xfe\0', "'utf-8' codec can't decode"),
+    'long cell': ('summary.csv', 'a' * 200_000, 'field larger than field limit'),
+    'no columns': ('summary.csv', 'hello\nyou\n', 'line 2 does not fit'),
+    'cut row': ('summary.csv', 'epoch,eval_top1\n0,1\n1\n', 'line 3 does not fit'),
+    'long row': ('summary.csv', 'epoch,eval_top1\n0,1,2\n', 'line 2 does not fit'),
+    'words': ('summary.csv', 'epoch,eval_top1\n0,ok\n', "line 2: eval_top1 'ok' is no number"),
+    'no epoch': ('summary.csv', 'epoch,eval_top1\nnan,1\n', "line 2: epoch 'nan' is none"),
+    'half an epoch': ('summary.csv', 'epoch,eval_top1\n0.5,1\n', "line 2: epoch '0.5' is none"),
+    'epochs again': ('summary.csv', 'epoch,eval_top1\n2,1\n1,1\n', 'epoch 1 comes after epoch 2'),
+    'cut record': ('run.json', '{"epochs": 3,', 'Expecting property name'),
+    'deep record': ('run.json', '[' * 100_000, 'maximum recursion depth'),
+    'no record': ('run.json', '{}', 'it holds no usable parameters'),
+    'no sessions': ('run.json', record_text(), 'it holds no usable first_epoch, device'),
+    'sessions of numbers': ('run.json', record_text(sessions=[3]), 'it holds no usable first_epoch, device'),
+    'null in the record': ('run.json', record_text(0, multiply_adds=None), 'it holds no usable multiply_adds'),
+    'words in the record': ('run.json', record_text(0, epochs='3'), 'it holds no usable epochs'),
 }
 
 
-@pytest.mark.parametrize('kind', BROKEN)
-def test_a_broken_folder_is_named_and_the_others_are_reported(tmp_path, capsys, kind):
-    damage, reason = BROKEN[kind]
+def test_broken_folders_are_named_each_in_a_line_and_the_others_are_reported(tmp_path, capsys):
     write_run(tmp_path / 'runs' / 'good', [1., 2., 3.])
-    damage(write_run(tmp_path / 'runs' / 'bad', [1., 2., 3.]))
+    for kind, (file, content, _) in BROKEN.items():
+        bad = write_run(tmp_path / 'runs' / kind, [1., 2., 3.])
+        (bad / file).write_bytes(content if isinstance(content, bytes) else content.encode())
     assert names(report(tmp_path, tmp_path / 'runs')) == ['good']
-    noted = [line for line in capsys.readouterr().err.splitlines() if '/runs/bad' in line]
-    assert len(noted) == 1 and reason in noted[0]
-    assert reason in (tmp_path / 'made' / 'report.md').read_text()
+    for lines in (capsys.readouterr().err.splitlines(), (tmp_path / 'made' / 'report.md').read_text().splitlines()):
+        for kind, (file, _, reason) in BROKEN.items():
+            line, = (line for line in lines if f'{tmp_path}/runs/{kind}/{file} is broken: ' in line)
+            assert reason in line
+
+
+def test_folders_without_their_files_are_named_and_the_others_are_reported(tmp_path, capsys):
+    runs = tmp_path / 'runs'
+    for name in ('good', 'a', 'b'):
+        write_run(runs / name, [1., 2., 3.])
+    (runs / 'a' / 'args.yaml').unlink()
+    (runs / 'b' / 'run.json').mkdir()
+    (runs / 'c').mkdir()
+    assert names(report(tmp_path, runs)) == ['good']
+    printed = capsys.readouterr().err
+    assert f'{runs}/a/args.yaml: No such file' in printed and f'{runs}/b/run.json: Is a directory' in printed
+    assert f'{runs}/c: no run, it has no args.yaml' in printed
+
+
+USED = {'resume': 3, 'stop_epoch': 'x', 'method': [1], 'published_top1': '78', 'eval_metric': ['top1'], 'seed': 'one'}
+
+
+def test_flags_of_another_kind_are_named_with_their_folders(tmp_path, capsys):
+    write_run(tmp_path / 'runs' / 'good', [1., 2., 3.])
+    for flag, value in USED.items():
+        write_run(tmp_path / 'runs' / flag, [1., 2., 3.], **{'seed': 1, flag: value})
+    assert names(report(tmp_path, tmp_path / 'runs')) == ['good']
+    printed = capsys.readouterr().err
+    for flag in USED:
+        assert f'/runs/{flag}/args.yaml is broken: it holds no usable {flag}\n' in printed
+
+
+def test_keys_of_any_kind_in_args_yaml_are_taken(tmp_path):
+    run = write_run(tmp_path / 'a', [1., 2., 3.], model_kwargs={1: 2, 'a': 3})
+    (run / 'args.yaml').write_text(f'{(run / "args.yaml").read_text()}7: 8\n? \n: 2020-01-02\n')
+    assert names(report(tmp_path, run)) == ['a']
+
+
+def test_a_loop_of_links_a_file_and_a_folder_without_permission_do_not_hide_the_others(tmp_path, capsys, monkeypatch):
+    runs = tmp_path / 'runs'
+    write_run(runs / 'good', [1., 2., 3.])
+    (runs / 'loop').symlink_to('loop')
+    (runs / 'notes.txt').write_text('mine')
+    (runs / 'locked').mkdir()
+    listdir = os.listdir
+
+    def refuse(path):
+        if str(path).endswith('locked'):
+            raise PermissionError(13, 'Permission denied', path)
+        return listdir(path)
+    monkeypatch.setattr(os, 'listdir', refuse)
+    assert names(report(tmp_path, runs)) == ['good']
+    assert f'{runs}/locked: Permission denied' in capsys.readouterr().err
 
 
 def test_where_nothing_can_be_reported_one_line_says_why(tmp_path, capsys):
@@ -175,17 +251,20 @@ def test_the_epochs_of_a_run_are_those_it_recorded_or_its_stop_epoch(tmp_path):
     stopped = write_run(tmp_path / 'a', [1., 2.], epochs=200, stop_epoch=2)
     assert read_run(str(stopped)).finished
     longer = write_run(tmp_path / 'b', [1., 2.], epochs=2)
-    (longer / 'run.json').write_text(json.dumps({'epochs': 5, 'sessions': [{'first_epoch': 0}]}))
+    (longer / 'run.json').write_text(record_text(0, epochs=5))
     assert not read_run(str(longer)).finished
 
 
 def test_a_rows_time_weighs_as_many_epochs_as_it_stands_for(tmp_path):
     run = write_run(tmp_path / 'a', [1., 2.], columns={'epoch': [9, 11], 'train_seconds': [2., 8.]})
-    (run / 'run.json').write_text(json.dumps({'epochs': 12, 'sessions': [{'first_epoch': 0}]}))
-    assert read_run(str(run)).seconds_per_epoch() == pytest.approx((10 * 2 + 2 * 8) / 12)
-    later = write_run(tmp_path / 'b', [1., 2.], columns={'epoch': [9, 11], 'train_seconds': [2., 8.]})
-    (later / 'run.json').write_text(json.dumps({'epochs': 12, 'sessions': [{'first_epoch': 6}]}))
-    assert read_run(str(later)).seconds_per_epoch() == pytest.approx((4 * 2 + 2 * 8) / 6)
+    for first_epochs, weight in (((0,), 10), ((6,), 4), ((6, 10), 4), ((10, 6), 4), ((10,), 1)):
+        (run / 'run.json').write_text(record_text(*first_epochs))
+        assert read_run(str(run)).seconds_per_epoch() == pytest.approx((weight * 2 + 2 * 8) / (weight + 2))
+
+
+def test_long_epochs_are_shown_without_powers_of_ten(tmp_path):
+    row, = report(tmp_path, write_run(tmp_path / 'a', [1.], epochs=1, columns={'train_seconds': [1234.5]}))
+    assert row['s/epoch'] == '1230'
 
 
 def test_time_is_that_of_the_epochs_where_it_was_recorded(tmp_path):
@@ -198,8 +277,8 @@ def test_the_metric_can_be_another_and_the_best_loss_is_the_lowest(tmp_path, cap
     row, = report(tmp_path, run, metric=['loss', 'train_loss'])
     assert row['loss final'] == '1.0000' and row['loss best'] == '0.5000' and row['train_loss best'] == '1.0000'
     assert 'top-1 final' not in row
-    error = error_line(capsys, run, '--metric', 'map', '--output', tmp_path / 'made')
-    assert '--metric map: no run has it; they have loss, top1, train_loss' in error
+    error = error_line(capsys, run, '--metric', 'top11', '--output', tmp_path / 'made')
+    assert '--metric top11: the runs have loss, top1, train_loss, did you mean top1?' in error
 
 
 def test_without_top1_the_runs_own_metric_is_shown(tmp_path):
@@ -215,13 +294,16 @@ def test_a_run_without_the_metric_of_the_others_has_blanks_and_is_named(tmp_path
     blind = write_run(tmp_path / 'b', [1., 2., 3.], lr=7., columns={'eval_top1': [''] * 3, 'train_loss': [3., 2., 1.]})
     rows = report(tmp_path, good, blind)
     assert rows[1]['top-1 final'] == rows[1]['top-1 best'] == ''
-    assert f'{blind}: no top1, only train_loss' in capsys.readouterr().err
+    assert f'{blind}: no top1, only epoch, train_loss' in capsys.readouterr().err
 
 
 def test_a_metric_that_is_not_finite_is_no_best_one(tmp_path):
     run = write_run(tmp_path / 'a', [1., 2., 3.], columns={'eval_loss': [0.5, 'nan', 'nan']})
     row, = report(tmp_path, run, metric='loss')
     assert row['loss final'] == 'nan' and row['loss best'] == '0.5000'
+    other = write_run(tmp_path / 'b', [1., 2., 3.], seed=2, columns={'eval_loss': [0.7, '-inf', 1.]})
+    row, = report(tmp_path, run, other, metric='loss')
+    assert row['loss final'] == 'nan ± nan' and row['loss best'] == '0.6000 ± 0.1414'
 
 
 def test_a_report_is_renewed_and_nothing_else_is_overwritten(tmp_path, capsys):
@@ -237,6 +319,19 @@ def test_a_report_is_renewed_and_nothing_else_is_overwritten(tmp_path, capsys):
         assert (made / name).read_text() == 'mine'
         (made / name).unlink()
     assert '--name a/b must be' in error_line(capsys, run, '--name', 'a/b')
+    assert '--name must be' in error_line(capsys, run, '--name', '')
+    file = made / 'report.md'
+    assert f'--output {file}: File exists' in error_line(capsys, run, '--output', file)
+
+
+def test_a_report_that_was_interrupted_can_be_made_again(tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+    run = write_run(tmp_path / 'a', [1., 2., 3.])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Figure, 'savefig', interrupt)
+        report(tmp_path, run)
+    assert report(tmp_path, run)
 
 
 def test_the_folder_of_the_report_is_not_taken_for_a_run_that_failed(tmp_path, capsys):
@@ -270,11 +365,39 @@ def test_the_mean_curve_is_over_the_epochs_that_all_seeds_have(tmp_path):
     assert mean_curve(methods[0], 'top1') == [(1, 15.), (3, 40.)]
 
 
+def test_the_picture_has_the_curves_and_at_the_end_a_dot_for_each_seed_and_a_bar_at_their_mean(tmp_path):
+    runs = [write_run(tmp_path / f'a-s{seed}', [1., 2., 10. * seed], seed=seed) for seed in (1, 2)]
+    runs.append(write_run(tmp_path / 'b', [7., 8.], lr=1., method='$x^{ _b'))
+    methods, _ = group_runs([read_run(str(run)) for run in runs])
+    curves, ends = draw(methods, 'top1', title='$').axes
+    assert [list(line.get_ydata()) for line in curves.lines] == [[1, 2, 15], [1, 2, 10], [1, 2, 20], [7, 8]]
+    assert [list(line.get_xdata()) for line in ends.lines] == [[10, 20], [15], [8], [8]]
+    assert [tick.get_text() for tick in ends.get_yticklabels()] == ['a', '$x^{ _b (unfinished)']
+
+
+@pytest.mark.parametrize('name', ['two\nlines', 'a|b', '$x^{$', '_under', os.fsdecode(b'no-utf8-\xff')])
+def test_a_folder_of_any_name_has_its_row_and_its_line(tmp_path, name, capsys):
+    run = write_run(tmp_path / name, [1.])
+    row, = report(tmp_path, run, title='$x^{')
+    assert row['top-1 final'] == '1.00'
+    assert any(line.endswith('unfinished: 1 of 3 epochs; its row shows it as it is')
+               and str(tmp_path) in line for line in (tmp_path / 'made' / 'report.md').read_text().splitlines())
+
+
 def test_it_runs_as_a_module(tmp_path, monkeypatch, capsys):
     run = write_run(tmp_path / 'a', [1., 2., 3.])
     monkeypatch.setattr(sys, 'argv', ['report', str(run), '--output', str(tmp_path)])
     runpy.run_module('gradaug_timm.report', run_name='__main__')
     assert '| a |' in capsys.readouterr().out
+
+
+def test_it_prints_where_the_output_has_no_plus_minus(tmp_path, monkeypatch):
+    runs = [write_run(tmp_path / f'a-s{seed}', [1., 2., 3.], seed=seed) for seed in (1, 2)]
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, 'stdout', io.TextIOWrapper(printed, 'ascii', write_through=True))
+    monkeypatch.setattr(sys, 'argv', ['report', *map(str, runs), '--output', str(tmp_path)])
+    runpy.run_module('gradaug_timm.report', run_name='__main__')
+    assert rb'3.00 \xb1 0.00' in printed.getvalue()
 
 
 def test_a_misspelt_flag_of_the_report_is_refused_with_the_nearest(capsys):

@@ -11,6 +11,7 @@ from torch import nn
 from train_helpers import arguments, error_line, read_summary, train
 
 import gradaug_timm  # noqa: F401
+from gradaug_timm.elastic import multiply_adds
 from gradaug_timm.training import main, schedule
 
 
@@ -45,6 +46,23 @@ def test_a_plain_run_records_the_size_and_cost_of_any_network(image_folder, tmp_
     session, = record['sessions']
     assert session['world_size'] == 1 and session['first_epoch'] == 0 and 'CPU' in session['device']
     assert session['versions']['torch'] == torch.__version__ and session['versions']['timm'] == timm.__version__
+
+
+class Token(nn.Module):
+    """Hands a parameter to a module, as cait does its class token."""
+
+    def __init__(self):
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 3))
+        self.head = nn.Sequential(nn.Linear(3, 5))
+
+    def forward(self, images):
+        return self.head(self.token.expand(len(images), -1)) + images.mean()
+
+
+def test_parameters_that_are_handed_to_modules_do_not_hinder_the_count():
+    with torch.no_grad():
+        assert multiply_adds(Token(), None, (3, 8, 8)) == 3 * 5
 
 
 def test_a_gradaug_run_records_its_settings_and_the_cost_of_a_step(image_folder, tmp_path, caplog):

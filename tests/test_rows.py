@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rows_expected import HPARAMS, ROWS
+from rows_expected import HPARAMS, OTHER_RECIPES, ROWS
 
 from gradaug_timm.settings import GradAugSettings
 from gradaug_timm.training.arguments import build_parser, given_settings, parse_arguments
@@ -48,7 +48,8 @@ def test_a_row_resolves_to_its_published_settings_and_timms_defaults_otherwise(r
         mode='width', min_width=0.8, width_steps=0, divisor=1, sizes=(32, 28, 24))),
     ('cifar100/pyramidnet200_a240_gradaug_cutmix', 32, dict(
         mode='width', min_width=0.8, width_steps=0, divisor=1, sizes=(32, 28, 24))),
-    ('cifar10/resnet110_gradaug', 32, dict(mode='depth', min_width=0.8, min_survival=0.8, sizes=(32, 28, 24))),
+    ('cifar10/resnet110_gradaug', 32, dict(
+        mode='depth', min_width=0.8, min_survival=0.8, statistics='all', sizes=(32, 28, 24))),
 ])
 def test_sub_networks_of_a_row_are_the_papers(row, size, expected):
     settings = GradAugSettings.preset(size, **given_settings(parse('-c', str(HPARAMS / f'{row}.yaml'), *DATA)))
@@ -71,6 +72,17 @@ def test_a_row_is_headed_by_what_it_reproduces_and_how(row):
         expected = {'top-1': ROWS[row]['published_top1'], 'top-5': ROWS[row]['published_top5']}
         assert {name: float(value) for name, value in shown.items()} == {
             name: value for name, value in expected.items() if value is not None}
+
+
+@pytest.mark.parametrize('row', OTHER_RECIPES)
+def test_the_flags_in_a_header_run_the_recipe_that_its_figure_is_from(row):
+    header = re.match(r'(?:#.*\n)+', (HPARAMS / f'{row}.yaml').read_text())[0]
+    text = ' '.join(re.split(r'[#\s]+', header))
+    added, flags = re.search(r'To run that(, add)?: (.*?)(?: Source:|$)', text).groups()
+    command = [*(['-c', f'hparams/{row}.yaml'] if added else []), *flags.split()]
+    config = HPARAMS.parent / command[1]
+    assert vars(parse('-c', str(config), *command[2:], *DATA)) == {
+        **vars(parse(*DATA)), **ROWS[row], **OTHER_RECIPES[row]}
 
 
 @pytest.mark.parametrize('path', sorted(HPARAMS.rglob('*.yaml')), ids=lambda path: path.stem)

@@ -15,6 +15,7 @@ from gradaug_timm.sampling import draw_step, survival_probabilities, width_grid
     (dict(rotation=(400,)), 'rotation'), (dict(min_survival=2), 'min_survival=2'),
     (dict(weight=-1), 'weight=-1'),
     (dict(temperature=0), 'temperature=0'), (dict(interval=0), 'interval=0'), (dict(off_epoch=-1), 'off_epoch'),
+    (dict(statistics='none'), 'one of full, all'), (dict(statistics='all'), "statistics='all' must be 'full'"),
     (dict(seed=-1), 'seed=-1'), (dict(weight=float('nan')), 'weight=nan')])
 def test_a_setting_out_of_range_is_refused_with_its_name_and_value(given, words):
     with pytest.raises(ValueError, match=words):

@@ -9,7 +9,7 @@ from timm.data import FastCollateMixup, Mixup
 from timm.loss import BinaryCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.task import MultiLabelClassificationTask
 from torch import nn
-from train_helpers import arguments, read_summary, train
+from train_helpers import arguments, make_image_folder, read_summary, train
 
 from gradaug_timm.data import PCALighting, ReflectPadCrop
 from gradaug_timm.training import loaders
@@ -213,3 +213,30 @@ def test_a_run_without_matplotlib_says_so(image_folder, tmp_path, capsys, monkey
     folder = train(image_folder, tmp_path)
     assert 'matplotlib is not installed' in capsys.readouterr().out
     assert not (folder / 'learning_curves.png').exists()
+
+
+@pytest.fixture
+def prepared_15(tmp_path):
+    """Prepares runs on 15 images of 3 classes."""
+    data = make_image_folder(tmp_path / 'data', images=5, classes='abc')
+
+    def build(**flags):
+        args, text = parse_arguments(build_parser(), arguments(data, tmp_path, num_classes=3, **flags))
+        return prepare(args, text, start_host('cpu'))
+    return build
+
+
+def test_the_last_incomplete_batch_is_kept_where_that_is_asked_for(prepared_15):
+    assert [len(images) for images, _ in prepared_15(batch_size=6).trainer.loaders.train] == [6, 6]
+    run = prepared_15(batch_size=6, keep_last_batch=True, grad_accum_steps=2)
+    assert [len(images) for images, _ in run.trainer.loaders.train] == [6, 6, 3]
+    assert (run.trainer.batches, run.trainer.updates) == (3, 2)
+
+
+@pytest.mark.parametrize(('flags', 'wanted'), [
+    (dict(batch_size=7), 'the last batch has 1 image and needs two images or more'),
+    (dict(batch_size=4, mixup=0.2), 'the last batch has 3 images and needs an even number'),
+])
+def test_a_last_batch_that_the_network_or_mixing_cannot_take_is_refused(prepared_15, flags, wanted):
+    with pytest.raises(ValueError, match=wanted):
+        prepared_15(keep_last_batch=True, **flags)

@@ -124,6 +124,16 @@ def test_what_has_no_meaning_is_refused_in_one_line(refusal, tmp_path, image_fol
     assert '--scale-residuals 0.8 can\'t be used with --model densenet121: DenseNet has no place' in error
 
 
+@pytest.mark.parametrize('form', ['legacy', 'dict', 'none'])
+def test_weights_of_other_scripts_are_evaluated_as_they_are(checkpoints, evaluate, tmp_path, form):
+    state = load_checkpoint_metadata(checkpoints['plain'] / 'last.pth.tar')['state_dict']
+    args = {'shake_drop': 0.1} if form == 'dict' else None
+    content = state if form == 'legacy' else {'state_dict': state, 'args': args}
+    path = tmp_path / 'other.pth'
+    torch.save(content, path, _use_new_zipfile_serialization=form != 'legacy')
+    assert evaluate('plain', '--checkpoint', path)['loss'] == pytest.approx(evaluate('plain')['loss'], abs=1e-4)
+
+
 def test_what_was_trained_is_what_the_checkpoint_says(checkpoints):
     args = load_checkpoint_metadata(checkpoints['shake'] / 'last.pth.tar')['args']
     assert args.shake_drop == 0.3 and args.shake_drop_alpha == [0, 0.5]

@@ -37,11 +37,11 @@ def balanced_indices(labels: Sequence[int], per_class: int, *, seed: int) -> lis
     Raises:
         ValueError: A label has fewer items.
     """
-    labels = torch.as_tensor(labels)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    shuffled = torch.as_tensor(labels)[order]
     chosen = []
-    for label in labels.unique().tolist():
-        items = order[labels[order] == label]
+    for label in shuffled.unique().tolist():
+        items = order[shuffled == label]
         if len(items) < per_class:
             raise ValueError(f'--labels-per-class {per_class} is more than the {len(items)} images of class {label}')
         chosen += items[:per_class].tolist()
@@ -49,7 +49,8 @@ def balanced_indices(labels: Sequence[int], per_class: int, *, seed: int) -> lis
 
 
 def _labels(dataset: Dataset) -> Sequence[int] | None:
-    samples = getattr(getattr(dataset, 'reader', None), 'samples', None)
-    if samples is not None:
-        return [label for _, label in samples]
-    return getattr(dataset, 'targets', getattr(dataset, 'labels', None))
+    source = getattr(dataset, 'reader', dataset)
+    labels = getattr(source, 'targets', getattr(source, 'labels', None))
+    if labels is None and hasattr(source, 'samples'):
+        labels = [label for _, label in source.samples]
+    return labels

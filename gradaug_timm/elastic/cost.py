@@ -9,7 +9,7 @@ from .network import activate
 from .subnet import Subnet
 
 
-@torch.no_grad()
+@torch.enable_grad()  # without, torch's counter fails where a network hands parameters to its modules, as cait does
 def multiply_adds(
         model: nn.Module,
         subnet: Subnet | None,
@@ -18,8 +18,8 @@ def multiply_adds(
     """Multiply-adds of convolutions and matrix products in the forward pass of one image.
 
     Args:
-        model: An elastic network.
-        subnet: The sub-network; None: the network as it is, which needn't be elastic then.
+        model: A network, elastic unless `subnet` is None.
+        subnet: The sub-network; None: the network as it is.
         input_size: Channels, height and width.
     """
     weight = next(model.parameters())

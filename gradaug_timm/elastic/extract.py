@@ -3,6 +3,7 @@ import copy
 
 from torch import nn
 
+from .blocks import Skippable, drop_at_random
 from .layers import Elastic
 from .network import ATTRIBUTE, elastic_state
 from .subnet import Subnet
@@ -11,6 +12,8 @@ from .swap import make_view, restore_classes
 
 def extract(model: nn.Module, subnet: Subnet) -> nn.Module:
     """A stand-alone dense network of plain layers that computes what `model` computes as `subnet`.
+
+    Blocks of stochastic depth are still left out at random in training.
 
     Its BatchNorms start from the statistics recalibrated for `subnet` where there are some, else from the kept entries
     of the running ones.
@@ -38,7 +41,10 @@ def extract(model: nn.Module, subnet: Subnet) -> nn.Module:
         name = state.plan.blocks[index]
         parent, _, child = name.rpartition('.')
         setattr(dense.get_submodule(parent), child, dense.get_submodule(name).dense_shortcut())
+    at_random = [module for module in dense.modules() if isinstance(module, Skippable) and module.survival < 1]
     restore_classes(dense)
+    for block in at_random:
+        drop_at_random(block, survival=block.survival)
     _tell_features(dense, network)
     return dense
 

@@ -13,6 +13,7 @@ class Subnet:
         width: Share of channels that is kept, in (0, 1].
         divisor: Channel counts are rounded to multiples of it; 1 gives the paper's `floor(width * C + 0.5)`.
         skipped: Indexes of the residual blocks that are left out (their shortcut stays).
+        updates_statistics: In training, BatchNorm's running statistics follow its batches too; at width 1 only.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -20,6 +21,7 @@ class Subnet:
     width: float = 1.0
     divisor: int = 8
     skipped: tuple[int, ...] = ()
+    updates_statistics: bool = False
 
     def __post_init__(self):
         if not _is(Real, self.width) or not 0 < self.width <= 1:
@@ -28,6 +30,9 @@ class Subnet:
             raise ValueError(f'Subnet divisor={self.divisor!r} must be an integer of at least 1.')
         if not isinstance(self.skipped, Iterable) or not all(_is(Integral, i) and i >= 0 for i in self.skipped):
             raise ValueError(f'Subnet skipped={self.skipped!r} must hold block indexes of at least 0.')
+        if self.updates_statistics and self.width != 1:
+            raise ValueError(
+                f'Subnet updates_statistics=True must be False at width={self.width!r}, whose statistics are others.')
         object.__setattr__(self, 'width', float(self.width))
         object.__setattr__(self, 'divisor', int(self.divisor))
         object.__setattr__(self, 'skipped', tuple(sorted({int(index) for index in self.skipped})))

@@ -2,7 +2,7 @@
 from torch import Tensor, nn
 
 from .blocks import BLOCKS
-from .layers import LAYERS, Elastic, Kept
+from .layers import LAYERS, Elastic, ElasticNorm, Kept
 from .plan import Plan
 from .subnet import Subnet
 
@@ -53,6 +53,8 @@ def make_view(
     for name, module in network.named_modules():
         if name in plan.blocks:
             kept = Kept() if name in skipped else None
+        elif subnet.updates_statistics and isinstance(module, ElasticNorm):
+            kept = None
         else:
             kept = module.keep(*ranges.get(name, (None, None))) if isinstance(module, Elastic) else None
         if kept is not None:

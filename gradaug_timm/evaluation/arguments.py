@@ -9,6 +9,7 @@ NATURAL = ranged(int, minimum=1)
 COUNT = ranged(int, minimum=0)
 SHARE = ranged(float, above=0, maximum=1)
 POSITIVE = ranged(float, above=0)
+SCALINGS = ('shake_drop', 'stoch_depth', 'scale_residuals')  # of residual branches
 INTERPOLATIONS = ('nearest', 'bilinear', 'bicubic', 'box', 'hamming', 'lanczos')
 NO_TORCHSCRIPT = 'TorchScript is deprecated in torch; use --torchcompile'
 NO_NAFLEX = 'NaFlex models change their input from batch to batch'
@@ -35,8 +36,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def _conflicts(args):
     multilabel = args.task == 'multilabel'
     single_label_only = args.valid_labels or args.real_labels or args.metrics_avg
-    scalings = [f'--{name.replace("_", "-")}' for name in ('shake_drop', 'stoch_depth', 'scale_residuals')
-                if getattr(args, name) is not None]
+    scalings = [f'--{name.replace("_", "-")}' for name in SCALINGS if getattr(args, name) is not None]
     results_folder = os.path.dirname(args.results_file) or '.'
     return (
         (args.target_format == 'multihot' and not multilabel, '--target-format multihot needs --task multilabel'),

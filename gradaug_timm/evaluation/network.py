@@ -1,6 +1,7 @@
 """The network that is evaluated: created by name, with weights, as a whole or as one of its sub-networks."""
 import argparse
 import os
+import zipfile
 
 import timm
 import torch
@@ -89,11 +90,11 @@ def _trained_as(path: str) -> str:
 
 def training_arguments(path: str) -> dict:
     """The flags of train.py that a checkpoint was trained with; none where it doesn't tell."""
-    if not os.path.isfile(path) or path.endswith('.safetensors'):
+    if not os.path.isfile(path) or path.lower().endswith(('.safetensors', '.npz', '.npy')):
         return {}
-    with torch.serialization.safe_globals([argparse.Namespace]):
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
-    args = vars(checkpoint['args']) if 'args' in checkpoint else {}
+    with torch.serialization.safe_globals([argparse.Namespace]):  # mmap can't read the format before torch 1.6
+        checkpoint = torch.load(path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path))
+    args = vars(checkpoint['args']) if isinstance(checkpoint.get('args'), argparse.Namespace) else {}
     return {'model': checkpoint['arch'], **args} if 'arch' in checkpoint else args
 
 

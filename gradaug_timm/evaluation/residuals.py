@@ -4,11 +4,10 @@ import logging
 from torch import nn
 
 from ..regularizers import add_shake_drop, add_stochastic_depth, scale_residuals
+from .arguments import SCALINGS
 from .network import training_arguments
 
 _logger = logging.getLogger(__name__)
-
-SCALINGS = ('shake_drop', 'stoch_depth', 'scale_residuals')
 
 
 def scale_branches(model: nn.Module, args) -> dict[str, float]:

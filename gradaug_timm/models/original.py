@@ -170,7 +170,8 @@ def _pyramidnet(shapes: Shapes) -> Original:
     expansion, step, last = (PyramidBottleneck.expansion, 9, 'conv3') if bottleneck else (1, 6, 'conv2')
     blocks = _count(shapes, r'layer1\.\d+\.conv1\.weight')
     found = [sorted(shape[0] for key, shape in shapes.items()
-                    if re.fullmatch(rf'layer{stage}\.\d+\.{last}\.weight', key)) for stage in (1, 2, 3)]
+                    if len(shape) == 4 and re.fullmatch(rf'layer{stage}\.\d+\.{last}\.weight', key))
+             for stage in (1, 2, 3)]
     alpha = max(0, shapes['bn_final.weight'][0] // expansion - shapes['conv1.weight'][0])
     exact, even = (pyramid_channels(blocks, alpha, expansion, half_to_even=rounding) for rounding in (False, True))
     model = _variant(

@@ -94,8 +94,12 @@ def add_drop_block(model: nn.Module, rate: float = 0.1, *, size: int = 7) -> nn.
         `model`.
 
     Raises:
-        ValueError: `model` isn't of these.
+        ValueError: `model` isn't of these, or an argument is out of range.
     """
+    if not 0 < rate < 1:
+        raise ValueError(f'DropBlock rate={rate!r} must be above 0 and below 1.')
+    if size < 1:
+        raise ValueError(f'DropBlock size={size!r} must be at least 1.')
     stages: dict[str, list[nn.Module]] = {}
     for name, module in model.named_modules():
         if isinstance(module, tuple(INNER_ACTIVATIONS)):

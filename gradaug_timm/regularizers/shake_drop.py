@@ -31,7 +31,8 @@ class _ScaleBothWays(torch.autograd.Function):
 
 def shake(x: torch.Tensor, gate: torch.Tensor, alpha: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
     """ShakeDrop with given draws; `gate` (0 or 1), `alpha` and `beta` broadcast to `x`."""
-    return _ScaleBothWays.apply(x, gate + alpha - gate * alpha, gate + beta - gate * beta)
+    closed = 1 - gate  # so that an open gate gives exactly 1 in low precision, too
+    return _ScaleBothWays.apply(x, gate + closed * alpha, gate + closed * beta)
 
 
 class ShakeDrop(nn.Module):
@@ -42,7 +43,8 @@ class ShakeDrop(nn.Module):
         alpha: Range of the uniform forward factors.
         beta: Range of the uniform backward factors.
         level: What shares a factor: the batch, an image, a channel of an image, or nothing ("pixel"). Channels are the
-            last dimension of [N, tokens, C], the second one of [N, C, H, W].
+            last dimension of [N, tokens, C], the second one of [N, C, H, W] (so not those of blocks that pass
+            [N, H, W, C], as Swin's).
 
     Raises:
         ValueError: An argument is out of range.

@@ -35,6 +35,7 @@ def add_stochastic_depth(model: nn.Module, survival: float = 0.5) -> nn.Module:
     In training mode block l runs with probability p_l, linear to the last block, else its shortcut alone; the draws
     come from torch's generator on the CPU. In evaluation mode its residual branch is multiplied by p_l. A dropped
     block's parameters get zeros as gradients: momentum and weight decay go on, and DDP doesn't wait for them.
+    SyncBatchNorm would: it needs processes that drop the same blocks.
 
     Args:
         model: A network with blocks that random depth may skip.
@@ -46,8 +47,6 @@ def add_stochastic_depth(model: nn.Module, survival: float = 0.5) -> nn.Module:
     Raises:
         ValueError: `model` has no such blocks, or `survival` is out of range.
     """
-    if not 0 < survival <= 1:
-        raise ValueError(f'stochastic depth survival={survival!r} must be above 0 and at most 1.')
     blocks = skippable_blocks(model)
     if not blocks:
         names = ', '.join(sorted(plain.__name__ for plain in BLOCKS))

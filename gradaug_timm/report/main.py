@@ -2,11 +2,13 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from urllib.parse import quote
 
-from ..cli import StrictParser
+from ..cli import StrictParser, nearest
 from ..training.folder import replacing
-from .methods import Method, group_runs
+from .methods import Method, group_runs, one_line
 from .picture import draw
 from .runs import RunData, column_of, find_runs, read_run
 from .tables import MARK, markdown, write_csv
@@ -27,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     """
     parser = build_parser()
     args = parser.parse_args(argv)
-    if os.path.basename(args.name) != args.name:
+    if not args.name or os.path.basename(args.name) != args.name:
         parser.error(f'--name {args.name} must be the name of a file without its folder: that is --output')
     runs, notes = collect(args.runs, leave_out=args.output)
     if not runs:
@@ -35,9 +37,11 @@ def main(argv: list[str] | None = None) -> None:
     try:
         metrics = choose_metrics(runs, args.metric)
         methods, found = group_runs(runs)
-        notes += found + _without_figures(runs, metrics[0])
+        notes = [one_line(note) for note in [*notes, *found, *_without_figures(runs, metrics[0])]]
         written, text = write_report(args, methods, metrics, notes)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        parser.error(f'--output {args.output}: {error.strerror}')
+    except ValueError as error:
         parser.error(str(error))
     print(text, end='')
     for note in notes:
@@ -67,16 +71,22 @@ def collect(paths: Sequence[str], *, leave_out: str) -> tuple[list[RunData], lis
     """The runs in `paths`, each once, and a line for each folder that can't be read."""
     folders, runs, notes = {}, [], []
     for path in paths:
-        try:
+        with _noted(notes):
             folders.update({os.path.realpath(folder): folder for folder in find_runs(path, leave_out=leave_out)})
-        except (OSError, ValueError) as error:
-            notes.append(str(error))
     for folder in folders.values():
-        try:
+        with _noted(notes):
             runs.append(read_run(folder))
-        except ValueError as error:
-            notes.append(str(error))
     return runs, notes
+
+
+@contextmanager
+def _noted(notes: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        notes.append(f'{error.filename}: {error.strerror}')
+    except ValueError as error:
+        notes.append(str(error))
 
 
 def choose_metrics(runs: Sequence[RunData], asked: Sequence[str] | None) -> list[str]:
@@ -90,7 +100,9 @@ def choose_metrics(runs: Sequence[RunData], asked: Sequence[str] | None) -> list
         missing = [metric for metric in asked if column_of(metric) not in columns]
         if missing:
             known = sorted(column.removeprefix('eval_') for column in columns if column.startswith(('eval_', 'train_')))
-            raise ValueError(f'--metric {missing[0]}: no run has it; they have {", ".join(known) or "no values yet"}')
+            close = nearest(missing[0], known)
+            hint = f', did you mean {close}?' if close else ''
+            raise ValueError(f'--metric {missing[0]}: the runs have {", ".join(known) or "no values yet"}{hint}')
         return list(dict.fromkeys(asked))
     standard = [metric for metric in STANDARD if column_of(metric) in columns]
     own = dict.fromkeys(run.flags['eval_metric'] for run in runs)
@@ -98,7 +110,7 @@ def choose_metrics(runs: Sequence[RunData], asked: Sequence[str] | None) -> list
 
 
 def _without_figures(runs: Sequence[RunData], metric: str) -> list[str]:
-    return [f'{run.path}: no {metric}, only {", ".join(sorted(column for column in run.rows[-1] if "_" in column))}'
+    return [f'{run.path}: no {metric}, only {", ".join(sorted(run.rows[-1]))}'
             for run in runs if run.rows and not run.series(metric)]
 
 
@@ -116,16 +128,19 @@ def write_report(
     os.makedirs(args.output, exist_ok=True)
     table, figures, picture = (os.path.join(args.output, f'{args.name}.{kind}') for kind in ('md', 'csv', 'png'))
     _check_ours(table, figures, picture)
-    started = any(run.series(metrics[0]) for method in methods for run in method.runs)
-    drawn = started and draw(picture, methods, metrics[0], title=args.title)
-    if started and not drawn:
+    started = any(method.final(metrics[0]) for method in methods)
+    figure = draw(methods, metrics[0], title=args.title) if started else None
+    if started and figure is None:
         notes.append('no picture: matplotlib is not installed (pip install matplotlib)')
-    text = markdown(methods, metrics, notes, title=args.title, picture=os.path.basename(picture) if drawn else None)
+    text = markdown(methods, metrics, notes, title=args.title, picture=figure and quote(f'{args.name}.png'))
     with replacing(table) as file:
         file.write(text)
     with replacing(figures, newline='') as file:
         write_csv(file, methods, metrics)
-    return [table, figures, *([picture] if drawn else [])], text
+    if figure is None:
+        return [table, figures], text
+    figure.savefig(picture, dpi=120)
+    return [table, figures, picture], text
 
 
 def _check_ours(table: str, *others: str) -> None:

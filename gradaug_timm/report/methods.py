@@ -14,7 +14,8 @@ from .runs import RunData
 NEUTRAL = frozenset({
     'data', 'seed', 'output', 'experiment', 'overwrite', 'resume', 'workers', 'pin_mem', 'log_interval', 'save_images',
     'checkpoint_hist', 'save_epochs', 'recovery_interval', 'log_wandb', 'wandb_project', 'wandb_tags',
-    'wandb_resume_id', 'local_rank', 'validation_batch_size', 'synchronize_step', 'device_modules',
+    'wandb_resume_id', 'local_rank', 'validation_batch_size', 'synchronize_step', 'device_modules', 'published_top1',
+    'published_top5', 'dataset_download', 'dataset_trust_remote_code',
 })
 TIMESTAMP = r'^\d{8}-\d{6}-'  # with which train.py begins the names that it gives
 
@@ -25,14 +26,16 @@ class Statistic:
 
     mean: float
     spread: float | None
-    count: int
 
     @classmethod
     def of(cls, values: Sequence[float]) -> 'Statistic | None':
         """None of no values."""
         if not values:
             return None
-        return cls(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+        if len(values) == 1:
+            return cls(values[0], None)
+        spread = statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
+        return cls(statistics.mean(values), spread)
 
 
 @dataclass
@@ -68,8 +71,9 @@ class Method:
         return Statistic.of([pick(values) for values in series if values])
 
     def published(self, metric: str) -> float | None:
-        """The paper's figure, as the runs were told."""
-        return self.flags.get(f'published_{metric}')
+        """The paper's figure, as the first run that was told it has it."""
+        figures = (run.flags.get(f'published_{metric}') for run in self.runs)
+        return next((figure for figure in figures if figure is not None), None)
 
     def recorded(self, key: str) -> Any:
         """What the first run that recorded it says of the network or the step; None in older runs."""
@@ -82,11 +86,11 @@ class Method:
         return statistics.mean(timed) if timed else None
 
     def epochs(self) -> str:
-        """`200`, or `34 and 50 of 200` where no run is finished."""
+        """`200`, or `34 and 50 of 200` where no run is finished; `34 of 200` where all are as far."""
         planned = self.runs[0].planned
         if self.finished:
             return f'{planned}'
-        return f'{" and ".join(str(run.trained) for run in self.runs)} of {planned}'
+        return f'{" and ".join(dict.fromkeys(str(run.trained) for run in self.runs))} of {planned}'
 
 
 def lower_is_better(metric: str) -> bool:
@@ -108,6 +112,8 @@ def group_runs(runs: Sequence[RunData]) -> tuple[list[Method], list[str]]:
                 effect = 'its row shows it as it is' if run in counted else 'not in the table'
                 notes.append(f'{run.path}: unfinished: {run.trained} of {run.planned} epochs; {effect}')
     notes += _tell_apart(methods)
+    for method in methods:
+        method.name = one_line(method.name)
     return methods, notes
 
 
@@ -120,7 +126,7 @@ def _without_repeats(runs: list[RunData], notes: list[str]) -> list[RunData]:
 
 
 def _key(run: RunData) -> str:
-    return json.dumps(_identity(run), sort_keys=True, default=str)
+    return json.dumps(_identity(run), sort_keys=True)
 
 
 def _identity(run: RunData) -> dict[str, Any]:
@@ -128,7 +134,15 @@ def _identity(run: RunData) -> dict[str, Any]:
     flags = {name: value for name, value in run.flags.items() if name not in NEUTRAL}
     resume = run.flags.get('resume') or 'auto'
     begun_elsewhere = resume != 'auto' and os.path.basename(os.path.dirname(resume)) != _folder(run.path)
-    return {**flags, **({'resume': resume} if begun_elsewhere else {})}
+    if begun_elsewhere:
+        flags['resume'] = resume
+    return json.loads(json.dumps(flags), parse_float=_number)
+
+
+def _number(text: str) -> int | float:
+    """0.0 as 0, so that both are one value."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
 
 
 def _folder(path: str) -> str:
@@ -182,3 +196,8 @@ def _fewest(keys: list[str], flags: list[dict]) -> list[str]:
 
 def _show(value: Any) -> str:
     return ' '.join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def one_line(text: str) -> str:
+    """`text` without line breaks, and without what UTF-8 can't hold."""
+    return ' '.join(text.encode(errors='backslashreplace').decode().split())

@@ -1,62 +1,74 @@
-"""The curves of all methods in one picture."""
+"""The curves of all methods, and where they end, in one picture."""
 import itertools
-import math
 import statistics
+import textwrap
 from collections.abc import Sequence
 
 from .methods import Method
 from .tables import label
 
-LATE = 0.5  # share of each run's epochs, at its end, whose values the second panel has room for
+SIZE = (13, 5.5)  # inches
+LINE = 0.3  # inches of height that a method needs at least
+LONGEST = 40  # letters of a name on a line
 
 
-def draw(path: str, methods: Sequence[Method], metric: str, *, title: str) -> bool:
-    """Draws `metric` over epochs, a colour a method, the mean as a line, the seeds thin; and the late values enlarged.
+def draw(methods: Sequence[Method], metric: str, *, title: str):
+    """`metric` over epochs, the mean over the seeds thick and each seed thin; beside it the values at the end.
 
     Returns:
-        Whether there is a picture: not where matplotlib isn't installed.
+        The figure; None where matplotlib isn't installed.
     """
     try:
-        from matplotlib import colormaps
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        from matplotlib import rc_context
     except ImportError:
-        return False
-    drawn = [method for method in methods if any(run.series(metric) for run in method.runs)]
-    colors = colormaps['tab10' if len(drawn) <= 10 else 'tab20'].colors
-    figure = Figure(figsize=(13, 5.5), layout='constrained')
+        return None
+    with rc_context({'text.parse_math': False}):  # a $ in a name is one
+        return _figure([method for method in methods if method.final(metric)], metric, title)
+
+
+def _figure(methods: Sequence[Method], metric: str, title: str):
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    colors = itertools.cycle(colormaps['tab10' if len(methods) <= 10 else 'tab20'].colors)
+    figure = Figure(figsize=(SIZE[0], max(SIZE[1], 1 + LINE * len(methods))), layout='constrained')
     FigureCanvasAgg(figure)
-    whole, end = figure.subplots(1, 2)
-    for method, color in zip(drawn, itertools.cycle(colors)):
-        for axis in (whole, end):
-            _draw_method(axis, method, metric, color)
-    for axis in (whole, end):
-        axis.set_xlabel('epochs')
-        axis.set_ylabel(label(metric) if metric.startswith('train_') else f'validation {label(metric)}')
+    curves, ends = figure.subplots(1, 2, width_ratios=(3, 2))
+    ends.set_yticks(range(len(methods)), [_end_label(method) for method in methods])
+    for place, (method, color, tick) in enumerate(zip(methods, colors, ends.get_yticklabels())):
+        tick.set_color(color)
+        _draw_curves(curves, method, metric, color)
+        _draw_ends(ends, place, method, metric, color)
+    ends.set_ylim(len(methods) - 0.5, -0.5)
+    name = label(metric) if metric.startswith('train_') else f'validation {label(metric)}'
+    curves.set(xlabel='epochs', ylabel=name)
+    curves.locator_params(axis='x', integer=True)
+    ends.set(xlabel=f'{name} at the end: each seed, and their mean')
+    for axis in (curves, ends):
         axis.grid(alpha=0.3)
-    _show_end(end, drawn, metric)
-    whole.set_title('all epochs')
-    end.set_title('the later half, enlarged')
     figure.suptitle(title)
-    figure.legend(*whole.get_legend_handles_labels(), loc='outside lower center', ncols=min(4, len(drawn)))
-    figure.savefig(path, dpi=120)
-    return True
+    return figure
 
 
-def _draw_method(axis, method: Method, metric: str, color) -> None:
+def _end_label(method: Method) -> str:
+    return textwrap.fill(method.name if method.finished else f'{method.name} (unfinished)', LONGEST)
+
+
+def _draw_curves(axis, method: Method, metric: str, color) -> None:
     points = mean_curve(method, metric)
-    axis.plot(
-        *_split(points),
-        color=color,
-        linewidth=2,
-        linestyle='-' if method.finished else '--',
-        marker='o' if len(points) < 30 else None,
-        markersize=3,
-        label=method.name,
-    )
+    marker = 'o' if len(points) < 30 else None
+    style = '-' if method.finished else '--'
+    axis.plot(*_split(points), color=color, linewidth=2, linestyle=style, marker=marker, markersize=3)
     if len(method.runs) > 1:
         for run in method.runs:
             axis.plot(*_split(run.series(metric)), color=color, linewidth=0.7, alpha=0.5)
+
+
+def _draw_ends(axis, place: int, method: Method, metric: str, color) -> None:
+    """A dot for each seed and a bar at their mean."""
+    values = [run.series(metric)[-1][1] for run in method.runs if run.series(metric)]
+    axis.plot(values, [place] * len(values), 'o', color=color, markersize=5, alpha=0.6)
+    axis.plot([method.final(metric).mean], [place], '|', color=color, markersize=18, markeredgewidth=2.5)
 
 
 def _split(points: list[tuple[int, float]]) -> tuple[tuple, tuple]:
@@ -68,13 +80,3 @@ def mean_curve(method: Method, metric: str) -> list[tuple[int, float]]:
     series = [dict(run.series(metric)) for run in method.runs if run.series(metric)]
     common = set.intersection(*map(set, series))
     return [(epoch, statistics.mean(values[epoch] for values in series)) for epoch in sorted(common)]
-
-
-def _show_end(axis, methods: Sequence[Method], metric: str) -> None:
-    """Limits the axis to the values of the later epochs."""
-    series = [run.series(metric) for method in methods for run in method.runs]
-    values = [value for points in series for epoch, value in points
-              if epoch >= points[-1][0] * (1 - LATE) and math.isfinite(value)]
-    if values and max(values) > min(values):
-        margin = 0.05 * (max(values) - min(values))
-        axis.set_ylim(min(values) - margin, max(values) + margin)

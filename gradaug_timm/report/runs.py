@@ -2,7 +2,8 @@
 import argparse
 import csv
 import functools
-import math
+import itertools
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,10 +14,15 @@ import yaml
 from ..training.arguments import build_parser
 from ..training.arguments.checks import complete
 from ..training.folder import read_rows
-from ..training.record import RECORD, read_record
+from ..training.record import RECORD, check_kinds, read_record
 
 FLAGS, SUMMARY = 'args.yaml', 'summary.csv'
-NEEDED_FLAGS = {'model': str, 'seed': int, 'epochs': int}
+USED_FLAGS = {
+    'model': str, 'seed': int, 'epochs': int, 'stop_epoch': int | None, 'resume': str | None, 'eval_metric': str | None,
+    'method': str | None, 'published_top1': int | float | None, 'published_top5': int | float | None,
+}
+# what PyYAML raises on broken files beside its own errors, and json on values that hold themselves
+BAD_YAML = (yaml.YAMLError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -53,9 +59,9 @@ class RunData:
 
     def seconds_per_epoch(self) -> float | None:
         """Mean time of training an epoch; a row's is the mean over the epochs since the row before."""
-        first = self.record['sessions'][0]['first_epoch'] if self.record else 0
-        ends = [first, *(row['epoch'] + 1 for row in self.rows)]
-        timed = [(row['train_seconds'], end - start)
+        began = min((session['first_epoch'] for session in self.record.get('sessions', ())), default=0)
+        ends = [began, *(row['epoch'] + 1 for row in self.rows)]
+        timed = [(row['train_seconds'], max(end - start, 1))
                  for row, start, end in zip(self.rows, ends, ends[1:]) if 'train_seconds' in row]
         if not timed:
             return None
@@ -77,45 +83,39 @@ def find_runs(path: str, *, leave_out: str) -> list[str]:
         raise ValueError(f'{path}: there is no such folder')
     if _is_run(path):
         return [path]
-    inside = sorted(entry.path for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith('.'))
-    inside = [folder for folder in inside
-              if _is_run(folder) or os.path.realpath(folder) != os.path.realpath(leave_out)]
+    entries = [os.path.join(path, name) for name in sorted(os.listdir(path)) if not name.startswith('.')]
+    inside = [entry for entry in entries if os.path.isdir(entry)
+              and (os.path.realpath(entry) != os.path.realpath(leave_out) or _is_run(entry))]
     if not inside:
         raise ValueError(f'{path}: no run, it has neither {FLAGS} nor folders of runs')
     return inside
 
 
 def _is_run(path: str) -> bool:
-    return any(os.path.exists(os.path.join(path, name)) for name in (FLAGS, SUMMARY, RECORD))
+    return not {FLAGS, SUMMARY, RECORD}.isdisjoint(os.listdir(path))
 
 
 def read_run(path: str) -> RunData:
     """Reads the folder of a run.
 
     Raises:
-        ValueError: A file is missing or broken; the line names it.
+        OSError: A file is missing or can't be read.
+        ValueError: One is broken; the line names it.
     """
     if not _is_run(path):
         raise ValueError(f'{path}: no run, it has no {FLAGS}')
-    try:
-        record = read_record(path)
-        return RunData(path, _read_flags(os.path.join(path, FLAGS)), _read_table(os.path.join(path, SUMMARY)), record)
-    except OSError as error:
-        raise ValueError(f'{error.filename}: {error.strerror}') from None
+    flags = _read_flags(os.path.join(path, FLAGS))
+    return RunData(path, flags, _read_table(os.path.join(path, SUMMARY)), read_record(path))
 
 
 def _read_flags(path: str) -> dict[str, Any]:
     """The flags, those that the run didn't know yet at their defaults, completed as training does."""
     try:
         with open(path, encoding='utf-8') as file:
-            given = yaml.safe_load(file)
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f'{path} is broken: {" ".join(str(error).split())}') from None
-    if not isinstance(given, dict):
-        raise ValueError(f'{path} is broken: it holds no flags')
-    wrong = [name for name, kind in NEEDED_FLAGS.items() if not isinstance(given.get(name), kind)]
-    if wrong:
-        raise ValueError(f'{path} is broken: it holds no {", ".join(wrong)}')
+            given = json.loads(json.dumps(yaml.safe_load(file), default=str))  # values that can be compared
+    except BAD_YAML as error:
+        raise ValueError(f'{path} is broken: {error}') from None
+    check_kinds(path, given, USED_FLAGS)
     flags = argparse.Namespace(**{**_default_flags(), **given})
     complete(flags)
     return vars(flags)
@@ -132,7 +132,11 @@ def _read_table(path: str) -> list[dict[str, float]]:
         rows = read_rows(path)
     except (ValueError, csv.Error) as error:
         raise ValueError(f'{path} is broken: {error}') from None
-    return [dict(_numbers(path, line, row)) for line, row in enumerate(rows, start=2)]
+    table = [dict(_numbers(path, line, row)) for line, row in enumerate(rows, start=2)]
+    for before, row in itertools.pairwise(table):
+        if row['epoch'] <= before['epoch']:
+            raise ValueError(f'{path} is broken: epoch {row["epoch"]:g} comes after epoch {before["epoch"]:g}')
+    return table
 
 
 def _numbers(path: str, line: int, row: dict) -> Iterator[tuple[str, float]]:
@@ -145,6 +149,6 @@ def _numbers(path: str, line: int, row: dict) -> Iterator[tuple[str, float]]:
             value = float(text)
         except ValueError:
             raise ValueError(f'{path} is broken: line {line}: {column} {text!r} is no number') from None
-        if column == 'epoch' and not (math.isfinite(value) and value >= 0):
+        if column == 'epoch' and not (value.is_integer() and value >= 0):
             raise ValueError(f'{path} is broken: line {line}: epoch {text!r} is none')
         yield column, value

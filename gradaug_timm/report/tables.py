@@ -43,7 +43,8 @@ def markdown(
     rows = [_cells(method, metrics, published) for method in methods]
     lines = [MARK, f'# {title}', '', _line(head), _line(['---', *['---:'] * (len(head) - 1)]), *map(_line, rows), '',
              LEGEND.format(paper=PAPER if published else '')]
-    lines += ['', *(f'- {note}' for note in [*trained_on(methods), *notes])]
+    said = [*trained_on(methods), *notes]
+    lines += ['', *(f'- {note}' for note in said)] if said else []
     lines += ['', f'![{label(metrics[0])} over epochs]({picture})'] if picture else []
     return '\n'.join(lines) + '\n'
 
@@ -65,8 +66,8 @@ def _cells(method: Method, metrics: Sequence[str], published: Sequence[str]) -> 
     yield method.epochs()
     yield _number(method.recorded('passes'), '.3g')
     yield _number(method.recorded('relative_cost'), '.2f')
-    yield _number(_giga(method), '.3g')
-    yield _number(method.seconds_per_epoch(), '.3g')
+    yield _three_digits(_giga(method))
+    yield _three_digits(method.seconds_per_epoch())
 
 
 def _show(statistic: Statistic | None, digits: int) -> str:
@@ -78,6 +79,10 @@ def _show(statistic: Statistic | None, digits: int) -> str:
 
 def _number(value: float | None, form: str) -> str:
     return '' if value is None else format(value, form)
+
+
+def _three_digits(value: float | None) -> str:
+    return '' if value is None else f'{float(f"{value:.3g}"):.10g}'
 
 
 def _giga(method: Method) -> float | None:

@@ -82,7 +82,7 @@ def _make_room(path: str, overwrite: bool) -> None:
 def replacing(path: str, *, newline: str | None = None) -> Iterator[TextIO]:
     """A text file that takes the place of `path` once it is complete."""
     partial = f'{path}.partial'
-    with open(partial, 'w', newline=newline, encoding='utf-8') as file:
+    with open(partial, 'w', newline=newline, encoding='utf-8', errors='backslashreplace') as file:
         yield file
     os.replace(partial, path)
 

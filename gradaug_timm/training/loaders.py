@@ -72,6 +72,8 @@ def build_loaders(
         raise ValueError('--aug-repeats repeats images over processes: it needs torchrun')
     mixup = _create_mixup(args, num_classes)
     train_loader = _create_train_loader(args, train, config, common, mixup)
+    if args.keep_last_batch:
+        _keep_last_batch(train_loader, mixing=mixup is not None)
     check_sizes(train, len(train_loader), batch_size=args.batch_size)
     scheduled = args.train_img_sizes is not None
     return Loaders(
@@ -194,6 +196,21 @@ def _create_train_loader(args, dataset: Dataset, config: dict, common: dict, mix
             pca_lighting=args.pca_lighting,
         )
     return loader
+
+
+def _keep_last_batch(loader, *, mixing: bool) -> None:
+    """Reads the last, incomplete batch of an epoch too, which timm's loader leaves out.
+
+    Raises:
+        ValueError: BatchNorm or mixing can't take it, or there are no batches to count.
+    """
+    if isinstance(loader.dataset, IterableDataset):
+        raise ValueError('--keep-last-batch needs a data set of known length, not an iterable one')
+    rest = len(loader.sampler) % loader.batch_sampler.batch_size
+    if rest == 1 or (rest % 2 and mixing):
+        needed = 'two images or more' if rest == 1 else 'an even number for --mixup and --cutmix'
+        raise ValueError(f'--keep-last-batch: the last batch has {rest} image{"s" * (rest > 1)} and needs {needed}')
+    loader.batch_sampler.drop_last = False
 
 
 def _create_validation_loader(args, dataset: Dataset, config: dict, common: dict):

@@ -5,6 +5,8 @@ import platform
 from dataclasses import asdict
 from datetime import datetime
 from importlib import metadata
+from types import UnionType
+from typing import Any
 
 import timm
 import torch
@@ -17,6 +19,11 @@ from .folder import replacing
 from .host import Host
 
 RECORD = 'run.json'
+KINDS = {
+    'parameters': int, 'multiply_adds': int, 'passes': int | float, 'relative_cost': int | float, 'epochs': int,
+    'sessions': list,
+}
+SESSION_KINDS = {'first_epoch': int, 'device': str, 'world_size': int, 'versions': dict}
 
 
 def network_facts(
@@ -108,8 +115,21 @@ def read_record(folder: str) -> dict:
             record = json.load(file)
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise ValueError(f'{path} is broken: {error}') from None
-    if not isinstance(record, dict) or not record.get('sessions'):
-        raise ValueError(f'{path} is broken: it holds no sessions')
+    check_kinds(path, record, KINDS)
+    for part in record['sessions'] or [{}]:
+        check_kinds(path, part, SESSION_KINDS)
     return record
+
+
+def check_kinds(path: str, values: Any, kinds: dict[str, type | UnionType]) -> None:
+    """Checks that `values`, read from the file `path`, is a mapping in which each of `kinds` has its kind.
+
+    Raises:
+        ValueError: Some are missing, or of another kind.
+    """
+    mapping = values if isinstance(values, dict) else {}
+    wrong = [name for name, kind in kinds.items() if not isinstance(mapping.get(name), kind)]
+    if wrong:
+        raise ValueError(f'{path} is broken: it holds no usable {", ".join(wrong)}')

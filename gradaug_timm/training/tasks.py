@@ -42,8 +42,6 @@ def build_task(
     common = dict(device=host.device, dtype=precision.model_dtype, verbose=host.primary)
     multi_label = args.task == 'multilabel'
     criterion = create_classification_loss(multi_label=multi_label, **loss_settings(args)).to(host.device)
-    if args.kd_checkpoint and not args.kd_model_name:
-        raise ValueError(f'--kd-checkpoint {args.kd_checkpoint} without a teacher: name its model by --kd-model-name')
     if args.kd_model_name:
         return _build_distillation(args, network, criterion, common)
     if settings is None:

@@ -59,7 +59,7 @@ def _model_problems(args) -> Iterator[str]:
     if ':' not in args.model and not timm.is_model(args.model):
         close = nearest(args.model, timm.list_models())
         yield f'--model {args.model} is unknown{f", did you mean {close}?" if close else ""}'
-    for name in ('initial_checkpoint', 'pretrained_path'):
+    for name in ('initial_checkpoint', 'pretrained_path', 'kd_checkpoint'):
         path = getattr(args, name)
         if path and not os.path.isfile(path):
             yield f'--{name.replace("_", "-")} {path} is no file'
@@ -71,6 +71,8 @@ def _model_problems(args) -> Iterator[str]:
         yield '--split-bn needs --aug-splits 2 or more, or --resplit'
     if args.kd_model_name and not timm.is_model(args.kd_model_name):
         yield f'--kd-model-name {args.kd_model_name} is no model of timm'
+    if args.kd_checkpoint and not args.kd_model_name:
+        yield f'--kd-checkpoint {args.kd_checkpoint} without a teacher: name its model by --kd-model-name'
 
 
 def _regularizer_problems(args) -> Iterator[str]:
@@ -91,6 +93,8 @@ def _regularizer_problems(args) -> Iterator[str]:
         yield f'{" and ".join(given)} exclude each other: all of them act on the residual branches'
     if args.stoch_depth is not None and args.torchcompile:
         yield '--stoch-depth excludes --torchcompile, whose graph would break at every block'
+    if args.stoch_depth is not None and args.sync_bn:
+        yield '--stoch-depth excludes --sync-bn: a process would wait for norms of blocks that others leave out'
 
 
 def _gradaug_problems(args, asked: bool | None) -> Iterator[str]:
@@ -135,6 +139,8 @@ def _data_problems(args) -> Iterator[str]:
         yield '--reflect-pad and --pca-lighting exclude --aug-splits and --train-img-sizes'
     if args.pca_lighting and (channels != 3 or args.no_aug):
         yield '--pca-lighting is for images of 3 channels, and excludes --no-aug'
+    if args.keep_last_batch and (args.train_img_sizes or args.use_multi_epochs_loader):
+        yield '--keep-last-batch excludes --train-img-sizes and --use-multi-epochs-loader'
     if args.labels_per_class and args.task == 'multilabel':
         yield '--labels-per-class needs one label an image, not --task multilabel'
     for name in ('train_batch_sizes', 'train_size_probs'):

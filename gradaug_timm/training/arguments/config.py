@@ -10,6 +10,8 @@ from ...cli import Keywords, Refuse, StrictParser, nearest
 from .run import NO_NAFLEX
 
 NOT_KEYS = ('config', 'help')
+# What yaml raises where a value isn't of its tag (a month 13, `!!int ''`), or lists are nested without end.
+BAD_YAML = (yaml.YAMLError, AttributeError, LookupError, RecursionError, ValueError)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -52,15 +54,15 @@ def load_config(parser: StrictParser, *paths: str) -> dict[str, Any]:
 def _lineage(parser: StrictParser, path: str) -> Iterator[tuple[str, dict]]:
     """The files that `path` builds on, from the first one, and at last itself, with their keys."""
     chain = []
-    while path:
+    while path is not None:
         if any(os.path.realpath(path) == os.path.realpath(file) for file, _ in chain):
             parser.error(f'{chain[-1][0]}: base leads back to {path}')
         config = _read(parser, path, named_by=chain[-1][0] if chain else None)
-        base = config.pop('base', '')
-        if not isinstance(base, str):
+        base = config.pop('base', None)
+        if base is not None and not isinstance(base, str):
             parser.error(f'{path}: base must be the name of a file, not {_describe(base)}')
         chain.append((path, config))
-        path = base and os.path.join(os.path.dirname(path), base)
+        path = None if base is None else os.path.join(os.path.dirname(path), base)
     return reversed(chain)
 
 
@@ -70,7 +72,7 @@ def _read(parser: StrictParser, path: str, named_by: str | None = None) -> dict:
             config = yaml.load(file, _UniqueKeyLoader)
     except IsADirectoryError:
         parser.error(f'{path} is a folder, -c takes YAML files; the folder of the data is --data-dir')
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (*BAD_YAML, OSError) as error:
         parser.error(f'{f"base of {named_by}: " if named_by else ""}{path}: {error}')
     if not isinstance(config, dict):
         parser.error(f'{path} must hold "flag_name: value" lines, it holds {_describe(config)}')

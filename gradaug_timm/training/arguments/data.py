@@ -36,4 +36,5 @@ def add_input(parser: StrictParser):
     add('--std', type=POSITIVE, nargs='+', metavar='STD', help='standard deviation of the channels')
     add('--interpolation', default='', choices=INTERPOLATIONS, help='resizing filter (default: the model\'s)')
     add('-b', '--batch-size', type=NATURAL, default=128, metavar='N', help='images a process and step (default: 128)')
+    add('--keep-last-batch', action='store_true', help='train on the last, incomplete batch of an epoch too')
     add('-vb', '--validation-batch-size', type=NATURAL, metavar='N', help='images a validation step')

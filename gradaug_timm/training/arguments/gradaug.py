@@ -21,6 +21,8 @@ def add_gradaug(parser: StrictParser):
     add('--gradaug-rotation', type=DEGREES, nargs='+', metavar='DEG', help='angles, one is drawn a sub-network')
     add('--gradaug-min-survival', type=ranged(float, minimum=0, maximum=1), metavar='P',
         help='probability that the last block stays (depth)')
+    add('--gradaug-statistics', choices=('full', 'all'),
+        help='whose passes BatchNorm\'s running statistics follow: the full network\'s, or all (depth only)')
     add('--gradaug-weight', type=NON_NEGATIVE, metavar='W', help='weight of each sub-network\'s loss')
     add('--gradaug-temperature', type=POSITIVE, metavar='T', help='temperature of the soft targets')
     add('--gradaug-interval', type=NATURAL, metavar='K', help='sub-networks on every K-th step only')

@@ -1,7 +1,4 @@
 """Flags of the network, its start and its teacher."""
-import argparse
-import os
-
 from ...cli import Keywords, StrictParser
 from .values import BELOW_ONE, NATURAL, NON_NEGATIVE, NUMBER, POSITIVE
 
@@ -43,7 +40,7 @@ def add_distillation(parser: StrictParser):
     """timm's distillation tasks; not together with GradAug."""
     add = parser.add_argument_group('distillation').add_argument
     add('--kd-model-name', metavar='NAME', help='teacher')
-    add('--kd-checkpoint', type=_existing_file, metavar='FILE', help='file of its weights (default: timm\'s)')
+    add('--kd-checkpoint', metavar='FILE', help='file of its weights (default: timm\'s)')
     add('--kd-distill-type', default='logit', choices=('logit', 'feature', 'token'), help='what the teacher shows')
     add('--kd-loss-type', default='kl', choices=('kl',), help='loss on the logits')
     add('--distill-loss-weight', type=NON_NEGATIVE, metavar='W', help='weight of the distillation loss')
@@ -52,9 +49,3 @@ def add_distillation(parser: StrictParser):
     add('--kd-student-feature-dim', type=NATURAL, metavar='N', help='features of the student')
     add('--kd-teacher-feature-dim', type=NATURAL, metavar='N', help='features of the teacher')
     add('--kd-token-distill-type', default='soft', choices=('soft', 'hard'), help='targets of token distillation')
-
-
-def _existing_file(text: str) -> str:
-    if not os.path.isfile(text):
-        raise argparse.ArgumentTypeError(f'{text!r} is no file')
-    return text
