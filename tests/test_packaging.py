@@ -80,7 +80,7 @@ def test_the_documents_name_flags_extras_and_files_that_exist(name):
     assert lines
     for line in lines:
         assert all(setup.has_option('options.extras_require', extra) for extra in re.findall(r'\.\[(\w+)]', line))
-        assert all((ROOT / path).exists() for path in re.findall(r'(?:hparams|tests|\.ci)/[\w./]+', line))
+        assert all((ROOT / path).exists() for path in re.findall(r'(?:hparams|tests|\.ci)/[\w./]+(?=[\s"]|$)', line))
         for script, parser in known.items():
             if re.search(rf'python {script}|torchrun .*{script}', line):
                 flags = re.findall(r'(?<=\s)--[\w-]+', line.split(script)[1])
