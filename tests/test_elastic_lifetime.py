@@ -108,11 +108,12 @@ def test_features_only_networks_run_as_subnetworks_with_whole_stage_outputs(imag
     assert not torch.equal(narrow[1], model(images)[1])
 
 
-@pytest.mark.parametrize('name, stem', [('resnet26', 57), ('pyramidnet110_a270', 14)])
-def test_features_only_networks_keep_the_plan_of_their_blocks(name, stem):
+@pytest.mark.parametrize('name, kwargs, stem', [('resnet26', {}, 57), ('pyramidnet110_a270', {'depth': 20}, 14)])
+def test_features_only_networks_keep_the_plan_of_their_blocks(name, kwargs, stem):
     subnet = Subnet(0.9, divisor=1)
-    whole = extract(timm.create_model(f'gradaug_{name}'), subnet).state_dict()
-    features = extract(timm.create_model(f'gradaug_{name}', features_only=True, out_indices=(2,)), subnet).state_dict()
+    whole = extract(timm.create_model(f'gradaug_{name}', **kwargs), subnet).state_dict()
+    features = timm.create_model(f'gradaug_{name}', features_only=True, out_indices=(2,), **kwargs)
+    features = extract(features, subnet).state_dict()
     shapes = {key: value.shape for key, value in features.items()}
     assert shapes['layer1.0.conv1.weight'] == whole['layer1.0.conv1.weight'].shape
     assert shapes['conv1.weight'][0] == stem
