@@ -47,6 +47,11 @@ def read_markdown(path: Path) -> list[dict[str, str]]:
     return [dict(zip(head, row, strict=True)) for row in rows]
 
 
+def names(rows: list[dict[str, str]]) -> list[str]:
+    """The methods of a table, in order."""
+    return [row['method'] for row in rows]
+
+
 def read_figures(path: Path) -> list[dict[str, str]]:
     with path.open(newline='') as file:
         return list(csv.DictReader(file))

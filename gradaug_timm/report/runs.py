@@ -13,6 +13,7 @@ import yaml
 
 from ..training.arguments import build_parser
 from ..training.arguments.checks import complete
+from ..training.arguments.config import BAD_YAML
 from ..training.folder import read_rows
 from ..training.record import RECORD, check_kinds, read_record
 
@@ -21,8 +22,6 @@ USED_FLAGS = {
     'model': str, 'seed': int, 'epochs': int, 'stop_epoch': int | None, 'resume': str | None, 'eval_metric': str | None,
     'method': str | None, 'published_top1': int | float | None, 'published_top5': int | float | None,
 }
-# what PyYAML raises on broken files beside its own errors, and json on values that hold themselves
-BAD_YAML = (yaml.YAMLError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def _read_flags(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding='utf-8') as file:
             given = json.loads(json.dumps(yaml.safe_load(file), default=str))  # values that can be compared
-    except BAD_YAML as error:
+    except (*BAD_YAML, TypeError) as error:  # json's, of what it can't write
         raise ValueError(f'{path} is broken: {error}') from None
     check_kinds(path, given, USED_FLAGS)
     flags = argparse.Namespace(**{**_default_flags(), **given})
