@@ -1,4 +1,5 @@
 """validate.py on networks whose residual branches evaluation scales: ShakeDrop, stochastic depth, random depth."""
+import csv
 import json
 
 import pytest
@@ -132,6 +133,16 @@ def test_weights_of_other_scripts_are_evaluated_as_they_are(checkpoints, evaluat
     path = tmp_path / 'other.pth'
     torch.save(content, path, _use_new_zipfile_serialization=form != 'legacy')
     assert evaluate('plain', '--checkpoint', path)['loss'] == pytest.approx(evaluate('plain')['loss'], abs=1e-4)
+
+
+def test_results_of_a_folder_have_the_columns_of_all_its_checkpoints(evaluate, checkpoints, tmp_path):
+    for name in RUNS:
+        (tmp_path / f'{name}.pth.tar').symlink_to(checkpoints[name] / 'last.pth.tar')
+    results = evaluate('plain', '--checkpoint', tmp_path, '--results-file', tmp_path / 'results.csv')
+    rows = list(csv.DictReader((tmp_path / 'results.csv').open()))
+    assert len(rows) == len(RUNS)
+    assert rows == [{key: str(row.get(key, '')) for key in rows[0]} for row in results]
+    assert [row['shake_drop'] for row in rows if 'shake' in row['checkpoint']] == ['0.3']
 
 
 def test_what_was_trained_is_what_the_checkpoint_says(checkpoints):

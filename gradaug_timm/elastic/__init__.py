@@ -2,7 +2,6 @@
 from .blocks import Skippable, register_block
 from .cost import multiply_adds
 from .extract import extract
-from .layers import Elastic, Kept, count, register_layer
 from .network import (
     PLANNERS,
     activate,
@@ -13,13 +12,15 @@ from .network import (
     set_statistics,
     statistics,
 )
-from .plan import Group, Plan, Side, prefix_plan
-from .planning import block_names, plan_by_probing
+from .plan import Group, Plan, Side
+from .planning import plan_by_probing
+from .prefix import prefix_plan
 from .resnets import plan_resnet
+from .slicing import Elastic
 from .subnet import Subnet
 
 __all__ = [
-    'PLANNERS', 'Elastic', 'Group', 'Kept', 'Plan', 'Side', 'Skippable', 'Subnet', 'activate', 'block_names', 'count',
-    'extract', 'is_elastic', 'make_elastic', 'mark_elastic', 'multiply_adds', 'num_blocks', 'plan_by_probing',
-    'plan_resnet', 'prefix_plan', 'register_block', 'register_layer', 'set_statistics', 'statistics',
+    'PLANNERS', 'Elastic', 'Group', 'Plan', 'Side', 'Skippable', 'Subnet', 'activate', 'extract', 'is_elastic',
+    'make_elastic', 'mark_elastic', 'multiply_adds', 'num_blocks', 'plan_by_probing', 'plan_resnet', 'prefix_plan',
+    'register_block', 'set_statistics', 'statistics',
 ]

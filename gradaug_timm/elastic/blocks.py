@@ -1,28 +1,48 @@
 """Residual blocks that can be left out: only their shortcut runs."""
 import copy
+from collections.abc import Callable
 
 import torch
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import nn
 
-from .layers import Elastic
+from .slicing import Elastic, elastic_class
+
+SKIP = 'skip'  # among what a block keeps: nothing but its shortcut
 
 
 class Skippable(Elastic):
     """A residual block that runs as its shortcut alone while a sub-network without it is active.
 
     In training it also does so at random where its `survival` probability is below 1 (stochastic depth); one draw holds
-    for the batch. A subclass, or the plain block, has `shortcut(x)` and `dense_shortcut()`, the same as a module of its
+    for the batch. A subclass, or the plain block, has `shortcut(x)`, and `dense_shortcut()`, the same as a module of its
     own.
     """
     survival: float = 1.
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.kept is not None:
+    def forward(self, x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+        if SKIP in self.kept:
             return self.shortcut(x)
         if self.training and self.survival < 1 and torch.rand((), device='cpu') >= self.survival:
             return _WithZeroGradients.apply(self.shortcut(x), *self.parameters())
-        return super().forward(x)
+        return super().forward(x, *args, **kwargs)
+
+
+class SkippableResidual(Skippable):
+    """A block whose shortcut is its input."""
+
+    def shortcut(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    def dense_shortcut(self) -> nn.Module:
+        return Shortcut()
+
+
+class Shortcut(nn.Module):
+    """Stands for a block that was left out: gives its first argument back."""
+
+    def forward(self, x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+        return x
 
 
 class _WithZeroGradients(torch.autograd.Function):
@@ -39,8 +59,24 @@ class _WithZeroGradients(torch.autograd.Function):
         return grad_output, *(torch.zeros_like(parameter) if needed else None for parameter, needed in asked)
 
 
-class _SkippableResNetBlock(Skippable):
+BLOCKS: dict[type[nn.Module], type[Skippable]] = {}
+
+
+def register_block(*plain: type[nn.Module]) -> Callable[[type[Skippable]], type[Skippable]]:
+    """Class decorator: modules of these classes are blocks that random depth may skip, in the decorated way."""
+    def register(mixin: type[Skippable]) -> type[Skippable]:
+        BLOCKS.update(dict.fromkeys(plain, mixin))
+        return mixin
+    return register
+
+
+@register_block(BasicBlock, Bottleneck)
+class SkippableResNetBlock(Skippable):
     """A block of timm's ResNet: activation(branch + shortcut); ReLU changes nothing of an input that it made."""
+
+    @property
+    def _last_act(self) -> nn.Module:
+        return self.act3 if isinstance(self, Bottleneck) else self.act2
 
     def shortcut(self, x: torch.Tensor) -> torch.Tensor:
         output = x if self.downsample is None else self.downsample(x)
@@ -53,32 +89,7 @@ class _SkippableResNetBlock(Skippable):
         act.inplace = False
         if self.downsample is not None:
             return nn.Sequential(self.downsample, act)
-        return nn.Identity() if isinstance(act, nn.ReLU) else act
-
-
-class ElasticBasicBlock(_SkippableResNetBlock, BasicBlock):
-    plain = BasicBlock
-
-    @property
-    def _last_act(self) -> nn.Module:
-        return self.act2
-
-
-class ElasticBottleneck(_SkippableResNetBlock, Bottleneck):
-    plain = Bottleneck
-
-    @property
-    def _last_act(self) -> nn.Module:
-        return self.act3
-
-
-BLOCKS: dict[type[nn.Module], type[Skippable]] = {BasicBlock: ElasticBasicBlock, Bottleneck: ElasticBottleneck}
-
-
-def register_block(elastic: type[Skippable]) -> type[Skippable]:
-    """Class decorator: modules of class `elastic.plain` are blocks that random depth may skip."""
-    BLOCKS[elastic.plain] = elastic
-    return elastic
+        return Shortcut() if isinstance(act, nn.ReLU) else act
 
 
 def skippable_blocks(network: nn.Module) -> list[nn.Module]:
@@ -89,6 +100,5 @@ def skippable_blocks(network: nn.Module) -> list[nn.Module]:
 def drop_at_random(block: nn.Module, *, survival: float) -> None:
     """Lets a block run with probability `survival` in training, else its shortcut alone; its class is swapped."""
     if not isinstance(block, Skippable):
-        block.__class__ = BLOCKS[type(block)]
-        vars(block)['kept'] = None
+        block.__class__ = elastic_class(type(block), (), BLOCKS[type(block)])
     block.survival = survival

@@ -4,10 +4,10 @@ import copy
 from torch import nn
 
 from .blocks import Skippable, drop_at_random
-from .layers import Elastic
 from .network import ATTRIBUTE, elastic_state
+from .slicing import Cut
 from .subnet import Subnet
-from .swap import make_view, restore_classes
+from .swap import TRACKING, make_view, restore_classes
 
 
 def extract(model: nn.Module, subnet: Subnet) -> nn.Module:
@@ -31,12 +31,10 @@ def extract(model: nn.Module, subnet: Subnet) -> nn.Module:
     network, state = elastic_state(model)
     dense = copy.deepcopy(network)
     del vars(dense)[ATTRIBUTE]
-    for module in dense.modules():
-        if isinstance(module, Elastic):
-            vars(module)['kept'] = None
     width_only = Subnet(subnet.width, subnet.divisor)
     for module, kept in make_view(dense, state.plan, width_only, state.statistics.get(subnet)):
-        module.shrink(kept)
+        for attribute, value in kept.items():
+            _keep(module, attribute, value)
     for index in subnet.skipped:
         name = state.plan.blocks[index]
         parent, _, child = name.rpartition('.')
@@ -47,6 +45,18 @@ def extract(model: nn.Module, subnet: Subnet) -> nn.Module:
         drop_at_random(block, survival=block.survival)
     _tell_features(dense, network)
     return dense
+
+
+def _keep(module: nn.Module, attribute: str, value) -> None:
+    """Makes what a module shows in a sub-network permanent."""
+    for tensors in (module._parameters, module._buffers):
+        if attribute in tensors:
+            old = tensors[attribute]
+            new = value.of(old.detach()).clone() if isinstance(value, Cut) else value.to(old)
+            tensors[attribute] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+            return
+    if attribute != TRACKING:
+        vars(module)[attribute] = value
 
 
 def _tell_features(dense: nn.Module, network: nn.Module) -> None:

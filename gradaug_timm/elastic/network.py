@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from .layers import Elastic, count
 from .plan import Plan
 from .planning import plan_by_probing, replica_of
+from .slicing import Elastic, Ranges
 from .subnet import Subnet
-from .swap import View, apply_view, make_view, restore_classes, swap_classes
+from .swap import STATISTICS, View, apply_view, is_batch_norm, make_view, restore_classes, swap_classes
 from .validation import validated
 
 ATTRIBUTE = '_elastic'
@@ -46,7 +46,7 @@ class ElasticState:
     def build(self, network: nn.Module) -> None:
         """Plans `network` and swaps the classes of its layers and blocks."""
         self.plan = _plan(network)
-        swap_classes(network)
+        swap_classes(network, self.plan)
         self._tree = [(parent, dict(parent._modules)) for parent in network.modules()]
         self._modules = [module for module in network.modules() if isinstance(module, Elastic)]
         self._views.clear()
@@ -82,9 +82,12 @@ class ElasticState:
         """The names that are no BatchNorm's, or whose statistics are of another size."""
         ranges, modules = self.plan.ranges(subnet), dict(network.named_modules())
         return [name for name, values in statistics.items() if not (
-            isinstance(modules.get(name), nn.modules.batchnorm._BatchNorm)
-            and all(value.shape == (count(ranges.get(name, (None, None))[1], modules[name].num_features),)
-                    for value in values))]
+            is_batch_norm(modules.get(name))
+            and all(value.shape == (self._channels(modules[name], ranges.get(f'{name}.{kind}')),)
+                    for kind, value in zip(STATISTICS, values)))]
+
+    def _channels(self, module: nn.Module, dims: tuple[Ranges | None, ...] | None) -> int:
+        return module.num_features if dims is None else sum(length for _, length in dims[0])
 
 
 def unwrap(model: nn.Module) -> nn.Module:

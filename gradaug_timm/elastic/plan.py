@@ -1,10 +1,9 @@
-"""The plan of a network: which channels of which layers are kept or dropped together."""
+"""The plan of a network: which channels of which tensors are kept or dropped together."""
 from dataclasses import dataclass, field
 
 import numpy as np
-from torch import nn
 
-from .layers import LAYERS, Ranges
+from .slicing import Ranges
 from .subnet import Subnet
 
 FIXED = -1  # the group of channels that every sub-network keeps
@@ -16,21 +15,24 @@ class Group:
 
     Args:
         units: Number of units.
-        size: Channels in a unit (1, or what a grouped convolution or a GroupNorm ties together).
+        size: Channels in a unit (1, or what a grouped convolution, a GroupNorm or an attention head ties together).
+        step: Units that are kept or dropped at a time, where another group of as many channels has larger ones.
         expansion: 4 for the inner channels of bottlenecks, counted by the paper from their output (Subnet.kept).
     """
     units: int
     size: int = 1
+    step: int = 1
     expansion: int = 1
 
     def kept(self, subnet: Subnet) -> int:
         """How many units a sub-network keeps."""
-        return subnet.kept(self.units * self.size, unit=self.size, expansion=self.expansion) // self.size
+        channels = subnet.kept(self.units * self.size, unit=self.size * self.step, expansion=self.expansion)
+        return channels // self.size
 
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """The channels of one side of a layer: the group of each (or FIXED), and its unit's place in that group."""
+    """The entries of one dimension of a tensor: the group of each (or FIXED), and its unit's place in that group."""
     group: np.ndarray
     rank: np.ndarray
 
@@ -38,63 +40,69 @@ class Side:
     def of_one_group(cls, group: int, channels: int) -> 'Side':
         return cls(np.full(channels, group), np.arange(channels))
 
+    @property
+    def groups(self) -> set[int]:
+        return set(np.unique(self.group).tolist()) - {FIXED}
+
+    def stays(self, kept: np.ndarray) -> np.ndarray:
+        """Which entries stay, bool [entries], given how many units each group keeps."""
+        return (self.group == FIXED) | (self.rank < kept[self.group])
+
     def ranges(self, kept: np.ndarray) -> Ranges | None:
-        """The runs of kept channels, given how many units each group keeps; None where all stay."""
-        stays = (self.group == FIXED) | (self.rank < kept[self.group])
+        """The runs of entries that stay; None where all do."""
+        stays = self.stays(kept)
         if stays.all():
             return None
         edges = np.flatnonzero(np.diff(np.concatenate(([0], stays, [0]))))
         return tuple((int(start), int(stop - start)) for start, stop in edges.reshape(-1, 2))
 
 
+Number = Side | tuple[Side | None, ...]  # what an integer counts; for a tuple or list, what each of its items counts
+
+
 @dataclass(frozen=True)
 class Plan:
-    """Groups of a network and the two sides of its layers, by module name.
+    """Groups of a network, and what of its tensors and attributes they are.
 
     Args:
         groups: The groups, numbered by position.
-        layers: For each sliced layer its input and output side (None: never sliced).
+        tensors: For each sliced parameter or buffer the sides of its dimensions (None: never sliced).
+        numbers: For each attribute that counts channels, by 'module.attribute', what it counts.
         blocks: Names of the residual blocks that can be skipped, in the network's order.
+        frozen: Groups that are kept whole, since what is between their layers mixes channels.
     """
     groups: tuple[Group, ...]
-    layers: dict[str, tuple[Side | None, Side | None]]
+    tensors: dict[str, tuple[Side | None, ...]]
+    numbers: dict[str, Number] = field(default_factory=dict)
     blocks: tuple[str, ...] = ()
-    frozen: frozenset[int] = field(default=frozenset())
+    frozen: frozenset[int] = frozenset()
 
     def kept_units(self, subnet: Subnet) -> np.ndarray:
         """Units kept in each group, int [groups]; frozen ones stay whole."""
         return np.array([group.units if index in self.frozen else group.kept(subnet)
                          for index, group in enumerate(self.groups)], dtype=np.int64)
 
-    def ranges(self, subnet: Subnet) -> dict[str, tuple[Ranges | None, Ranges | None]]:
-        """For each layer the kept runs of its input and output channels."""
+    def ranges(self, subnet: Subnet) -> dict[str, tuple[Ranges | None, ...]]:
+        """For each tensor of which a sub-network keeps a part the kept runs of its dimensions (None: all)."""
         kept = self.kept_units(subnet)
-        return {
-            name: tuple(None if side is None else side.ranges(kept) for side in sides)
-            for name, sides in self.layers.items()
-        }
+        known: dict[int, Ranges | None] = {}
 
+        def ranges_of(side: Side | None) -> Ranges | None:
+            if side is None:
+                return None
+            if id(side) not in known:
+                known[id(side)] = side.ranges(kept)
+            return known[id(side)]
 
-def prefix_plan(model: nn.Module, *, first: str, classifier: str | None, blocks: tuple[str, ...]) -> Plan:
-    """The plan of a network in which every layer keeps a prefix of its own, whatever its neighbours keep.
+        runs = {name: tuple(map(ranges_of, sides)) for name, sides in self.tensors.items()}
+        return {name: dims for name, dims in runs.items() if any(dim is not None for dim in dims)}
 
-    Args:
-        model: A network whose additions pad with zero channels.
-        first: Name of the layer that takes the image.
-        classifier: Name of the layer that gives the logits, if there is one.
-        blocks: Names of the blocks that can be skipped.
-    """
-    groups: dict[int, int] = {}
+    def counts(self, subnet: Subnet) -> dict[str, int | tuple[int | None, ...]]:
+        """What each attribute counts in a sub-network (items of None stay what they are)."""
+        kept = self.kept_units(subnet)
 
-    def prefix(channels: int) -> Side:
-        return Side.of_one_group(groups.setdefault(channels, len(groups)), channels)
+        def count(side: Side | None) -> int | None:
+            return None if side is None else int(side.stays(kept).sum())
 
-    layers = {}
-    for name, module in model.named_modules():
-        if type(module) in LAYERS:
-            inp, out = LAYERS[type(module)].sides(module)
-            layers[name] = (
-                None if inp is None or name == first else prefix(inp),
-                None if name == classifier else prefix(out),
-            )
-    return Plan(tuple(Group(channels) for channels in groups), layers, blocks)
+        return {name: tuple(map(count, number)) if isinstance(number, tuple) else count(number)
+                for name, number in self.numbers.items()}

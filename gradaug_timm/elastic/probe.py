@@ -1,169 +1,330 @@
-"""Which input channel of a layer depends on which output channel of another, read off by differentiation.
+"""One forward pass of a network in which what lies between its layers can be read off by differentiation.
 
-The outputs of convolutions and linear layers are replaced by positive constants and norms by the identity, so the input
-of a layer depends only on the outputs of the layers directly upstream, and all that stands between (additions,
-concatenations, gates, pools) is the model's own code. A vector-Jacobian product of a layer's input with a cotangent on
-some of its channels is non-zero just on the upstream channels that these depend on; cotangents on the channels whose
-number has bit b, and on those whose number hasn't, name the channel with 2 log2(C) products.
+The outputs of convolutions and linear layers are replaced by positive constants, normalisations and activations that
+are flat somewhere by the identity.
+So each layer's input depends only on the outputs of the layers directly upstream and on parameters in between (scales,
+tokens, tables); all that stands there (additions, concatenations, splits, gates, heads) is the model's own code. Layers
+are met as calls of torch's functions, so it doesn't matter which module makes the call, or with whose parameters.
 """
-import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
-from torchvision.ops import FrozenBatchNorm2d
+from torch.overrides import TorchFunctionMode
 
-LEAVES = (nn.Conv2d, nn.Conv1d, nn.Linear)
-Dependency = tuple[str, np.ndarray, np.ndarray]  # producer, its output channels, the consumer's channels that use them
+from .numbers import TrackedInt, track_numbers, tracked
+
+Key = tuple[str, int]  # a parameter or buffer by name, and a dimension of it; or the name of a tensor in between, and 0
+
+
+class Leaf(NamedTuple):
+    """A tensor at which differentiation ends, with the keys of its dimensions (None: it isn't one of channels)."""
+    tensor: torch.Tensor
+    keys: tuple[Key | None, ...]
+    is_output: bool
+
+
+class Use(NamedTuple):
+    """A dimension of a tensor that a layer uses as its channels."""
+    tensor: torch.Tensor
+    dim: int
+    key: Key
+
+
+class Sized(NamedTuple):
+    """A dimension of a tensor whose length the model took from a number, or a layer's channels, `step` apart."""
+    number: TrackedInt
+    tensor: torch.Tensor | None
+    dim: int
+    key: Key | None = None
+    step: int = 1
 
 
 @dataclass
 class Trace:
-    """What one forward pass of a probed network leaves behind.
+    """What a forward pass of a probed network leaves behind.
 
     Args:
-        outputs: For each leaf that ran the constant that replaced its output, an autograd leaf.
-        inputs: For each leaf and channelwise layer that ran its input.
+        channels: Number of entries by key.
+        leaves: The constants that replaced outputs of layers, and the network's parameters and buffers.
+        uses: The dimensions that layers use as channels.
+        ties: Pairs of keys with the indexes that belong together.
+        made: Keys of the output channels of layers.
+        used: Keys of the channels that layers and normalisations use.
+        consumed: Keys of the input channels of layers.
+        inputs: The key of the input channels of the layers with these weights.
+        sized: The dimensions that attributes tell the length of.
         result: The network's outputs.
     """
-    outputs: dict[str, torch.Tensor] = field(default_factory=dict)
-    inputs: dict[str, torch.Tensor] = field(default_factory=dict)
+    channels: dict[Key, int] = field(default_factory=dict)
+    leaves: list[Leaf] = field(default_factory=list)
+    uses: list[Use] = field(default_factory=list)
+    ties: list[tuple[Key, np.ndarray, Key, np.ndarray]] = field(default_factory=list)
+    made: list[Key] = field(default_factory=list)
+    used: list[Key] = field(default_factory=list)
+    consumed: list[Key] = field(default_factory=list)
+    inputs: dict[str, Key] = field(default_factory=dict)
+    sized: list[Sized] = field(default_factory=list)
     result: list[torch.Tensor] = field(default_factory=list)
-    _known: dict[int, tuple[torch.Tensor, int, str]] = field(default_factory=dict)
-    _same: dict[str, str] = field(default_factory=dict)
 
-    def record(self, name: str, x: torch.Tensor) -> None:
-        if name in self.inputs:
-            raise ValueError(
-                f'The network can\'t run as sub-networks: layer {name!r} runs more than once in a forward pass.')
-        self.inputs[name] = x.clone()
-        tensor, version, producer = self._known.get(id(x), (None, None, None))
-        if tensor is x and x._version == version:
-            self._same[name] = producer
-
-    def remember(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        """Marks `x` as the untouched output of leaf `name`."""
-        self._known[id(x)] = (x, x._version, name)
-        return x
-
-    def producer_of(self, x: torch.Tensor) -> str | None:
-        tensor, version, producer = self._known.get(id(x), (None, None, None))
-        return producer if tensor is x and x._version == version else None
-
-    def dependencies(self, name: str) -> list[Dependency]:
-        """Which channels of which leaves each input channel of layer `name` depends on."""
-        x = self.inputs[name]
-        if name in self._same:
-            channels = np.arange(x.shape[channel_dim(x)])
-            return [(self._same[name], channels, channels)]
-        if not x.requires_grad or x.shape[channel_dim(x)] == 1:
-            return []
-        return _dependencies(x, {leaf: out for leaf, out in self.outputs.items() if out.shape[channel_dim(out)] > 1})
-
-    def reaching_the_result(self) -> dict[str, np.ndarray]:
-        """The output channels of leaves that the network's result depends on without a layer in between."""
-        loss = sum((x * _positive(x.shape, x)).sum() for x in self.result)
-        return {leaf: np.flatnonzero(hit[0]) for leaf, hit in _support([loss], [None], self.outputs).items()}
+    def tie(self, a: Key, b: Key) -> None:
+        """All channels of one key belong to those of another, in order."""
+        if a != b:
+            indexes = np.arange(self.channels[a])
+            self.ties.append((a, indexes, b, indexes))
 
 
-def trace(model: nn.Module, channelwise: tuple[type[nn.Module], ...], image: torch.Tensor) -> Trace:
-    """Runs `model` (a copy that may be spoilt) on `image` [1, C, H, W] with its leaves replaced.
+def trace(model: nn.Module, seen: Trace, image: torch.Tensor) -> None:
+    """Runs `model` on `image` with its layers replaced.
 
     Args:
-        model: The network.
-        channelwise: Classes of layers with parameters or buffers that treat each channel on its own.
-        image: The input.
+        model: A copy that may be spoilt, in evaluation mode.
+        seen: Where to note what it does.
+        image: The input [1, C, H, W].
+
+    Raises:
+        ValueError: It returns something else than tensors.
     """
-    seen = Trace()
-    for name, module in model.named_modules():
+    for module in model.modules():
         if getattr(module, 'inplace', False):
             module.inplace = False
-        if isinstance(module, LEAVES):
-            module.forward = _leaf(seen, name, module.forward)
-        elif isinstance(module, channelwise):
-            identity = isinstance(module, nn.modules.batchnorm._NormBase | FrozenBatchNorm2d | nn.GroupNorm)
-            module.forward = _channelwise(seen, name, None if identity else module.forward)
-    with torch.enable_grad():
+    track_numbers(model)
+    names = {}
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.is_floating_point():
+            names[id(tensor)] = name
+            seen.channels.update({(name, dim): length for dim, length in enumerate(tensor.shape)})
+            keys = tuple((name, dim) if length > 1 else None for dim, length in enumerate(tensor.shape))
+            seen.leaves.append(Leaf(tensor.requires_grad_(), keys, False))
+    with torch.enable_grad(), Probe(seen, names):
         result = model(image)
     seen.result = [result] if isinstance(result, torch.Tensor) else list(result)
     if not seen.result or not all(isinstance(x, torch.Tensor) for x in seen.result):
         raise ValueError(
             f'{type(model).__name__} can\'t run as sub-networks: it must return a tensor or a list of tensors.')
-    return seen
 
 
-def channel_dim(x: torch.Tensor) -> int:
-    return 1 if x.dim() in (3, 4) else -1
+class Probe(TorchFunctionMode):
+    """Replaces layers and normalisations, and notes what they use, in the calls that it watches.
 
+    Args:
+        seen: Where to note it.
+        names: Names of the parameters and buffers, by id.
+    """
 
-def _leaf(seen: Trace, name: str, forward):
-    def probed(x):
-        seen.record(name, x)
+    def __init__(self, seen: Trace, names: dict[int, str]):
+        super().__init__()
+        self.seen = seen
+        self.names = names
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        replacement = REPLACED.get(func)
+        if replacement is not None:
+            return replacement(self, func, *args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if func in SIZING:
+            shape = args[1:] if func in RESHAPING else ()
+            shape = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
+            for number in tracked(args) + tracked(kwargs):
+                self._note_sized(number, result, [dim for dim, length in enumerate(shape) if length is number])
+        return result
+
+    def _note_sized(self, number: TrackedInt, result, dims: list[int]) -> None:
+        for x in [result] if isinstance(result, torch.Tensor) else result:
+            if x.requires_grad:
+                self.seen.sized += [Sized(number, x, dim)
+                                    for dim in dims or range(x.dim()) if x.shape[dim] == number > 1]
+
+    def layer(self, func, x, weight, bias, *args, dim: int, groups: int = 1, transposed: bool = False, **kwargs):
+        """A convolution or linear layer over dimension `dim` of `x`: its output is replaced by a constant."""
+        if id(weight) not in self.names and not self._is_parameters_alone(weight):
+            return func(x, weight, bias, *args, **kwargs)
+        out, inp = self._key(weight, int(transposed)), self._key(weight, int(not transposed))
+        if groups > 1:
+            out, inp = self._grouped(out if not transposed else inp, x.shape[dim], groups, weight, transposed)
+        self._join(bias, out)
+        self._use(x, dim, inp)
         with torch.no_grad():
-            shape = forward(x).shape
-        seen.outputs[name] = _positive(shape, x).requires_grad_()
-        return seen.remember(name, seen.outputs[name].clone())
-    return probed
+            shape = func(x, weight, bias, *args, **kwargs).shape
+        constant = positive(shape, x).requires_grad_()
+        channels = dim % len(shape) if shape[dim] > 1 else None
+        self.seen.leaves.append(Leaf(constant, tuple(out if d == channels else None for d in range(len(shape))), True))
+        self.seen.made.append(out)
+        self.seen.consumed.append(inp)
+        if id(weight) in self.names:
+            self.seen.inputs[self.names[id(weight)]] = inp
+        return constant.clone()
+
+    def norm(self, x, dim: int, *tensors: torch.Tensor | None) -> torch.Tensor:
+        """A normalisation with these weights and statistics for each channel: nothing is done to `x`."""
+        named = [tensor for tensor in tensors if tensor is not None]
+        if named and named[0].numel() == x.shape[dim]:
+            key = self._key(named[0], 0)
+            for tensor in named[1:]:
+                self._join(tensor, key)
+            self._use(x, dim, key)
+        return x.clone()
+
+    def statistic(self, func, x, dim=None, *args, **kwargs):
+        """A mean or variance: of channels, it ties none of them to each other, so it is taken for a constant."""
+        result = func(x, *args, **kwargs) if dim is None else func(x, dim, *args, **kwargs)
+        dims = [dim] if isinstance(dim, int) else dim or ()
+        if not x.requires_grad or not any(self._is_channels(x, d % x.dim()) for d in dims):
+            return result
+        return tuple(part.detach() for part in result) if isinstance(result, tuple) else result.detach()
+
+    def _is_channels(self, x: torch.Tensor, dim: int) -> bool:
+        """Whether the first and last entry of a dimension depend on different channels of a layer."""
+        if x.shape[dim] == 1:
+            return False
+        leaves = [leaf for leaf in self.seen.leaves if leaf.is_output and any(leaf.keys)]
+        reached = []
+        for index in (0, x.shape[dim] - 1):
+            cotangent = torch.zeros_like(x)
+            cotangent.select(dim, index).copy_(positive(x.select(dim, index).shape, x))
+            found = torch.autograd.grad(
+                x, [leaf.tensor for leaf in leaves], cotangent, retain_graph=True, allow_unused=True)
+            reached.append([None if gradient is None else gradient.movedim(channels, 0).flatten(1).ne(0).any(1)
+                            for leaf, gradient in zip(leaves, found)
+                            for channels, key in enumerate(leaf.keys) if key is not None])
+        return any(first is not None and last is not None and (first.any() and last.any() and not (first & last).any())
+                   for first, last in zip(*reached))
+
+    def _is_parameters_alone(self, weight: torch.Tensor) -> bool:
+        outputs = [leaf.tensor for leaf in self.seen.leaves if leaf.is_output]
+        if not weight.requires_grad or not outputs:
+            return weight.requires_grad
+        found = torch.autograd.grad(weight.sum(), outputs, retain_graph=True, allow_unused=True)
+        return all(gradient is None for gradient in found)
+
+    def _key(self, tensor: torch.Tensor, dim: int) -> Key:
+        """The key of a dimension of a parameter, or of what was computed from parameters."""
+        if id(tensor) in self.names:
+            return self.names[id(tensor)], dim
+        key = self._new_key(tensor.shape[dim])
+        if tensor.requires_grad:
+            self.seen.uses.append(Use(tensor, dim, key))
+        return key
+
+    def _new_key(self, channels: int) -> Key:
+        key = f'#{len(self.seen.channels)}', 0
+        self.seen.channels[key] = channels
+        return key
+
+    def _join(self, tensor: torch.Tensor | None, key: Key) -> None:
+        if tensor is None:
+            return
+        if id(tensor) in self.names:
+            self.seen.tie((self.names[id(tensor)], 0), key)
+        elif tensor.requires_grad:
+            self.seen.uses.append(Use(tensor, 0, key))
+
+    def _use(self, x: torch.Tensor, dim: int, key: Key) -> None:
+        self.seen.used.append(key)
+        if x.requires_grad and x.shape[dim] > 1:
+            self.seen.uses.append(Use(x.clone(), dim % x.dim(), key))
+
+    def _grouped(self, own: Key, inputs: int, groups: int, weight: torch.Tensor, transposed: bool) -> tuple[Key, Key]:
+        """Keys of the outputs and inputs of a grouped convolution, whose groups stay together."""
+        other = self._new_key(inputs if not transposed else weight.shape[1] * groups)
+        out, inp = (own, other) if not transposed else (other, own)
+        for key in (out, inp):
+            self.tie_blocks(key, groups)
+        starts = np.arange(groups)
+        self.seen.ties.append((inp, starts * (self.seen.channels[inp] // groups),
+                               out, starts * (self.seen.channels[out] // groups)))
+        if isinstance(groups, TrackedInt):
+            self.seen.sized.append(Sized(groups, None, 0, inp, self.seen.channels[inp] // groups))
+        return out, inp
+
+    def tie_blocks(self, key: Key, blocks: int) -> None:
+        channels = np.arange(self.seen.channels[key])
+        size = len(channels) // blocks
+        self.seen.ties.append((key, channels, key, channels // size * size))
 
 
-def _channelwise(seen: Trace, name: str, forward):
-    def probed(x):
-        seen.record(name, x)
-        if forward is not None:
-            return forward(x)
-        producer = seen.producer_of(x)
-        return x.clone() if producer is None else seen.remember(producer, x.clone())
-    return probed
+def positive(shape: torch.Size, like: torch.Tensor) -> torch.Tensor:
+    """Random numbers in [0.1, 0.3): small, so that sums of many don't reach where activations are flat."""
+    return torch.rand(shape, dtype=like.dtype, device=like.device) * 0.2 + 0.1
 
 
-def _positive(shape: torch.Size, like: torch.Tensor) -> torch.Tensor:
-    return torch.rand(shape, dtype=like.dtype, device=like.device) + 0.5
+def _linear(probe: Probe, func, input, weight, bias=None):
+    return probe.layer(func, input, weight, bias, dim=-1)
 
 
-def _support(
-        results: list[torch.Tensor],
-        cotangents: list[torch.Tensor | None],
-        outputs: dict[str, torch.Tensor],
-) -> dict[str, np.ndarray]:
-    """For each leaf output that is reached, bool [products, channels]: where the products are non-zero."""
-    rows: dict[str, list] = {name: [] for name in outputs}
-    for result, cotangent in zip(results, cotangents):
-        gradients = torch.autograd.grad(
-            result, list(outputs.values()), cotangent, retain_graph=True, allow_unused=True)
-        for (name, out), gradient in zip(outputs.items(), gradients):
-            dim = channel_dim(out)
-            empty = torch.zeros(out.shape[dim], dtype=torch.bool)
-            rows[name].append(empty if gradient is None else gradient.movedim(dim, 0).flatten(1).ne(0).any(1))
-    hits = {name: torch.stack(row).numpy() for name, row in rows.items() if row}
-    return {name: hit for name, hit in hits.items() if hit.any()}
+def _conv(probe, func, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    def conv(x, w, b, *_, **__):
+        return func(x, w, b, stride, padding, dilation, groups)
+    return probe.layer(conv, input, weight, bias, dim=1, groups=groups)
 
 
-def _dependencies(x: torch.Tensor, outputs: dict[str, torch.Tensor]) -> list[Dependency]:
-    dim = channel_dim(x)
-    channels = torch.arange(x.shape[dim])
-    bits = [channels >> bit & 1 for bit in range(max(1, math.ceil(math.log2(len(channels)))))]
-    everything = _support([x], [_positive(x.shape, x)], outputs)
-    outputs = {name: outputs[name] for name in everything}
-    found, ambiguous = [], {}
-    coded = _products(x, [mask == value for mask in bits for value in (1, 0)], outputs)
-    for name, hit in coded.items():
-        ones, zeros = hit[0::2], hit[1::2]
-        if (ones & zeros).any():
-            ambiguous[name] = outputs[name]
-            continue
-        used = np.flatnonzero((ones | zeros).any(0))
-        found.append((name, used, (ones[:, used] << np.arange(len(bits))[:, None]).sum(0)))
-    if ambiguous:
-        one_by_one = _products(x, [channels == index for index in channels], ambiguous)
-        for name, hit in one_by_one.items():
-            consumer, producer = np.nonzero(hit)
-            found.append((name, producer, consumer))
-    return found
+def _conv_transpose(probe, func, input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    def conv(x, w, b, *_, **__):
+        return func(x, w, b, stride, padding, output_padding, groups, dilation)
+    return probe.layer(conv, input, weight, bias, dim=1, groups=groups, transposed=True)
 
 
-def _products(x: torch.Tensor, masks: list[torch.Tensor], outputs: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    shape = [1] * x.dim()
-    shape[channel_dim(x)] = -1
-    weights = _positive(x.shape, x)
-    return _support([x] * len(masks), [weights * mask.view(shape) for mask in masks], outputs)
+def _batch_norm(probe, func, input, running_mean, running_var, weight=None, bias=None, *args, **kwargs):
+    return probe.norm(input, 1, weight, bias, running_mean, running_var)
+
+
+def _layer_norm(probe, func, input, normalized_shape, weight=None, bias=None, *args, **kwargs):
+    if len(normalized_shape) != 1:
+        return func(input, normalized_shape, weight, bias, *args, **kwargs)
+    for number in tracked(normalized_shape):
+        if input.requires_grad:
+            probe.seen.sized.append(Sized(number, input.clone(), input.dim() - 1))
+    return probe.norm(input, -1, weight, bias)
+
+
+def _rms_norm(probe, func, input, normalized_shape, weight=None, eps=None):
+    return _layer_norm(probe, func, input, normalized_shape, weight)
+
+
+def _group_norm(probe, func, input, num_groups, weight=None, bias=None, *args, **kwargs):
+    x = probe.norm(input, 1, weight, bias)
+    if num_groups > 1 and input.requires_grad:
+        key = probe._key(weight, 0) if weight is not None else probe._new_key(input.shape[1])
+        if weight is None:
+            probe._use(input, 1, key)
+        probe.tie_blocks(key, num_groups)
+        if isinstance(num_groups, TrackedInt):
+            probe.seen.sized.append(Sized(num_groups, None, 0, key, input.shape[1] // num_groups))
+    return x
+
+
+def _activation(probe, func, input, *args, **kwargs):
+    return input.clone()
+
+
+REPLACED: dict[Callable, Callable] = {
+    **dict.fromkeys((
+        torch.mean, torch.Tensor.mean, torch.var, torch.Tensor.var, torch.std, torch.Tensor.std, torch.var_mean,
+        torch.std_mean), Probe.statistic),
+    **dict.fromkeys((  # flat somewhere, or a mere scaling
+        F.normalize, F.relu, F.relu6, F.hardtanh, F.hardswish, F.hardsigmoid, F.hardshrink, F.threshold, torch.relu, torch.relu_,
+        torch.Tensor.relu, torch.Tensor.relu_), _activation),
+    F.linear: _linear,
+    F.conv1d: _conv,
+    F.conv2d: _conv,
+    F.conv3d: _conv,
+    F.conv_transpose1d: _conv_transpose,
+    F.conv_transpose2d: _conv_transpose,
+    F.batch_norm: _batch_norm,
+    torch.batch_norm: lambda probe, func, input, weight, bias, mean, var, *_: _batch_norm(
+        probe, func, input, mean, var, weight, bias),
+    F.layer_norm: _layer_norm,
+    F.rms_norm: _rms_norm,
+    F.group_norm: _group_norm,
+}
+
+RESHAPING = frozenset({torch.Tensor.reshape, torch.Tensor.view, torch.reshape})
+SIZING = RESHAPING | frozenset({
+    torch.Tensor.unflatten, torch.unflatten,
+    torch.Tensor.split, torch.split, torch.Tensor.split_with_sizes, torch.split_with_sizes, torch.tensor_split,
+    torch.Tensor.narrow, torch.narrow, torch.Tensor.__getitem__, torch.Tensor.expand,
+})

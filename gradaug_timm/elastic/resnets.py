@@ -15,7 +15,7 @@ def plan_resnet(model: nn.Module) -> Plan:
     inner = [name for block in plan.blocks if isinstance(model.get_submodule(block), Bottleneck)
              for name in (f'{block}.conv1', f'{block}.conv2')]
     stem = f'{plan.blocks[0].rpartition("layer1")[0]}conv1'
-    sides = [plan.layers[name][1] for name in [stem, *inner] if name in plan.layers]
+    sides = [plan.tensors[f'{name}.weight'][0] for name in [stem, *inner] if f'{name}.weight' in plan.tensors]
     counted = {int(side.group[0]) for side in sides if side is not None} - {FIXED}
     groups = [replace(group, expansion=Bottleneck.expansion) if index in counted else group
               for index, group in enumerate(plan.groups)]

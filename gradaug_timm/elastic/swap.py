@@ -1,21 +1,34 @@
 """Giving the modules of a network elastic classes, and telling them what to keep."""
 from torch import Tensor, nn
 
-from .blocks import BLOCKS
-from .layers import LAYERS, Elastic, ElasticNorm, Kept
+from .blocks import BLOCKS, SKIP, Skippable, SkippableResidual
 from .plan import Plan
+from .slicing import WHOLE, Attribute, Cut, Elastic, elastic_class
 from .subnet import Subnet
 
-View = list[tuple[nn.Module, Kept]]
+View = list[tuple[nn.Module, dict[str, object]]]
+
+STATISTICS = ('running_mean', 'running_var')
+TRACKING = 'track_running_stats'
 
 
-def swap_classes(network: nn.Module) -> None:
-    """Gives every layer and block that has an elastic class that class, in place."""
-    for module in network.modules():
-        elastic = LAYERS.get(type(module)) or BLOCKS.get(type(module))
-        if elastic is not None:
-            module.__class__ = elastic
-            vars(module)['kept'] = None
+def swap_classes(network: nn.Module, plan: Plan) -> None:
+    """Gives every module that a sub-network shows otherwise, or may skip, its elastic class; in place."""
+    blocks = set(plan.blocks)
+    counts = _by_module(plan.numbers)
+    for name, module in network.named_modules():
+        tensors = [(key, holder) for holder in ('_parameters', '_buffers') for key in getattr(module, holder)
+                   if f'{name}.{key}'.lstrip('.') in plan.tensors]
+        attributes: list[Attribute] = tensors + [(key, '') for key in counts.get(name, ())]
+        if is_batch_norm(module):
+            attributes += [(key, '_buffers') for key in STATISTICS if (key, '_buffers') not in tensors]
+            attributes.append((TRACKING, ''))
+        is_block = name in blocks or isinstance(module, Skippable)
+        if attributes or is_block:
+            plain = module.plain if isinstance(module, Elastic) else type(module)
+            mixin = BLOCKS.get(plain, SkippableResidual) if is_block else Elastic
+            module.__class__ = elastic_class(plain, tuple(attributes), mixin)
+            vars(module)['kept'] = WHOLE
 
 
 def restore_classes(network: nn.Module) -> None:
@@ -24,6 +37,11 @@ def restore_classes(network: nn.Module) -> None:
         if isinstance(module, Elastic):
             module.__class__ = module.plain
             vars(module).pop('kept', None)
+
+
+def is_batch_norm(module: nn.Module) -> bool:
+    """Whether a module follows running statistics."""
+    return isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None
 
 
 def make_view(
@@ -48,17 +66,21 @@ def make_view(
         raise ValueError(f'Subnet skipped={subnet.skipped} must hold block indexes below {blocks}: '
                          f'{type(network).__name__} has {blocks} blocks that can be skipped.')
     skipped = {plan.blocks[index] for index in subnet.skipped}
-    ranges = plan.ranges(subnet)
+    cuts, counts = _by_module(plan.ranges(subnet)), _by_module(plan.counts(subnet))
     view = []
     for name, module in network.named_modules():
-        if name in plan.blocks:
-            kept = Kept() if name in skipped else None
-        elif subnet.updates_statistics and isinstance(module, ElasticNorm):
-            kept = None
-        else:
-            kept = module.keep(*ranges.get(name, (None, None))) if isinstance(module, Elastic) else None
-        if kept is not None:
-            view.append((module, kept._replace(statistics=(statistics or {}).get(name))))
+        if not isinstance(module, Elastic):
+            continue
+        kept = {key: Cut(tuple((dim, runs) for dim, runs in enumerate(dims) if runs is not None))
+                for key, dims in cuts.get(name, {}).items()}
+        kept.update((key, _filled(vars(module)[key], count)) for key, count in counts.get(name, {}).items())
+        if name in skipped:
+            kept[SKIP] = True
+        if is_batch_norm(module) and not subnet.updates_statistics:
+            kept[TRACKING] = False
+            kept.update(zip(STATISTICS, (statistics or {}).get(name, ())))
+        if kept:
+            view.append((module, kept))
     return view
 
 
@@ -70,6 +92,21 @@ def apply_view(modules: list[nn.Module], view: View) -> None:
         view: What `make_view` gave.
     """
     for module in modules:
-        vars(module)['kept'] = None
+        vars(module)['kept'] = WHOLE
     for module, kept in view:
         vars(module)['kept'] = kept
+
+
+def _filled(value: int | tuple | list, count: int | tuple[int | None, ...]):
+    if not isinstance(count, tuple):
+        return count
+    return type(value)(old if new is None else new for old, new in zip(value, count))
+
+
+def _by_module(values: dict[str, object]) -> dict[str, dict[str, object]]:
+    """Values by 'module.attribute', sorted by module and then attribute."""
+    found: dict[str, dict[str, object]] = {}
+    for name, value in values.items():
+        module, _, attribute = name.rpartition('.')
+        found.setdefault(module, {})[attribute] = value
+    return found

@@ -17,7 +17,7 @@ NO_NAFLEX = 'NaFlex models change their input from batch to batch'
 
 def build_parser() -> StrictParser:
     """The parser of validate.py."""
-    parser = StrictParser(prog='validate.py', description='Evaluates a model, a checkpoint or one of its sub-networks.')
+    parser = StrictParser(prog='validate.py', description='Evaluates a model, a checkpoint or its sub-networks.')
     for add in GROUPS:
         add(parser)
     return parser
@@ -37,6 +37,7 @@ def _conflicts(args):
     multilabel = args.task == 'multilabel'
     single_label_only = args.valid_labels or args.real_labels or args.metrics_avg
     scalings = [f'--{name.replace("_", "-")}' for name in SCALINGS if getattr(args, name) is not None]
+    widths = args.width or []
     results_folder = os.path.dirname(args.results_file) or '.'
     return (
         (args.target_format == 'multihot' and not multilabel, '--target-format multihot needs --task multilabel'),
@@ -47,6 +48,7 @@ def _conflicts(args):
         (args.amp and args.model_dtype not in (None, 'float32'),
          f'--amp needs --model-dtype float32, not {args.model_dtype}'),
         (args.width is not None and args.test_pool, '--width goes without --test-pool'),
+        (len(set(widths)) < len(widths), f'--width {" ".join(map(str, widths))} names a width twice'),
         (len(scalings) > 1, f'{" and ".join(scalings)} exclude each other: all of them scale the residual branches'),
         (args.divisor is not None and args.width is None, '--divisor needs --width'),
         (not os.path.isdir(results_folder), f'--results-file {args.results_file}: {results_folder} is no folder'),
@@ -92,7 +94,8 @@ def _add_model(parser: StrictParser):
 
 def _add_subnet(parser: StrictParser):
     add = parser.add_argument_group('sub-network').add_argument
-    add('--width', type=SHARE, metavar='W', help='evaluate the sub-network that keeps this share of the channels')
+    add('--width', type=SHARE, nargs='+', metavar='W',
+        help='evaluate the sub-network that keeps this share of the channels; several for a table')
     add('--divisor', type=NATURAL, metavar='N',
         help='channel counts are rounded to its multiples (default: as the checkpoint was trained, else 8)')
     add('--recalibration-batches', type=COUNT, default=16, metavar='N',

@@ -10,7 +10,7 @@ from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
 from timm.utils import check_batch_size_retry, decay_batch_step, natural_key, setup_default_logging
 
 from .arguments import build_parser, parse
-from .report import print_results, write_results
+from .report import as_rows, print_results, write_results
 from .run import validate
 
 _logger = logging.getLogger(__name__)
@@ -62,21 +62,25 @@ def find_jobs(args) -> list[tuple[str, str]] | None:
 
 
 def validate_all(args, jobs: list[tuple[str, str]]) -> list[dict]:
-    """Results of all that could be evaluated, best first; after Ctrl-C of those that are done."""
+    """Results of all that could be evaluated, best first; after Ctrl-C of those that are done.
+
+    The widths of a network stay together, in their order; its best one ranks it.
+    """
     evaluator = MultiLabelClassificationEvaluator if args.task == 'multilabel' else ClassificationEvaluator
     _logger.info(f'Evaluating {len(jobs)}: {", ".join(checkpoint or model for model, checkpoint in jobs)}')
     results = []
     try:
         for model, checkpoint in jobs:
-            result = validate_with_retry(_with(args, model=model, checkpoint=checkpoint))
-            if 'error' not in result:
-                results.append({**result, 'checkpoint': checkpoint} if checkpoint else result)
+            rows = as_rows(validate_with_retry(_with(args, model=model, checkpoint=checkpoint)))
+            if 'error' not in rows[0]:
+                results.append([{**row, 'checkpoint': checkpoint} if checkpoint else row for row in rows])
     except KeyboardInterrupt:
         _logger.warning('Interrupted, the models that are left are not evaluated.')
-    return sorted(results, key=lambda result: result[evaluator.default_metric], reverse=True)
+    results.sort(key=lambda rows: max(row[evaluator.default_metric] for row in rows), reverse=True)
+    return [row for rows in results for row in rows]
 
 
-def validate_with_retry(args) -> dict:
+def validate_with_retry(args) -> dict | list[dict]:
     """The results, from smaller and smaller batches while memory runs out; the error where nothing helps."""
     batch_size, error = args.batch_size, ''
     while batch_size:

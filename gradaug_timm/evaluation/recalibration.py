@@ -1,5 +1,6 @@
-"""BatchNorm statistics of a sub-network, measured on training batches."""
-from collections.abc import Iterable, Iterator
+"""BatchNorm statistics of sub-networks, measured on training batches."""
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -8,12 +9,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..elastic import Subnet, activate, set_statistics
 
+_logger = logging.getLogger(__name__)
+
 
 def recalibrate(model: nn.Module, subnet: Subnet, batches: Iterable[torch.Tensor]) -> None:
     """Gives a sub-network BatchNorm statistics of its own: the exact means of its batches' means and variances.
 
     From then on `activate` and `extract` use them for this `subnet` in evaluation mode. The full network's running
-    statistics aren't touched.
+    statistics aren't touched. Without BatchNorm there is nothing to measure, and no batch is read.
 
     Args:
         model: An elastic network, not wrapped by DDP or torch.compile.
@@ -23,15 +26,27 @@ def recalibrate(model: nn.Module, subnet: Subnet, batches: Iterable[torch.Tensor
     Raises:
         ValueError: There is no batch.
     """
-    averages = {name: BatchAverage() for name, _ in _batch_norms(model)}
+    recalibrate_all(model, [subnet], batches)
+
+
+def recalibrate_all(model: nn.Module, subnets: Sequence[Subnet], batches: Iterable[torch.Tensor]) -> None:
+    """`recalibrate` for several sub-networks, which see the same batches; each batch is read once and not kept."""
+    names = [name for name, _ in _batch_norms(model)]
+    if not names:
+        _logger.info('The network has no BatchNorm, so its sub-networks aren\'t recalibrated.')
+        return
+    averages = {subnet: {name: BatchAverage() for name in names} for subnet in subnets}
     count = 0
-    with activate(model, subnet), torch.no_grad(), _batch_statistics(model), _observed(model, averages):
+    with torch.no_grad(), _batch_statistics(model):
         for input in batches:
-            model(input)
+            for subnet in subnets:
+                with activate(model, subnet), _observed(model, averages[subnet]):
+                    model(input)
             count += 1
     if not count:
         raise ValueError('recalibration needs at least one batch')
-    set_statistics(model, subnet, {name: average.compute() for name, average in averages.items() if average.count})
+    for subnet, measured in averages.items():
+        set_statistics(model, subnet, {name: average.compute() for name, average in measured.items() if average.count})
 
 
 class BatchAverage:
@@ -55,7 +70,7 @@ class BatchAverage:
 
 def _batch_norms(model: nn.Module) -> Iterator[tuple[str, _BatchNorm]]:
     for name, module in model.named_modules():
-        if isinstance(module, _BatchNorm) and module.track_running_stats:
+        if isinstance(module, _BatchNorm) and module.running_mean is not None:
             yield name, module
 
 

@@ -1,6 +1,14 @@
-"""Where results go: a CSV or JSON file, and stdout in the form that timm's tools read."""
+"""Where results go: a CSV or JSON file, a table of widths, and stdout in the form that timm's tools read."""
 import csv
 import json
+import os
+
+from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
+
+METRICS = tuple(
+    name for evaluator in (ClassificationEvaluator, MultiLabelClassificationEvaluator)
+    for name in evaluator.metric_names if name != 'loss')
+HEADINGS = {'top1': 'top-1', 'top5': 'top-5'}
 
 
 def write_results(path: str, results: dict | list[dict], *, format: str = 'csv') -> None:
@@ -9,12 +17,43 @@ def write_results(path: str, results: dict | list[dict], *, format: str = 'csv')
         if format == 'json':
             json.dump(results, file, indent=4)
             return
-        rows = results if isinstance(results, list) else [results]
-        writer = csv.DictWriter(file, fieldnames=rows[0] if rows else ())
+        rows = as_rows(results)
+        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(name for row in rows for name in row)))
         writer.writeheader()
         writer.writerows(rows)
 
 
 def print_results(results: dict | list[dict]) -> None:
-    """Prints the results as JSON below a line `--result`."""
+    """Prints a table where there are several widths, then the results as JSON below a line `--result`."""
+    rows = as_rows(results)
+    if len({row.get('width') for row in rows}) > 1:
+        print(width_table(rows), end='\n\n')
     print(f'--result\n{json.dumps(results, indent=4)}')
+
+
+def as_rows(results: dict | list[dict]) -> list[dict]:
+    """One model's results as a list of one; others as they are."""
+    return results if isinstance(results, list) else [results]
+
+
+def width_table(rows: list[dict]) -> str:
+    """Width, size, cost and metrics, one network a line; first its name where there are several models."""
+    unit, scale = ('G', 1e9) if max(row['multiply_adds'] for row in rows) >= 1e9 else ('M', 1e6)
+    names = [os.path.basename(row.get('checkpoint', '')) or row['model'] for row in rows]
+    metrics = [name for name in METRICS if name in rows[0]]
+    head = ['width', 'params (M)', f'multiply-adds ({unit})', *(HEADINGS.get(name, name) for name in metrics)]
+    cells = [
+        [f'{row["width"]:g}', f'{row["param_count"]:.2f}', f'{row["multiply_adds"] / scale:.3f}',
+         *(f'{row[name]:.3f}' for name in metrics)]
+        for row in rows
+    ]
+    if len(set(names)) > 1:
+        head, cells = ['network', *head], [[name, *line] for name, line in zip(names, cells)]
+    return _aligned([head, *cells])
+
+
+def _aligned(lines: list[list[str]]) -> str:
+    first, *others = (max(map(len, column)) for column in zip(*lines))
+    return '\n'.join(
+        '  '.join([line[0].ljust(first), *(cell.rjust(width) for cell, width in zip(line[1:], others))])
+        for line in lines)

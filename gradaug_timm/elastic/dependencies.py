@@ -1,0 +1,177 @@
+"""Which entries of tensors a dimension of another depends on, read off by vector-Jacobian products.
+
+A product with a cotangent on some of the entries of a dimension is non-zero just where these depend on a tensor. Cotangents
+on the entries whose number has bit b, and on those whose number hasn't, name the entry with 2 log2(n) products where
+there is one. Where there are more (a head uses all channels of its query), the entries are halved until there is one,
+or until all of them depend on the same.
+"""
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from .probe import Key, Leaf, positive
+
+Place = tuple[int, int]  # a leaf by number, and a dimension of it
+Hits = dict[Place, np.ndarray]  # by place which entries are meant, bool [entries]
+
+
+class Dependency(NamedTuple):
+    """Pairs of an entry `entries[i]` of dimension `key` of a leaf and an entry `users[i]` that depends on it.
+
+    Transposed ones have no pairs: each user depends on all entries, at a place of its own (a token on all channels).
+    """
+    key: Key
+    entries: np.ndarray
+    users: np.ndarray
+    is_transposed: bool = False
+
+
+def dependencies(x: torch.Tensor, dim: int, leaves: list[Leaf]) -> list[Dependency]:
+    """What each entry of dimension `dim` of `x` depends on; where all depend on all, nothing belongs together.
+
+    Args:
+        x: A tensor of a probed network.
+        dim: Its dimension.
+        leaves: The constants and parameters of the network.
+    """
+    products = _Products(x, dim, leaves)
+    everything = {place: np.ones(products.leaves[place[0]].tensor.shape[place[1]], dtype=bool)
+                  for place in products.places}
+    return _divide(products, np.arange(x.shape[dim]), everything)
+
+
+class _Products:
+    """Vector-Jacobian products of one dimension of a tensor with the leaves that it depends on.
+
+    Args:
+        x: The tensor.
+        dim: Its dimension.
+        leaves: Where differentiation ends; those without effect on `x` are dropped.
+    """
+
+    def __init__(self, x: torch.Tensor, dim: int, leaves: list[Leaf]):
+        self.x, self.size = x, x.shape[dim]
+        self.weights = positive(x.shape, x)
+        self.shape = [-1 if d == dim else 1 for d in range(x.dim())]
+        found = torch.autograd.grad(
+            x, [leaf.tensor for leaf in leaves], self.weights, retain_graph=True, allow_unused=True)
+        self.leaves = [leaf for leaf, gradient in zip(leaves, found) if gradient is not None and gradient.any()]
+        self.places = [(index, d) for index, leaf in enumerate(self.leaves)
+                       for d, key in enumerate(leaf.keys) if key is not None]
+
+    def supports(self, users: np.ndarray, numbers: list[int]) -> dict[int, torch.Tensor]:
+        """Where a cotangent on `users` (indexes) is non-zero, for each leaf of these numbers that it reaches."""
+        mask = torch.zeros(self.size, dtype=self.x.dtype)
+        mask[users] = 1
+        found = torch.autograd.grad(self.x, [self.leaves[number].tensor for number in numbers],
+                                    self.weights * mask.view(self.shape), retain_graph=True, allow_unused=True)
+        return {number: gradient for number, gradient in zip(numbers, found) if gradient is not None}
+
+    def hits(self, users: np.ndarray, questions: Hits) -> Hits:
+        """Which of the entries in question `users` (indexes) depend on."""
+        supports = self.supports(users, list(dict.fromkeys(number for number, _ in questions)))
+        found = {}
+        for (number, dim), asked in questions.items():
+            if number in supports:
+                support = supports[number]
+                other = [d for d in range(support.dim()) if d != dim]
+                found[number, dim] = asked & (support.abs().amax(other) if other else support).numpy().astype(bool)
+            else:
+                found[number, dim] = np.zeros_like(asked)
+        return found
+
+    def dependency(self, place: Place, entries: np.ndarray, users: np.ndarray) -> Dependency:
+        return Dependency(self.leaves[place[0]].keys[place[1]], entries, users)
+
+
+def _divide(products: _Products, users: np.ndarray, questions: Hits) -> list[Dependency]:
+    """The dependencies of `users` (indexes) on the entries in question."""
+    if not questions:
+        return []
+    found, questions, patterns = _name_users(products, users, questions)
+    found += _take_blocks(products, users, questions)
+    if len(patterns) <= len(users) // 4:
+        for (shared, value), expected in patterns.items():
+            alike = users[np.arange(len(users)) & shared == value]
+            found += _take_pattern(products, alike, expected, questions) if len(alike) < len(users) else []
+    questions = {place: asked for place, asked in questions.items() if asked.any()}
+    for half in np.array_split(users, 2) if questions else ():
+        inside = products.hits(half, questions)
+        found += _divide(products, half, {place: hit for place, hit in inside.items() if hit.any()})
+    return found
+
+
+def _name_users(
+        products: _Products,
+        users: np.ndarray,
+        questions: Hits,
+) -> tuple[list[Dependency], Hits, dict[tuple[int, int], Hits]]:
+    """What follows from products with the users whose number has a bit, or hasn't.
+
+    Returns:
+        The dependencies of entries that one user depends on; the entries that more of them do; and these by the bits
+        that their users' numbers share, and the value of these.
+    """
+    number = np.arange(len(users))
+    ones, zeros = ({place: np.zeros(len(asked), dtype=np.int64) for place, asked in questions.items()}
+                   for _ in range(2))
+    for bit in range(max(1, math.ceil(math.log2(len(users))))):
+        for codes, value in ((ones, 1), (zeros, 0)):
+            for place, hit in products.hits(users[number >> bit & 1 == value], questions).items():
+                codes[place] |= hit.astype(np.int64) << bit
+    found, several, patterns = [], {}, {}
+    for place in questions:
+        reached, both = (ones[place] | zeros[place]) > 0, ones[place] & zeros[place]
+        entries = np.flatnonzero(reached & (both == 0))
+        if len(entries):
+            found.append(products.dependency(place, entries, users[ones[place][entries]]))
+        if both.any():
+            several[place] = both > 0
+            codes = np.stack([ones[place] ^ zeros[place], ones[place] & ~zeros[place]], 1)
+            for shared, value in np.unique(codes[both > 0], axis=0).tolist():
+                same = (codes == (shared, value)).all(1) & (both > 0)
+                patterns.setdefault((shared, value), {})[place] = same
+    return found, several, patterns
+
+
+def _take_pattern(products: _Products, users: np.ndarray, expected: Hits, questions: Hits) -> list[Dependency]:
+    """Of the entries in question the expected ones, if `users` depend on all of these alone; taken from `questions`."""
+    hits = products.hits(users, questions)
+    if any((hit != expected.get(place, False)).any() for place, hit in hits.items()):
+        return []
+    left = dict(expected)
+    found = _take_blocks(products, users, left)
+    for place in expected.keys() - left.keys():
+        questions[place] = questions[place] & ~expected[place]
+    return found
+
+
+def _take_blocks(products: _Products, users: np.ndarray, questions: Hits) -> list[Dependency]:
+    """The places all of whose entries in question all users depend on, as far as samples tell; taken from `questions`."""
+    if not questions:
+        return []
+    samples = [products.hits(users[[index]], questions)
+               for index in {0, len(users) // 3, len(users) // 2, len(users) - 1}]
+    found = []
+    for place, asked in list(questions.items()):
+        if all((sample[place] == asked).all() for sample in samples):
+            del questions[place]
+            entries = np.flatnonzero(asked)
+            if len(users) < products.size or _is_unit(products, place):
+                found.append(products.dependency(place, entries, np.full(len(entries), users[0])))
+                found.append(products.dependency(place, np.full(len(users), entries[0]), users))
+            elif products.leaves[place[0]].is_output and len(entries) > 1:
+                none = np.array([], dtype=np.int64)
+                found.append(products.dependency(place, none, none)._replace(is_transposed=True))
+    return found
+
+
+def _is_unit(products: _Products, place: Place) -> bool:
+    """Whether users that depend on all entries do so as one unit (a head), not each on a place of its own (tokens)."""
+    if not products.leaves[place[0]].is_output:
+        return False
+    first, last = (products.supports(np.array([index]), [place[0]])[place[0]].ne(0)
+                   for index in (0, products.size - 1))
+    return bool((first == last).all())

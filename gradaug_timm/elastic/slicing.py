@@ -1,0 +1,85 @@
+"""Modules that show the kept part of their tensors while a sub-network is active.
+
+A module of the network is given a subclass of its own class (`module.__class__ = ...`) in which the tensors that a
+sub-network cuts, and the integers that count their channels, are properties. So parameters, buffers and keys stay what
+they are, the module's own code runs on what it sees, and the slicing is part of `forward`, where torch.compile sees it.
+"""
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from timm.layers import is_notrace_module, register_notrace_module
+from torch import nn
+
+Ranges = tuple[tuple[int, int], ...]  # (start, length) of each run of kept channels
+Attribute = tuple[str, str]  # its name, and where the module holds it: '_parameters', '_buffers' or '' (itself)
+WHOLE: dict[str, object] = {}  # what a module keeps in the full network
+
+
+class Cut(NamedTuple):
+    """The part of a tensor that is kept: the runs of some of its dimensions."""
+    dims: tuple[tuple[int, Ranges], ...]
+
+    def of(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A view where each dimension's entries are one run."""
+        for dim, ranges in self.dims:
+            runs = [tensor.narrow(dim, start, length) for start, length in ranges]
+            tensor = runs[0] if len(runs) == 1 else torch.cat(runs, dim)
+        return tensor
+
+
+class Elastic:
+    """What elastic classes share.
+
+    `plain` is the class that the module had, `attributes` are those that it shows otherwise; `kept` tells, by name, how
+    (a Cut, or another value) while a sub-network is active.
+    """
+    plain: type[nn.Module]
+    attributes: tuple[Attribute, ...] = ()
+    kept: dict[str, object] = WHOLE
+
+    def __getstate__(self):
+        return {name: value for name, value in vars(self).items() if name != 'kept'}  # a copy is the full network
+
+    def __reduce_ex__(self, protocol):
+        cls = type(self)
+        return _rebuild, (cls.plain, cls.attributes, cls.mixin), self.__getstate__()
+
+
+@lru_cache(maxsize=None)
+def elastic_class(plain: type[nn.Module], attributes: tuple[Attribute, ...], mixin: type[Elastic]) -> type[Elastic]:
+    """The elastic class of a class of modules; the same for the same arguments.
+
+    Args:
+        plain: The class.
+        attributes: What its modules show otherwise while a sub-network is active.
+        mixin: Elastic, or a subclass with more behaviour.
+    """
+    properties = {name: _property(name, holder) for name, holder in attributes}
+    cls = type(f'Elastic{plain.__name__}', (mixin, plain), {
+        **properties, 'plain': plain, 'attributes': attributes, 'mixin': mixin, '__module__': __name__,
+    })
+    is_layer = plain.__module__.startswith('torch.nn') or is_notrace_module(plain) or mixin is not Elastic
+    return register_notrace_module(cls) if is_layer else cls
+
+
+def _rebuild(plain: type[nn.Module], attributes: tuple[Attribute, ...], mixin: type[Elastic]) -> nn.Module:
+    cls = elastic_class(plain, attributes, mixin)
+    return cls.__new__(cls)
+
+
+def _property(name: str, holder: str) -> property:
+    if not holder:
+        return property(
+            lambda self: self.kept[name] if name in self.kept else self.__dict__[name],
+            lambda self, value: self.__dict__.__setitem__(name, value))
+
+    def get(self):
+        tensor = getattr(self, holder)[name]
+        kept = self.kept
+        if name not in kept or tensor is None:
+            return tensor
+        cut = kept[name]
+        return cut.of(tensor) if isinstance(cut, Cut) else cut.to(tensor)
+
+    return property(get)

@@ -1,0 +1,35 @@
+"""Channels by the unit that they belong to: a union-find over all dimensions of all tensors, in arrays."""
+import numpy as np
+
+from .probe import Key
+
+
+class Units:
+    """What is kept or dropped together.
+
+    Args:
+        channels: Number of entries by key.
+    """
+
+    def __init__(self, channels: dict[Key, int]):
+        starts = np.cumsum([0, *channels.values()])
+        self.span = {key: slice(start, stop) for key, start, stop in zip(channels, starts, starts[1:])}
+        self.count = int(starts[-1])
+        self._pairs: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def tie(self, a: Key, a_entries: np.ndarray, b: Key, b_entries: np.ndarray) -> None:
+        """Puts entries of one key into the units of those of another."""
+        self._pairs.append((self.span[a].start + a_entries, self.span[b].start + b_entries))
+
+    def labels(self) -> np.ndarray:
+        """For each entry the smallest number among the entries of its unit, int [count]."""
+        labels = np.arange(self.count)
+        a, b = (np.concatenate([pair[i] for pair in self._pairs]) for i in (0, 1)) if self._pairs else ([], [])
+        while True:
+            before = labels.copy()
+            smallest = np.minimum(labels[a], labels[b])
+            np.minimum.at(labels, a, smallest)
+            np.minimum.at(labels, b, smallest)
+            labels = labels[labels]
+            if (labels == before).all():
+                return labels
