@@ -13,14 +13,31 @@ from .network import (
     statistics,
 )
 from .plan import Group, Plan, Side
-from .planning import plan_by_probing
+from .planning import plans_by_probing
 from .prefix import prefix_plan
 from .resnets import plan_resnet
 from .slicing import Elastic
 from .subnet import Subnet
 
 __all__ = [
-    'PLANNERS', 'Elastic', 'Group', 'Plan', 'Side', 'Skippable', 'Subnet', 'activate', 'extract', 'is_elastic',
-    'make_elastic', 'mark_elastic', 'multiply_adds', 'num_blocks', 'plan_by_probing', 'plan_resnet', 'prefix_plan',
-    'register_block', 'set_statistics', 'statistics',
+    'PLANNERS',
+    'Elastic',
+    'Group',
+    'Plan',
+    'Side',
+    'Skippable',
+    'Subnet',
+    'activate',
+    'extract',
+    'is_elastic',
+    'make_elastic',
+    'mark_elastic',
+    'multiply_adds',
+    'num_blocks',
+    'plan_resnet',
+    'plans_by_probing',
+    'prefix_plan',
+    'register_block',
+    'set_statistics',
+    'statistics',
 ]

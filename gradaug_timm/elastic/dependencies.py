@@ -6,6 +6,7 @@ there is one. Where there are more (a head uses all channels of its query), the 
 or until all of them depend on the same.
 """
 import math
+from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
@@ -17,19 +18,23 @@ Place = tuple[int, int]  # a leaf by number, and a dimension of it
 Hits = dict[Place, np.ndarray]  # by place which entries are meant, bool [entries]
 
 
-class Dependency(NamedTuple):
-    """Pairs of an entry `entries[i]` of dimension `key` of a leaf and an entry `users[i]` that depends on it.
+class Kind(Enum):
+    """What depends on what."""
+    PARTIAL = 1  # users on entries of their own
+    COMPLETE = 2  # all users on all entries that are used: those of a single head, or what weighs tokens
+    TRANSPOSED = 3  # all users on all entries, each at a place of its own: tokens on channels (without pairs)
 
-    Transposed ones have no pairs: each user depends on all entries, at a place of its own (a token on all channels).
-    """
+
+class Dependency(NamedTuple):
+    """Pairs of an entry `entries[i]` of dimension `key` of a leaf and an entry `users[i]` that depends on it."""
     key: Key
     entries: np.ndarray
     users: np.ndarray
-    is_transposed: bool = False
+    kind: Kind = Kind.PARTIAL
 
 
 def dependencies(x: torch.Tensor, dim: int, leaves: list[Leaf]) -> list[Dependency]:
-    """What each entry of dimension `dim` of `x` depends on; where all depend on all, nothing belongs together.
+    """What each entry of dimension `dim` of `x` depends on.
 
     Args:
         x: A tensor of a probed network.
@@ -71,6 +76,8 @@ class _Products:
 
     def hits(self, users: np.ndarray, questions: Hits) -> Hits:
         """Which of the entries in question `users` (indexes) depend on."""
+        if not questions:
+            return {}
         supports = self.supports(users, list(dict.fromkeys(number for number, _ in questions)))
         found = {}
         for (number, dim), asked in questions.items():
@@ -138,7 +145,8 @@ def _name_users(
 
 def _take_pattern(products: _Products, users: np.ndarray, expected: Hits, questions: Hits) -> list[Dependency]:
     """Of the entries in question the expected ones, if `users` depend on all of these alone; taken from `questions`."""
-    hits = products.hits(users, questions)
+    expected = {place: asked for place, asked in expected.items() if place in questions}
+    hits = products.hits(users, questions) if expected else {}
     if any((hit != expected.get(place, False)).any() for place, hit in hits.items()):
         return []
     left = dict(expected)
@@ -159,12 +167,15 @@ def _take_blocks(products: _Products, users: np.ndarray, questions: Hits) -> lis
         if all((sample[place] == asked).all() for sample in samples):
             del questions[place]
             entries = np.flatnonzero(asked)
-            if len(users) < products.size or _is_unit(products, place):
-                found.append(products.dependency(place, entries, np.full(len(entries), users[0])))
-                found.append(products.dependency(place, np.full(len(users), entries[0]), users))
+            pairs = (np.append(entries, np.full(len(users), entries[0])),
+                     np.append(np.full(len(entries), users[0]), users))
+            if len(users) < products.size:
+                found.append(products.dependency(place, *pairs))
+            elif _is_unit(products, place):
+                found.append(products.dependency(place, *pairs)._replace(kind=Kind.COMPLETE))
             elif products.leaves[place[0]].is_output and len(entries) > 1:
                 none = np.array([], dtype=np.int64)
-                found.append(products.dependency(place, none, none)._replace(is_transposed=True))
+                found.append(products.dependency(place, none, none)._replace(kind=Kind.TRANSPOSED))
     return found
 
 
@@ -174,4 +185,4 @@ def _is_unit(products: _Products, place: Place) -> bool:
         return False
     first, last = (products.supports(np.array([index]), [place[0]])[place[0]].ne(0)
                    for index in (0, products.size - 1))
-    return bool((first == last).all())
+    return bool((first & last).any())

@@ -1,5 +1,5 @@
 """Making a network elastic, and running it as one of its sub-networks."""
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -9,7 +9,8 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from .plan import Plan
-from .planning import plan_by_probing, replica_of
+from .planning import plans_by_probing
+from .replica import replica_of
 from .slicing import Elastic, Ranges
 from .subnet import Subnet
 from .swap import STATISTICS, View, apply_view, is_batch_norm, make_view, restore_classes, swap_classes
@@ -19,7 +20,7 @@ ATTRIBUTE = '_elastic'
 CACHED_VIEWS = 512
 
 # How networks that are, or hold, a module of some class are planned where probing isn't all that it takes.
-PLANNERS: dict[type[nn.Module], Callable[[nn.Module], Plan]] = {}
+PLANNERS: dict[type[nn.Module], Callable[[nn.Module], Iterable[Plan]]] = {}
 
 
 class ElasticState:
@@ -45,8 +46,12 @@ class ElasticState:
 
     def build(self, network: nn.Module) -> None:
         """Plans `network` and swaps the classes of its layers and blocks."""
-        self.plan = _plan(network)
-        swap_classes(network, self.plan)
+        self.install(network, _plan(network))
+
+    def install(self, network: nn.Module, plan: Plan) -> None:
+        """Swaps the classes of the layers and blocks of a network with this plan."""
+        self.plan = plan
+        swap_classes(network, plan)
         self._tree = [(parent, dict(parent._modules)) for parent in network.modules()]
         self._modules = [module for module in network.modules() if isinstance(module, Elastic)]
         self._views.clear()
@@ -108,7 +113,7 @@ def _plan(network: nn.Module) -> Plan:
         replica = replica_of(network)
         restore_classes(replica)
         classes = (cls for module in replica.modules() for cls in type(module).__mro__)
-        return validated(replica, next((PLANNERS[cls] for cls in classes if cls in PLANNERS), plan_by_probing))
+        return validated(replica, next((PLANNERS[cls] for cls in classes if cls in PLANNERS), plans_by_probing))
 
 
 def mark_elastic(model: nn.Module) -> nn.Module:

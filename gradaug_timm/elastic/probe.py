@@ -21,6 +21,9 @@ from .numbers import TrackedInt, track_numbers, tracked
 Key = tuple[str, int]  # a parameter or buffer by name, and a dimension of it; or the name of a tensor in between, and 0
 
 
+FEW_GROUPS = 8  # of a convolution, below which its groups are narrowed instead of dropped
+
+
 class Leaf(NamedTuple):
     """A tensor at which differentiation ends, with the keys of its dimensions (None: it isn't one of channels)."""
     tensor: torch.Tensor
@@ -53,7 +56,8 @@ class Trace:
         leaves: The constants that replaced outputs of layers, and the network's parameters and buffers.
         uses: The dimensions that layers use as channels.
         ties: Pairs of keys with the indexes that belong together.
-        made: Keys of the output channels of layers.
+        layers: How many layers ran.
+        made: Keys of the output channels of layers with parameters.
         used: Keys of the channels that layers and normalisations use.
         consumed: Keys of the input channels of layers.
         inputs: The key of the input channels of the layers with these weights.
@@ -64,6 +68,7 @@ class Trace:
     leaves: list[Leaf] = field(default_factory=list)
     uses: list[Use] = field(default_factory=list)
     ties: list[tuple[Key, np.ndarray, Key, np.ndarray]] = field(default_factory=list)
+    layers: int = 0
     made: list[Key] = field(default_factory=list)
     used: list[Key] = field(default_factory=list)
     consumed: list[Key] = field(default_factory=list)
@@ -126,7 +131,11 @@ class Probe(TorchFunctionMode):
         if replacement is not None:
             return replacement(self, func, *args, **(kwargs or {}))
         result = func(*args, **(kwargs or {}))
-        if func in SIZING:
+        if func in SPLITTING and isinstance(args[1], tuple | list):
+            for number, piece in zip(args[1], result):
+                for origin in tracked(number):
+                    self._note_sized(origin, piece, [])
+        elif func in SIZING:
             shape = args[1:] if func in RESHAPING else ()
             shape = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
             for number in tracked(args) + tracked(kwargs):
@@ -153,7 +162,9 @@ class Probe(TorchFunctionMode):
         constant = positive(shape, x).requires_grad_()
         channels = dim % len(shape) if shape[dim] > 1 else None
         self.seen.leaves.append(Leaf(constant, tuple(out if d == channels else None for d in range(len(shape))), True))
-        self.seen.made.append(out)
+        if isinstance(weight, nn.Parameter) or id(weight) not in self.names:  # not a fixed transformation
+            self.seen.made.append(out)
+        self.seen.layers += 1
         self.seen.consumed.append(inp)
         if id(weight) in self.names:
             self.seen.inputs[self.names[id(weight)]] = inp
@@ -229,16 +240,25 @@ class Probe(TorchFunctionMode):
             self.seen.uses.append(Use(x.clone(), dim % x.dim(), key))
 
     def _grouped(self, own: Key, inputs: int, groups: int, weight: torch.Tensor, transposed: bool) -> tuple[Key, Key]:
-        """Keys of the outputs and inputs of a grouped convolution, whose groups stay together."""
+        """Keys of the outputs and inputs of a grouped convolution.
+
+        Groups are kept or dropped whole; where they are few, a part of each is kept.
+        """
         other = self._new_key(inputs if not transposed else weight.shape[1] * groups)
         out, inp = (own, other) if not transposed else (other, own)
+        counts = self.seen.channels[out] // groups, self.seen.channels[inp] // groups
+        if groups < FEW_GROUPS and min(counts) > 1:
+            parts = self._key(weight, 1), self._new_key(counts[0 if not transposed else 1])
+            for key, part in zip((other, own), parts):
+                channels = np.arange(self.seen.channels[key])
+                self.seen.ties.append((key, channels, part, channels % self.seen.channels[part]))
+            return out, inp
         for key in (out, inp):
             self.tie_blocks(key, groups)
         starts = np.arange(groups)
-        self.seen.ties.append((inp, starts * (self.seen.channels[inp] // groups),
-                               out, starts * (self.seen.channels[out] // groups)))
+        self.seen.ties.append((inp, starts * counts[1], out, starts * counts[0]))
         if isinstance(groups, TrackedInt):
-            self.seen.sized.append(Sized(groups, None, 0, inp, self.seen.channels[inp] // groups))
+            self.seen.sized.append(Sized(groups, None, 0, inp, counts[1]))
         return out, inp
 
     def tie_blocks(self, key: Key, blocks: int) -> None:
@@ -323,8 +343,9 @@ REPLACED: dict[Callable, Callable] = {
 }
 
 RESHAPING = frozenset({torch.Tensor.reshape, torch.Tensor.view, torch.reshape})
-SIZING = RESHAPING | frozenset({
-    torch.Tensor.unflatten, torch.unflatten,
-    torch.Tensor.split, torch.split, torch.Tensor.split_with_sizes, torch.split_with_sizes, torch.tensor_split,
+SPLITTING = frozenset({
+    torch.Tensor.split, torch.split, torch.Tensor.split_with_sizes, torch.split_with_sizes})
+SIZING = RESHAPING | SPLITTING | frozenset({
+    torch.Tensor.unflatten, torch.unflatten, torch.tensor_split,
     torch.Tensor.narrow, torch.narrow, torch.Tensor.__getitem__, torch.Tensor.expand,
 })

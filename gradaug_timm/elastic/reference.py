@@ -19,7 +19,7 @@ def masked(network: nn.Module, plan: Plan, subnet: Subnet) -> nn.Module:
         plan: Its plan.
         subnet: The sub-network; without skipped blocks.
     """
-    network = copy.deepcopy(network)
+    network = copy.deepcopy(network).train().eval()  # which empties caches
     tensors = dict([*network.named_parameters(), *network.named_buffers()])
     for name, dims in plan.ranges(subnet).items():
         for dim, runs in enumerate(dims):
@@ -46,67 +46,60 @@ def masked_forward(network: nn.Module, plan: Plan, subnet: Subnet, image: torch.
 
 
 class KeptStatistics(TorchFunctionMode):
-    """Means and variances over channels leave out channels that are zero everywhere."""
+    """Means, variances and normalisations over channels leave out those whose weight is zero, or that are all zeros."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        return REPLACED.get(func, func)(*args, **(kwargs or {}))
+        replacement = REPLACED.get(func)
+        return func(*args, **(kwargs or {})) if replacement is None else replacement(func, *args, **(kwargs or {}))
 
 
-def _share(x: torch.Tensor, dim: int, weight: torch.Tensor | None = None) -> torch.Tensor:
-    """The share of the entries of a dimension that are there: whose weight isn't zero, else, which aren't all zeros."""
+def _there(x: torch.Tensor, dim: int, weight: torch.Tensor | None = None) -> torch.Tensor:
+    """Indexes of the entries of a dimension that the sub-network has."""
     there = x.movedim(dim, 0).reshape(x.shape[dim], -1).ne(0).any(1) if weight is None else weight.ne(0)
-    return there.to(x.dtype).mean()
+    return there.nonzero().flatten()
 
 
-def _layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
+def _on(there: torch.Tensor, x: torch.Tensor, dim: int, function: Callable[[torch.Tensor], torch.Tensor]):
+    """What a function makes of some entries of a dimension; zeros in the others."""
+    return torch.zeros_like(x).index_copy(dim, there, function(x.index_select(dim, there)))
+
+
+def _of(tensor: torch.Tensor | None, there: torch.Tensor) -> torch.Tensor | None:
+    return None if tensor is None else tensor[there]
+
+
+def _layer_norm(func, x, normalized_shape, weight=None, bias=None, *args, **kwargs):
     if len(normalized_shape) != 1:
-        return F.layer_norm(x, normalized_shape, weight, bias, eps)
-    x = x if weight is None else x * weight.ne(0)
-    share = _share(x, -1, weight)
-    mean = x.mean(-1, keepdim=True) / share
-    variance = x.pow(2).mean(-1, keepdim=True) / share - mean ** 2
-    return _affine((x - mean) / (variance + eps).sqrt(), weight, bias)
+        return func(x, normalized_shape, weight, bias, *args, **kwargs)
+    there = _there(x, -1, weight)
+    return _on(there, x, -1, lambda x: func(
+        x, (len(there),), _of(weight, there), _of(bias, there), *args, **kwargs))
 
 
-def _rms_norm(x, normalized_shape, weight=None, eps=None):
-    x = x if weight is None else x * weight.ne(0)
-    square = x.pow(2).mean(-1, keepdim=True) / _share(x, -1, weight)
-    return _affine(x / (square + (torch.finfo(x.dtype).eps if eps is None else eps)).sqrt(), weight, None)
+def _rms_norm(func, x, normalized_shape, weight=None, *args, **kwargs):
+    there = _there(x, -1, weight)
+    return _on(there, x, -1, lambda x: func(x, (len(there),), _of(weight, there), *args, **kwargs))
 
 
-def _group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
+def _group_norm(func, x, num_groups, weight=None, bias=None, *args, **kwargs):
     if num_groups > 1:  # a group stays whole
-        return F.group_norm(x, num_groups, weight, bias, eps)
-    x = x if weight is None else (x.movedim(1, -1) * weight.ne(0)).movedim(-1, 1)
-    dims, share = list(range(1, x.dim())), _share(x, 1, weight)
-    mean = x.mean(dims, keepdim=True) / share
-    variance = x.pow(2).mean(dims, keepdim=True) / share - mean ** 2
-    return _affine(((x - mean) / (variance + eps).sqrt()).movedim(1, -1), weight, bias).movedim(-1, 1)
+        return func(x, num_groups, weight, bias, *args, **kwargs)
+    there = _there(x, 1, weight)
+    return _on(there, x, 1, lambda x: func(x, 1, _of(weight, there), _of(bias, there), *args, **kwargs))
 
 
-def _batch_norm(x, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+def _batch_norm(func, x, running_mean, running_var, *args, **kwargs):
     """Without running statistics it standardises weights [1, out, in * k * k]: over the inputs that are there."""
     if running_mean is not None or x.dim() != 3:
-        return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
-    share = _share(x, 2)
-    mean = x.mean(2, keepdim=True) / share
-    variance = x.pow(2).mean(2, keepdim=True) / share - mean ** 2
-    there = x.ne(0)
-    return _affine((((x - mean) / (variance + eps).sqrt()) * there).movedim(1, -1), weight, bias).movedim(-1, 1)
+        return func(x, running_mean, running_var, *args, **kwargs)
+    return _on(_there(x, 2), x, 2, lambda x: func(x, None, None, *args, **kwargs))
 
 
-def _affine(x, weight, bias):
-    x = x if weight is None else x * weight
-    return x if bias is None else x + bias
-
-
-def _mean(x, dim=None, keepdim=False, **kwargs):
-    if dim is None:
-        return x.mean(**kwargs)
-    share = 1.
-    for one in [dim] if isinstance(dim, int) else dim:
-        share = share * _share(x, one).clamp(min=1 / x.shape[one])
-    return x.mean(dim, keepdim, **kwargs) / share
+def _statistic(func, x, dim=None, *args, **kwargs):
+    for one in () if dim is None else [dim] if isinstance(dim, int) else dim:
+        there = _there(x, one)
+        x = x.index_select(one, there) if len(there) else x
+    return func(x, *args, **kwargs) if dim is None else func(x, dim, *args, **kwargs)
 
 
 REPLACED: dict[Callable, Callable] = {
@@ -114,6 +107,7 @@ REPLACED: dict[Callable, Callable] = {
     F.rms_norm: _rms_norm,
     F.group_norm: _group_norm,
     F.batch_norm: _batch_norm,
-    torch.mean: _mean,
-    torch.Tensor.mean: _mean,
+    **dict.fromkeys((
+        torch.mean, torch.Tensor.mean, torch.var, torch.Tensor.var, torch.std, torch.Tensor.std, torch.var_mean,
+        torch.std_mean), _statistic),
 }

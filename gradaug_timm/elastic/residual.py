@@ -42,10 +42,10 @@ class BlockWatch:
         return covered >= set(range(*self.calls[name]))
 
     def _start(self, name: str) -> None:
-        self._started[name] = len(self.seen.made)
+        self._started[name] = self.seen.layers
 
     def _check(self, name: str, args: tuple, output) -> None:
-        start, stop = self._started[name], len(self.seen.made)
+        start, stop = self._started[name], self.seen.layers
         if start == stop or not args or not _alike(args[0], output):
             return
         cotangent = positive(output.shape, output)

@@ -1,4 +1,5 @@
 """What timm's bottlenecks add to a probed plan: how the paper counts the inner channels of bottlenecks."""
+from collections.abc import Iterator
 from dataclasses import replace
 
 from timm.models.resnet import Bottleneck
@@ -6,12 +7,16 @@ from torch import nn
 
 from .network import PLANNERS
 from .plan import FIXED, Plan
-from .planning import plan_by_probing
+from .planning import plans_by_probing
 
 
-def plan_resnet(model: nn.Module) -> Plan:
-    """The probed plan, with the stem's and the inner channels of bottlenecks counted by expansion (see Group)."""
-    plan = plan_by_probing(model)
+def plan_resnet(model: nn.Module) -> Iterator[Plan]:
+    """The probed plans, with the stem's and the inner channels of bottlenecks counted by expansion (see Group)."""
+    for plan in plans_by_probing(model):
+        yield _counted(plan, model)
+
+
+def _counted(plan: Plan, model: nn.Module) -> Plan:
     inner = [name for block in plan.blocks if isinstance(model.get_submodule(block), Bottleneck)
              for name in (f'{block}.conv1', f'{block}.conv2')]
     stem = f'{plan.blocks[0].rpartition("layer1")[0]}conv1'

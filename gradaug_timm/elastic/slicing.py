@@ -4,7 +4,7 @@ A module of the network is given a subclass of its own class (`module.__class__ 
 sub-network cuts, and the integers that count their channels, are properties. So parameters, buffers and keys stay what
 they are, the module's own code runs on what it sees, and the slicing is part of `forward`, where torch.compile sees it.
 """
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -46,7 +46,7 @@ class Elastic:
         return _rebuild, (cls.plain, cls.attributes, cls.mixin), self.__getstate__()
 
 
-@lru_cache(maxsize=None)
+@cache
 def elastic_class(plain: type[nn.Module], attributes: tuple[Attribute, ...], mixin: type[Elastic]) -> type[Elastic]:
     """The elastic class of a class of modules; the same for the same arguments.
 

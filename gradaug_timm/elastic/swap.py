@@ -1,4 +1,6 @@
 """Giving the modules of a network elastic classes, and telling them what to keep."""
+import itertools
+
 from torch import Tensor, nn
 
 from .blocks import BLOCKS, SKIP, Skippable, SkippableResidual
@@ -10,6 +12,7 @@ View = list[tuple[nn.Module, dict[str, object]]]
 
 STATISTICS = ('running_mean', 'running_var')
 TRACKING = 'track_running_stats'
+CACHES = frozenset({'attention_bias_cache'})  # where modules of timm keep, by device, what they computed from parameters
 
 
 def swap_classes(network: nn.Module, plan: Plan) -> None:
@@ -23,6 +26,7 @@ def swap_classes(network: nn.Module, plan: Plan) -> None:
         if is_batch_norm(module):
             attributes += [(key, '_buffers') for key in STATISTICS if (key, '_buffers') not in tensors]
             attributes.append((TRACKING, ''))
+        attributes += [(key, '') for key in _caches(module)]
         is_block = name in blocks or isinstance(module, Skippable)
         if attributes or is_block:
             plain = module.plain if isinstance(module, Elastic) else type(module)
@@ -37,6 +41,10 @@ def restore_classes(network: nn.Module) -> None:
         if isinstance(module, Elastic):
             module.__class__ = module.plain
             vars(module).pop('kept', None)
+
+
+def _caches(module: nn.Module) -> frozenset[str]:
+    return CACHES & vars(module).keys()
 
 
 def is_batch_norm(module: nn.Module) -> bool:
@@ -79,6 +87,7 @@ def make_view(
         if is_batch_norm(module) and not subnet.updates_statistics:
             kept[TRACKING] = False
             kept.update(zip(STATISTICS, (statistics or {}).get(name, ())))
+        kept.update((key, {}) for key in _caches(module))
         if kept:
             view.append((module, kept))
     return view
@@ -95,12 +104,14 @@ def apply_view(modules: list[nn.Module], view: View) -> None:
         vars(module)['kept'] = WHOLE
     for module, kept in view:
         vars(module)['kept'] = kept
+        for key in kept.keys() & CACHES:
+            kept[key] = {}
 
 
 def _filled(value: int | tuple | list, count: int | tuple[int | None, ...]):
     if not isinstance(count, tuple):
         return count
-    return type(value)(old if new is None else new for old, new in zip(value, count))
+    return type(value)(old if new is None else new for old, new in itertools.zip_longest(value, count))
 
 
 def _by_module(values: dict[str, object]) -> dict[str, dict[str, object]]:

@@ -1,17 +1,15 @@
 """Checking a plan against the full-size network with the dropped channels masked."""
 import copy
-import itertools
 import logging
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
 from torch import nn
 
 from .plan import Plan, Side
-from .planning import probe_shape
 from .reference import masked_forward
+from .replica import probe_shape
 from .slicing import Elastic
 from .subnet import Subnet
 from .swap import apply_view, make_view, restore_classes, swap_classes
@@ -21,21 +19,19 @@ WIDTHS = (0.5, 0.75, 0.9)
 _logger = logging.getLogger(__name__)
 
 
-def validated(replica: nn.Module, planner: Callable[[nn.Module], Plan]) -> Plan:
+def validated(replica: nn.Module, planner: Callable[[nn.Module], Iterable[Plan]]) -> Plan:
     """The plan of a network, with every group frozen that doesn't agree with the masked full-size network.
 
     Args:
-        replica: A copy of the network, of plain modules on the CPU (planning.replica_of).
-        planner: Makes the plan.
+        replica: A copy of the network, of plain modules on the CPU (replica.replica_of).
+        planner: Gives the plans that it may have; the last is the one to freeze groups of.
 
     Raises:
         ValueError: The network can't run as a sub-network of any width.
     """
-    plan = planner(replica)
-    for candidate in (plan, with_whole_heads(plan)):
-        if _agrees(replica, candidate):
-            return candidate
-    plan = candidate
+    for plan in planner(replica):
+        if _agrees(replica, plan):
+            return plan
     everything = frozenset(range(len(plan.groups)))
     wrong = frozenset(
         group for group in everything if not _agrees(replica, replace(plan, frozen=everything - {group})))
@@ -47,21 +43,6 @@ def validated(replica: nn.Module, planner: Callable[[nn.Module], Plan]) -> Plan:
     _logger.warning(f'{type(replica).__name__}: channels of {", ".join(whole)} stay whole in sub-networks, since what '
                     'is between them mixes channels.')
     return plan
-
-
-def with_whole_heads(plan: Plan) -> Plan:
-    """The plan with the inputs of attention kept in steps of heads, where they have as many channels as the heads.
-
-    Some modules take for granted that both have as many.
-    """
-    steps: dict[int, int] = {}
-    for out, inp in (sides[:2] for sides in plan.tensors.values() if len(sides) > 1):
-        for heads, inputs in itertools.product(*map(_groups_of, (out, inp))):
-            a, b = plan.groups[heads], plan.groups[inputs]
-            if a.size > b.size == 1 and a.size * a.units == b.units:
-                steps[inputs] = math.lcm(steps.get(inputs, 1), a.size)
-    groups = tuple(replace(group, step=steps.get(index, 1)) for index, group in enumerate(plan.groups))
-    return replace(plan, groups=groups)
 
 
 def _groups_of(side: Side | None) -> set[int]:

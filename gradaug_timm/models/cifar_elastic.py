@@ -22,13 +22,13 @@ class SkippablePyramidBlock(Skippable):
         return self.downsample
 
 
-def plan_pyramidnet(model: nn.Module) -> Plan:
+def plan_pyramidnet(model: nn.Module) -> list[Plan]:
     """Every layer keeps a prefix of its own: the shortcut brings back, as zeros, what a narrower one dropped."""
     names = {cls: [name for name, module in model.named_modules() if isinstance(module, cls)]
              for cls in (nn.Conv2d, nn.Linear, PyramidBasicBlock | PyramidBottleneck)}
     convs, linears, blocks = names.values()
-    return prefix_plan(model, first=convs[0], classifier=linears[-1] if linears else None, blocks=tuple(blocks),
-                       counting={PadShortcut: 'out_channels'})
+    return [prefix_plan(model, first=convs[0], classifier=linears[-1] if linears else None, blocks=tuple(blocks),
+                        counting={PadShortcut: 'out_channels'})]
 
 
 for _block in (PyramidBasicBlock, PyramidBottleneck):

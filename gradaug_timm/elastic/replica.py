@@ -1,0 +1,64 @@
+"""A copy of a network to try things on, and the size of image that it takes."""
+import copy
+import itertools
+
+import torch
+from timm.layers import to_2tuple
+from torch import nn
+
+
+def replica_of(model: nn.Module) -> nn.Module:
+    """A copy on the CPU in float32 with random parameters and buffers, whatever the device of `model` (also meta).
+
+    Random, since layers that start at zero would hide differences; vectors and buffers are positive, as for a
+    BatchNorm's variance or a blur's filter.
+    """
+    memo = {id(tensor): _random_like(tensor) for tensor in [*model.parameters(), *model.buffers()]}
+    replica = copy.deepcopy(model, memo).requires_grad_(False)
+    for module in replica.modules():  # what watches the network isn't to see the copy
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
+        if getattr(module, 'grad_checkpointing', False):
+            module.grad_checkpointing = False
+    _shrink_input(replica)
+    return replica
+
+
+def _shrink_input(replica: nn.Module) -> None:
+    """Lets a network of a fixed input size take a small one, where timm can."""
+    if hasattr(replica, 'set_input_size') and hasattr(replica, 'patch_embed'):
+        patch = max(to_2tuple(replica.patch_embed.patch_size))
+        replica.set_input_size(img_size=max(4 * patch, 64 // patch * patch))
+
+
+def _random_like(tensor: torch.Tensor) -> torch.Tensor:
+    if not tensor.is_floating_point():
+        new = tensor.clone() if tensor.device.type != 'meta' else torch.zeros(tensor.shape, dtype=tensor.dtype)
+    elif tensor.dim() > 1 and isinstance(tensor, nn.Parameter):
+        new = torch.randn(tensor.shape) * (2 / max(1, tensor[0].numel())) ** 0.5
+    else:
+        new = torch.rand(tensor.shape) + 0.5
+    return nn.Parameter(new) if isinstance(tensor, nn.Parameter) else new
+
+
+def probe_shape(model: nn.Module) -> tuple[int, int, int]:
+    """Shape (C, H, W) of the smallest image of a few that the network takes, in which attention sees many tokens.
+
+    Raises:
+        ValueError: It takes none of them.
+    """
+    first = next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
+    usual = (getattr(model, 'pretrained_cfg', None) or {}).get('input_size', (3, 224, 224))[-1]
+    attends = any('num_heads' in vars(module) for module in model.modules())
+    own = max(to_2tuple(getattr(getattr(model, 'patch_embed', None), 'img_size', None) or 0))
+    sizes = [16, 32] if usual <= 32 else [own or (128 if attends else 64), 64, 96, 128, 192, 224, 256]
+    reason = ''
+    for channels, size in itertools.product(dict.fromkeys((first, 3)), [*sizes, usual]):
+        try:
+            with torch.no_grad():
+                model(torch.zeros(1, channels, size, size, dtype=next(model.parameters()).dtype))
+            return channels, size, size
+        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+            reason = str(error).split('\n')[0]
+    raise ValueError(f'{type(model).__name__} can\'t run as sub-networks: it fails on an image of '
+                     f'{(first, usual, usual)} ({reason}).')
