@@ -1,9 +1,9 @@
 """Which entries of tensors a dimension of another depends on, read off by vector-Jacobian products.
 
-A product with a cotangent on some of the entries of a dimension is non-zero just where these depend on a tensor. Cotangents
-on the entries whose number has bit b, and on those whose number hasn't, name the entry with 2 log2(n) products where
-there is one. Where there are more (a head uses all channels of its query), the entries are halved until there is one,
-or until all of them depend on the same.
+A product with a cotangent on some of the entries of a dimension is non-zero just where these depend on a tensor.
+Cotangents on the entries whose number has bit b, and on those whose number hasn't, name the entry with 2 log2(n)
+products where there is one. Where there are more (a head uses all channels of its query), the entries are halved until
+there is one, or until all of them depend on the same.
 """
 import math
 from enum import Enum
@@ -16,6 +16,8 @@ from .probe import Key, Leaf, positive
 
 Place = tuple[int, int]  # a leaf by number, and a dimension of it
 Hits = dict[Place, np.ndarray]  # by place which entries are meant, bool [entries]
+Pattern = tuple[int, int]  # the bits that the numbers of some users share, and their value
+ENTRIES_AT_ONCE = 2 ** 22  # of the cotangents of products that are computed together
 
 
 class Kind(Enum):
@@ -66,28 +68,38 @@ class _Products:
         self.places = [(index, d) for index, leaf in enumerate(self.leaves)
                        for d, key in enumerate(leaf.keys) if key is not None]
 
-    def supports(self, users: np.ndarray, numbers: list[int]) -> dict[int, torch.Tensor]:
-        """Where a cotangent on `users` (indexes) is non-zero, for each leaf of these numbers that it reaches."""
-        mask = torch.zeros(self.size, dtype=self.x.dtype)
-        mask[users] = 1
-        found = torch.autograd.grad(self.x, [self.leaves[number].tensor for number in numbers],
-                                    self.weights * mask.view(self.shape), retain_graph=True, allow_unused=True)
-        return {number: gradient for number, gradient in zip(numbers, found) if gradient is not None}
+    def supports(self, users: list[np.ndarray], numbers: list[int]) -> dict[int, torch.Tensor]:
+        """For each leaf of these numbers that is reached the gradients [len(users), ...] of cotangents on `users`.
 
-    def hits(self, users: np.ndarray, questions: Hits) -> Hits:
-        """Which of the entries in question `users` (indexes) depend on."""
-        if not questions:
-            return {}
+        Args:
+            users: Indexes in the dimension, for each product.
+            numbers: Which leaves.
+        """
+        masks = torch.zeros(len(users), self.size, dtype=self.x.dtype)
+        for mask, chosen in zip(masks, users):
+            mask[chosen] = 1
+        at_once = max(1, ENTRIES_AT_ONCE // self.x.numel())
+        parts = [torch.autograd.grad(
+            self.x, [self.leaves[number].tensor for number in numbers],
+            self.weights * part.view(len(part), *self.shape), retain_graph=True, allow_unused=True, is_grads_batched=True)
+            for part in masks.split(at_once)]
+        return {number: torch.cat(gradients) for number, gradients in zip(numbers, zip(*parts))
+                if gradients[0] is not None}
+
+    def hits(self, users: list[np.ndarray], questions: Hits) -> list[Hits]:
+        """Which of the entries in question each of `users` (indexes) depend on."""
+        if not questions or not users:
+            return [{} for _ in users]
         supports = self.supports(users, list(dict.fromkeys(number for number, _ in questions)))
         found = {}
         for (number, dim), asked in questions.items():
             if number in supports:
-                support = supports[number]
-                other = [d for d in range(support.dim()) if d != dim]
-                found[number, dim] = asked & (support.abs().amax(other) if other else support).numpy().astype(bool)
+                other = [d + 1 for d in range(supports[number].dim() - 1) if d != dim]
+                support = supports[number].abs().amax(other) if other else supports[number]
+                found[number, dim] = asked & support.numpy().astype(bool)
             else:
-                found[number, dim] = np.zeros_like(asked)
-        return found
+                found[number, dim] = np.zeros((len(users), len(asked)), dtype=bool)
+        return [{place: hit[index] for place, hit in found.items()} for index in range(len(users))]
 
     def dependency(self, place: Place, entries: np.ndarray, users: np.ndarray) -> Dependency:
         return Dependency(self.leaves[place[0]].keys[place[1]], entries, users)
@@ -100,12 +112,10 @@ def _divide(products: _Products, users: np.ndarray, questions: Hits) -> list[Dep
     found, questions, patterns = _name_users(products, users, questions)
     found += _take_blocks(products, users, questions)
     if len(patterns) <= len(users) // 4:
-        for (shared, value), expected in patterns.items():
-            alike = users[np.arange(len(users)) & shared == value]
-            found += _take_pattern(products, alike, expected, questions) if len(alike) < len(users) else []
+        found += _take_patterns(products, users, patterns, questions)
     questions = {place: asked for place, asked in questions.items() if asked.any()}
-    for half in np.array_split(users, 2) if questions else ():
-        inside = products.hits(half, questions)
+    halves = np.array_split(users, 2) if questions else []
+    for half, inside in zip(halves, products.hits(halves, questions)):
         found += _divide(products, half, {place: hit for place, hit in inside.items() if hit.any()})
     return found
 
@@ -114,7 +124,7 @@ def _name_users(
         products: _Products,
         users: np.ndarray,
         questions: Hits,
-) -> tuple[list[Dependency], Hits, dict[tuple[int, int], Hits]]:
+) -> tuple[list[Dependency], Hits, dict[Pattern, Hits]]:
     """What follows from products with the users whose number has a bit, or hasn't.
 
     Returns:
@@ -122,46 +132,50 @@ def _name_users(
         that their users' numbers share, and the value of these.
     """
     number = np.arange(len(users))
-    ones, zeros = ({place: np.zeros(len(asked), dtype=np.int64) for place, asked in questions.items()}
-                   for _ in range(2))
-    for bit in range(max(1, math.ceil(math.log2(len(users))))):
-        for codes, value in ((ones, 1), (zeros, 0)):
-            for place, hit in products.hits(users[number >> bit & 1 == value], questions).items():
-                codes[place] |= hit.astype(np.int64) << bit
+    bits = range(max(1, math.ceil(math.log2(len(users)))))
+    coded = products.hits([users[number >> bit & 1 == value] for bit in bits for value in (1, 0)], questions)
     found, several, patterns = [], {}, {}
     for place in questions:
-        reached, both = (ones[place] | zeros[place]) > 0, ones[place] & zeros[place]
+        ones, zeros = (sum(hits[place].astype(np.int64) << bit for bit, hits in zip(bits, coded[start::2]))
+                       for start in (0, 1))
+        reached, both = (ones | zeros) > 0, ones & zeros
         entries = np.flatnonzero(reached & (both == 0))
         if len(entries):
-            found.append(products.dependency(place, entries, users[ones[place][entries]]))
+            found.append(products.dependency(place, entries, users[ones[entries]]))
         if both.any():
             several[place] = both > 0
-            codes = np.stack([ones[place] ^ zeros[place], ones[place] & ~zeros[place]], 1)
+            codes = np.stack([ones ^ zeros, ones & ~zeros], 1)
             for shared, value in np.unique(codes[both > 0], axis=0).tolist():
                 same = (codes == (shared, value)).all(1) & (both > 0)
                 patterns.setdefault((shared, value), {})[place] = same
     return found, several, patterns
 
 
-def _take_pattern(products: _Products, users: np.ndarray, expected: Hits, questions: Hits) -> list[Dependency]:
-    """Of the entries in question the expected ones, if `users` depend on all of these alone; taken from `questions`."""
-    expected = {place: asked for place, asked in expected.items() if place in questions}
-    hits = products.hits(users, questions) if expected else {}
-    if any((hit != expected.get(place, False)).any() for place, hit in hits.items()):
-        return []
-    left = dict(expected)
-    found = _take_blocks(products, users, left)
-    for place in expected.keys() - left.keys():
-        questions[place] = questions[place] & ~expected[place]
+def _take_patterns(
+        products: _Products,
+        users: np.ndarray,
+        patterns: dict[Pattern, Hits],
+        questions: Hits,
+) -> list[Dependency]:
+    """Where the users of a pattern depend on its entries, all on all, and on no others; taken from `questions`."""
+    number = np.arange(len(users))
+    chosen = {pattern: users[number & pattern[0] == pattern[1]] for pattern in patterns}
+    chosen = {pattern: alike for pattern, alike in chosen.items() if len(alike) < len(users)}
+    found = []
+    for (pattern, alike), hits in zip(chosen.items(), products.hits(list(chosen.values()), questions)):
+        expected = {place: asked for place, asked in patterns[pattern].items() if place in questions}
+        if expected and all((hit == expected.get(place, False)).all() for place, hit in hits.items()):
+            left = dict(expected)
+            found += _take_blocks(products, alike, left)
+            for place in expected.keys() - left.keys():
+                questions[place] = questions[place] & ~expected[place]
     return found
 
 
 def _take_blocks(products: _Products, users: np.ndarray, questions: Hits) -> list[Dependency]:
-    """The places all of whose entries in question all users depend on, as far as samples tell; taken from `questions`."""
-    if not questions:
-        return []
-    samples = [products.hits(users[[index]], questions)
-               for index in {0, len(users) // 3, len(users) // 2, len(users) - 1}]
+    """Where all users depend on all entries in question, as far as samples tell; taken from `questions`."""
+    samples = products.hits(
+        [users[[index]] for index in {0, len(users) // 3, len(users) // 2, len(users) - 1}], questions)
     found = []
     for place, asked in list(questions.items()):
         if all((sample[place] == asked).all() for sample in samples):
@@ -183,6 +197,5 @@ def _is_unit(products: _Products, place: Place) -> bool:
     """Whether users that depend on all entries do so as one unit (a head), not each on a place of its own (tokens)."""
     if not products.leaves[place[0]].is_output:
         return False
-    first, last = (products.supports(np.array([index]), [place[0]])[place[0]].ne(0)
-                   for index in (0, products.size - 1))
+    first, last = products.supports([np.array([0]), np.array([products.size - 1])], [place[0]])[place[0]].ne(0)
     return bool((first & last).any())

@@ -149,6 +149,19 @@ def make_elastic(model: nn.Module) -> nn.Module:
     return model
 
 
+def install(model: nn.Module, plan: Plan) -> nn.Module:
+    """Makes a network elastic by a plan that is known, in place.
+
+    Args:
+        model: The network, of plain modules.
+        plan: Its plan.
+    """
+    state = ElasticState()
+    state.install(model, plan)
+    vars(model)[ATTRIBUTE] = state
+    return model
+
+
 def elastic_state(model: nn.Module) -> tuple[nn.Module, ElasticState]:
     """The network below any wrapper and its state, planned; planned anew where modules were replaced.
 

@@ -202,8 +202,9 @@ class Probe(TorchFunctionMode):
             reached.append([None if gradient is None else gradient.movedim(channels, 0).flatten(1).ne(0).any(1)
                             for leaf, gradient in zip(leaves, found)
                             for channels, key in enumerate(leaf.keys) if key is not None])
-        return any(first is not None and last is not None and (first.any() and last.any() and not (first & last).any())
-                   for first, last in zip(*reached))
+        # Where layers that mix tokens are reached too, the first layer is one of channels.
+        hits = [first & last for first, last in zip(*reached) if first is not None and last is not None and first.any()]
+        return bool(hits) and not hits[0].any()
 
     def _is_parameters_alone(self, weight: torch.Tensor) -> bool:
         outputs = [leaf.tensor for leaf in self.seen.leaves if leaf.is_output]

@@ -29,6 +29,8 @@ def _shrink_input(replica: nn.Module) -> None:
     if hasattr(replica, 'set_input_size') and hasattr(replica, 'patch_embed'):
         patch = max(to_2tuple(replica.patch_embed.patch_size))
         replica.set_input_size(img_size=max(4 * patch, 64 // patch * patch))
+        for tensor in [*replica.parameters(), *replica.buffers()]:
+            tensor.data = _random_like(tensor).data.requires_grad_(False)
 
 
 def _random_like(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,132 @@
+"""What is checked of a network that is to run as its sub-networks."""
+import copy
+import time
+from dataclasses import dataclass
+
+import torch
+from timm.models import create_model
+from torch import nn
+
+from ..elastic import Plan, Subnet, activate, extract, multiply_adds
+from ..elastic.network import elastic_state, install
+from ..elastic.reference import masked_forward
+from ..elastic.replica import probe_shape, replica_of
+
+WIDTHS = (0.5, 0.75, 0.9)
+BATCH = 2
+
+
+class Misfit(Exception):
+    """A sub-network that isn't what it has to be."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of an architecture.
+
+    Args:
+        module: timm's module.
+        architecture: The architecture.
+        share: Multiply-adds of width 0.75, divided by the full network's, at the network's own input size.
+        groups: Groups of channels.
+        whole: Those that stay whole at every width.
+        blocks: Residual blocks that random depth may skip.
+        seconds: Planning time.
+        reason: Why it can't run as sub-networks; empty where it can.
+    """
+    module: str
+    architecture: str
+    share: float = 1.
+    groups: int = 0
+    whole: int = 0
+    blocks: int = 0
+    seconds: float = 0.
+    reason: str = ''
+
+
+def check_model(module: str, architecture: str) -> Finding:
+    """Checks an architecture with random weights, at divisor 1.
+
+    Args:
+        module: timm's module.
+        architecture: The architecture.
+    """
+    torch.manual_seed(0)
+    plain = create_model(architecture, num_classes=10)
+    model = create_model(f'gradaug_{architecture}', num_classes=10)
+    model.load_state_dict(plain.state_dict())
+    start = time.perf_counter()
+    try:
+        plan = elastic_state(model)[1].plan
+        seconds = time.perf_counter() - start
+        check_subnets(replica_of(plain), plan)
+    except (Misfit, ValueError) as error:
+        return Finding(module, architecture, seconds=time.perf_counter() - start, reason=str(error))
+    size = plain.pretrained_cfg['input_size']
+    image = torch.rand(1, *size)
+    with torch.no_grad():
+        if not torch.equal(model.eval()(image), plain.eval()(image)):
+            return Finding(module, architecture, seconds=seconds, reason='the full network\'s output has changed')
+    share = multiply_adds(model, Subnet(0.75, divisor=1), size) / multiply_adds(plain, None, size)
+    whole = sum(group.units == 1 or index in plan.frozen for index, group in enumerate(plan.groups))
+    return Finding(module, architecture, share, len(plan.groups), whole, len(plan.blocks), seconds)
+
+
+def check_subnets(small: nn.Module, plan: Plan) -> None:
+    """Runs a network as its sub-networks, forward and backward, in evaluation and training mode, in double precision.
+
+    Args:
+        small: The plain network, with random parameters, as it takes small images (elastic.replica.replica_of).
+        plan: Its plan.
+
+    Raises:
+        Misfit: A sub-network isn't the masked full-size network or the extracted dense one, or has gradients outside.
+    """
+    plain = small.double().requires_grad_()
+    images = torch.randn(BATCH, *probe_shape(plain), dtype=torch.float64)
+    model = install(copy.deepcopy(plain), plan)
+    for width in WIDTHS:
+        subnet = Subnet(width, divisor=1)
+        with torch.no_grad(), activate(model.eval(), subnet):
+            output = model(images)
+        with torch.no_grad():
+            _agree(output, masked_forward(plain.eval(), plan, subnet, images), f'the masked network at width {width}')
+        dense = extract(model, subnet)
+        for training in (False, True):
+            _check_gradients(model.train(training), dense.train(training), plan, subnet, images)
+
+
+def _check_gradients(model: nn.Module, dense: nn.Module, plan: Plan, subnet: Subnet, images: torch.Tensor) -> None:
+    """Output and gradients of a sub-network are those of the dense network, and zero outside."""
+    outputs = []
+    for network in (model, dense):
+        network.zero_grad()
+        torch.manual_seed(1)
+        active = activate(model, subnet) if network is model else torch.enable_grad()
+        with active:
+            outputs.append(network(images))
+            outputs[-1].square().sum().backward()
+    where = f'the extracted network at width {subnet.width}{", training" if model.training else ""}'
+    _agree(*outputs, where)
+    ranges, parameters = plan.ranges(subnet), dict(dense.named_parameters())
+    for name, parameter in model.named_parameters():
+        expected = parameters[name].grad
+        if parameter.grad is None or expected is None:
+            if (parameter.grad is None) != (expected is None) and (parameter.grad if expected is None else expected).any():
+                raise Misfit(f'{name} has no gradient where {where} has one')
+            continue
+        inside, kept = parameter.grad, torch.ones_like(parameter, dtype=torch.bool)
+        for dim, runs in enumerate(ranges.get(name, ())):
+            if runs is not None:
+                stays = torch.cat([torch.arange(start, start + length) for start, length in runs])
+                inside = inside.index_select(dim, stays)
+                outside = torch.ones(parameter.shape[dim], dtype=torch.bool).index_fill_(0, stays, False)
+                kept.index_fill_(dim, outside.nonzero().flatten(), False)
+        if parameter.grad[~kept].any():
+            raise Misfit(f'{name} has gradients outside of width {subnet.width}')
+        _agree(inside, expected, f'the gradient of {name} in {where}')
+
+
+def _agree(a: torch.Tensor, b: torch.Tensor, what: str) -> None:
+    if a.shape != b.shape or not torch.allclose(a, b, rtol=1e-6, atol=1e-6 * float(b.abs().max())):
+        raise Misfit(f'it isn\'t {what}')
