@@ -14,6 +14,14 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')  # for sub-processes; networks in 
 torch.set_num_threads(1)
 
 
+@pytest.fixture(scope='session', autouse=True)
+def plan_cache(tmp_path_factory):
+    """Plans are cached in a folder of this run, never in the user's; sub-processes use it too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('GRADAUG_CACHE_DIR', str(tmp_path_factory.mktemp('cache')))
+        yield
+
+
 @pytest.fixture(scope='session')
 def project_root() -> Path:
     return ROOT

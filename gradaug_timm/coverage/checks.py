@@ -1,5 +1,6 @@
 """What is checked of a network that is to run as its sub-networks."""
 import copy
+import itertools
 import time
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from ..elastic import Plan, Subnet, activate, extract, multiply_adds
 from ..elastic.network import elastic_state, install
 from ..elastic.reference import masked_forward
 from ..elastic.replica import probe_shape, replica_of
+from ..elastic.slicing import Ranges
 
 WIDTHS = (0.5, 0.75, 0.9)
 BATCH = 2
@@ -109,24 +111,29 @@ def _check_gradients(model: nn.Module, dense: nn.Module, plan: Plan, subnet: Sub
     where = f'the extracted network at width {subnet.width}{", training" if model.training else ""}'
     _agree(*outputs, where)
     ranges, parameters = plan.ranges(subnet), dict(dense.named_parameters())
+    scale = max(float(parameter.grad.abs().max()) for parameter in parameters.values() if parameter.grad is not None)
     for name, parameter in model.named_parameters():
-        expected = parameters[name].grad
-        if parameter.grad is None or expected is None:
-            if (parameter.grad is None) != (expected is None) and (parameter.grad if expected is None else expected).any():
-                raise Misfit(f'{name} has no gradient where {where} has one')
+        gradient, expected = parameter.grad, parameters[name].grad
+        if gradient is None and expected is None:
             continue
-        inside, kept = parameter.grad, torch.ones_like(parameter, dtype=torch.bool)
-        for dim, runs in enumerate(ranges.get(name, ())):
-            if runs is not None:
-                stays = torch.cat([torch.arange(start, start + length) for start, length in runs])
-                inside = inside.index_select(dim, stays)
-                outside = torch.ones(parameter.shape[dim], dtype=torch.bool).index_fill_(0, stays, False)
-                kept.index_fill_(dim, outside.nonzero().flatten(), False)
-        if parameter.grad[~kept].any():
+        gradient = torch.zeros_like(parameter) if gradient is None else gradient
+        inside, outside = _divided(gradient, ranges.get(name, ()))
+        if outside.any():
             raise Misfit(f'{name} has gradients outside of width {subnet.width}')
-        _agree(inside, expected, f'the gradient of {name} in {where}')
+        expected = torch.zeros_like(inside) if expected is None else expected
+        _agree(inside, expected, f'the gradient of {name} in {where}', scale=scale)
 
 
-def _agree(a: torch.Tensor, b: torch.Tensor, what: str) -> None:
-    if a.shape != b.shape or not torch.allclose(a, b, rtol=1e-6, atol=1e-6 * float(b.abs().max())):
+def _divided(tensor: torch.Tensor, dims: tuple[Ranges | None, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The part of a tensor that is kept, and the tensor with zeros there."""
+    kept = [torch.arange(length) if runs is None else
+            torch.cat([torch.arange(start, start + count) for start, count in runs])
+            for length, runs in itertools.zip_longest(tensor.shape, dims)]
+    index = torch.meshgrid(*kept, indexing='ij')
+    return tensor[index], tensor.index_put(index, torch.zeros(()).to(tensor))
+
+
+def _agree(a: torch.Tensor, b: torch.Tensor, what: str, *, scale: float | None = None) -> None:
+    scale = float(b.abs().max()) if scale is None else scale
+    if a.shape != b.shape or not torch.allclose(a, b, rtol=1e-6, atol=1e-6 * scale):
         raise Misfit(f'it isn\'t {what}')

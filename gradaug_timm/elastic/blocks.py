@@ -15,8 +15,7 @@ class Skippable(Elastic):
     """A residual block that runs as its shortcut alone while a sub-network without it is active.
 
     In training it also does so at random where its `survival` probability is below 1 (stochastic depth); one draw holds
-    for the batch. A subclass, or the plain block, has `shortcut(x)`, and `dense_shortcut()`, the same as a module of its
-    own.
+    for the batch. A subclass, or the plain block, has `shortcut(x)`, and `dense_shortcut()`: the same as a module.
     """
     survival: float = 1.
 

@@ -17,7 +17,7 @@ from .probe import Key, Leaf, positive
 Place = tuple[int, int]  # a leaf by number, and a dimension of it
 Hits = dict[Place, np.ndarray]  # by place which entries are meant, bool [entries]
 Pattern = tuple[int, int]  # the bits that the numbers of some users share, and their value
-ENTRIES_AT_ONCE = 2 ** 22  # of the cotangents of products that are computed together
+ENTRIES_AT_ONCE = 2 ** 20  # of the cotangents of products that are computed together
 
 
 class Kind(Enum):
@@ -81,7 +81,8 @@ class _Products:
         at_once = max(1, ENTRIES_AT_ONCE // self.x.numel())
         parts = [torch.autograd.grad(
             self.x, [self.leaves[number].tensor for number in numbers],
-            self.weights * part.view(len(part), *self.shape), retain_graph=True, allow_unused=True, is_grads_batched=True)
+            self.weights * part.view(len(part), *self.shape),
+            retain_graph=True, allow_unused=True, is_grads_batched=True)
             for part in masks.split(at_once)]
         return {number: torch.cat(gradients) for number, gradients in zip(numbers, zip(*parts))
                 if gradients[0] is not None}

@@ -1,6 +1,8 @@
 """From what must be kept together to what is interchangeable: units and groups."""
+import math
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -60,7 +62,7 @@ def group_units(
     """Units with the same number of entries in the same dimensions are interchangeable: they form a group."""
     signature: dict[int, list[tuple[int, int]]] = defaultdict(list)
     size: dict[int, int] = {}
-    consumed, made = set(seen.consumed), set(seen.made)
+    consumed = set(seen.consumed)
     for number, (key, span) in enumerate(units.span.items()):
         for label, entries in zip(*(array.tolist() for array in np.unique(labels[span], return_counts=True))):
             signature[label].append((number, entries))
@@ -75,3 +77,26 @@ def group_units(
     sides = {key: Side(group_of[labels[span]], rank_of[labels[span]]) for key, span in units.span.items()}
     groups = tuple(Group(len(group), size.get(group[0], 1)) for group in members.values())
     return groups, {key: side for key, side in sides.items() if side.groups}
+
+
+def linked(groups: tuple[Group, ...], alike: list[set[int]]) -> tuple[Group, ...]:
+    """Groups of which the same share is kept in each of these sets: in as many steps of as many channels.
+
+    Args:
+        groups: The groups.
+        alike: Sets of groups, by number; those that overlap are one.
+    """
+    merged: list[set[int]] = []
+    for numbers in alike:
+        apart = [other for other in merged if not other & numbers]
+        merged = [*apart, set(numbers).union(*(other for other in merged if other & numbers))]
+    new = list(groups)
+    for numbers in merged:
+        if len({(groups[number].units, groups[number].size) for number in numbers}) > 1:
+            count = math.gcd(*(groups[number].units for number in numbers))
+            steps = {number: groups[number].units // count for number in numbers}
+            multiple = math.lcm(*steps.values())
+            channels = -(-max(groups[number].size * steps[number] for number in numbers) // multiple) * multiple
+            for number in numbers:
+                new[number] = replace(groups[number], size=channels // steps[number], step=steps[number])
+    return tuple(new)

@@ -1,4 +1,5 @@
 """Making a network elastic, and running it as one of its sub-networks."""
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -8,16 +9,19 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from .cache import cached_plan
 from .plan import Plan
 from .planning import plans_by_probing
 from .replica import replica_of
 from .slicing import Elastic, Ranges
 from .subnet import Subnet
-from .swap import STATISTICS, View, apply_view, is_batch_norm, make_view, restore_classes, swap_classes
+from .swap import CACHES, STATISTICS, View, apply_view, is_batch_norm, make_view, restore_classes, swap_classes
 from .validation import validated
 
 ATTRIBUTE = '_elastic'
 CACHED_VIEWS = 512
+
+_logger = logging.getLogger(__name__)
 
 # How networks that are, or hold, a module of some class are planned where probing isn't all that it takes.
 PLANNERS: dict[type[nn.Module], Callable[[nn.Module], Iterable[Plan]]] = {}
@@ -108,12 +112,24 @@ def unwrap(model: nn.Module) -> nn.Module:
 @torch.enable_grad()
 def _plan(network: nn.Module) -> Plan:
     """The network's plan, whatever the caller's modes and default device; the caller's random numbers stay."""
-    with torch.device('cpu'), torch.random.fork_rng(devices=[]):
+    classes = (cls for module in network.modules() for cls in type(module).__mro__)
+    planner = next((PLANNERS[cls] for cls in classes if cls in PLANNERS), plans_by_probing)
+
+    def make() -> Plan:
         torch.default_generator.manual_seed(0)
         replica = replica_of(network)
         restore_classes(replica)
-        classes = (cls for module in replica.modules() for cls in type(module).__mro__)
-        return validated(replica, next((PLANNERS[cls] for cls in classes if cls in PLANNERS), plans_by_probing))
+        return validated(replica, planner)
+
+    with torch.device('cpu'), torch.random.fork_rng(devices=[]):
+        plan = cached_plan(network, planner, make, ignored=CACHES | {ATTRIBUTE})
+    whole = [name.removesuffix('.weight') for name, sides in plan.tensors.items()
+             if len(sides) > 1 and any(side is not None and side.groups & plan.frozen for side in sides)]
+    if whole:
+        name = (network.plain if isinstance(network, Elastic) else type(network)).__name__
+        _logger.warning(f'{name}: channels of {", ".join(whole)} stay whole in sub-networks, since what is between '
+                        'them mixes channels.')
+    return plan
 
 
 def mark_elastic(model: nn.Module) -> nn.Module:

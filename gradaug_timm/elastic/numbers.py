@@ -30,7 +30,8 @@ class TrackedInt(int):
 
     def __mul__(self, other):
         product = super().__mul__(other)
-        return TrackedInt(product, self.origin, self.ratio / int(other)) if isinstance(other, int) and other else product
+        exact = isinstance(other, int) and other
+        return TrackedInt(product, self.origin, self.ratio / int(other)) if exact else product
 
     __rmul__ = __mul__
 

@@ -1,7 +1,6 @@
 """The plans of a network that follow from running it once on constants."""
 import copy
 import itertools
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -10,9 +9,9 @@ import torch
 from torch import nn
 
 from .dependencies import Dependency, Kind, dependencies
-from .grouping import fixed_labels, group_units, token_labels
+from .grouping import fixed_labels, group_units, linked, token_labels
 from .plan import Plan, Side
-from .probe import Key, Trace, trace
+from .probe import Key, Sized, Trace, trace
 from .replica import probe_shape
 from .residual import BlockWatch
 from .sizes import counted, sized_numbers
@@ -35,23 +34,31 @@ def plans_by_probing(model: nn.Module) -> Iterator[Plan]:
     seen = Trace()
     watch = BlockWatch(replica, seen)
     trace(replica, seen, torch.rand(1, *probe_shape(model)) + 0.5)
-    found = [(use.key, dependency) for use in seen.uses for dependency in dependencies(use.tensor, use.dim, seen.leaves)]
-    together = replace(_plan(model, seen, found), blocks=watch.blocks())
-    plans = [together]
-    if any(dependency.kind is Kind.COMPLETE for _, dependency in found):
-        apart = replace(_plan(model, seen, found, complete=False), blocks=together.blocks)
-        plans = [apart, together]
-    for plan in plans:
+    found = [(use.key, dependency) for use in seen.uses
+             for dependency in dependencies(use.tensor, use.dim, seen.leaves)]
+    lengths = [(sized, [] if sized.tensor is None else dependencies(sized.tensor, sized.dim, seen.leaves))
+               for sized in seen.sized]
+    has_single_heads = any(dependency.kind is Kind.COMPLETE for _, dependency in found)
+    for complete in (False, True) if has_single_heads else (True,):
+        plan = replace(_plan(model, seen, found, lengths, complete=complete), blocks=watch.blocks())
         yield plan
         yield with_whole_heads(plan)
 
 
-def _plan(model: nn.Module, seen: Trace, found: list[tuple[Key, Dependency]], *, complete: bool = True) -> Plan:
+def _plan(
+        model: nn.Module,
+        seen: Trace,
+        found: list[tuple[Key, Dependency]],
+        lengths: list[tuple[Sized, list[Dependency]]],
+        *,
+        complete: bool,
+) -> Plan:
     """The plan that follows from dependencies; without those where all depend on all, if `complete` is false."""
     units = Units(seen.channels)
     for tie in seen.ties:
         units.tie(*tie)
     transposed, whole = [], []
+    unused = {key: np.ones(seen.channels[key], dtype=bool) for key in seen.made}
     for user, dependency in found:
         if dependency.kind is Kind.TRANSPOSED:
             transposed.append((dependency.key, user))
@@ -59,27 +66,29 @@ def _plan(model: nn.Module, seen: Trace, found: list[tuple[Key, Dependency]], *,
             whole.append((dependency.key, dependency.entries))
         else:
             units.tie(dependency.key, dependency.entries, user, dependency.users)
+            if dependency.key in unused:
+                unused[dependency.key][dependency.entries] = False
     labels = units.labels()
     fixed = [fixed_labels(units, labels, seen), token_labels(units, labels, seen, transposed),
-             *(labels[units.span[key]][entries] for key, entries in whole)]
+             *(labels[units.span[key]][entries] for key, entries in [*whole, *unused.items()])]
     groups, sides = group_units(units, labels, np.unique(np.concatenate(fixed)), seen)
     tensors: dict[str, list[Side | None]] = {
         name: [sides.get((name, dim)) for dim in range(tensor.dim())]
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
+    numbers, alike = sized_numbers(lengths, sides)
     return Plan(
-        groups,
+        linked(groups, alike),
         {name: tuple(dims) for name, dims in tensors.items() if any(side is not None for side in dims)},
-        {**counted(model, sides, seen), **sized_numbers(seen, sides)},
+        {**counted(model, sides, seen), **numbers},
     )
 
 
 def with_whole_heads(plan: Plan) -> Plan:
     """The plan with the inputs of attention kept in steps of heads, where they have as many channels as the heads."""
-    steps: dict[int, int] = {}
+    alike = []
     for out, inp in (sides[:2] for sides in plan.tensors.values() if len(sides) > 1 and None not in sides[:2]):
         for heads, inputs in itertools.product(out.groups, inp.groups):
             a, b = plan.groups[heads], plan.groups[inputs]
             if a.size > b.size == 1 and a.size * a.units == b.units:
-                steps[inputs] = math.lcm(steps.get(inputs, 1), a.size)
-    groups = tuple(replace(group, step=steps.get(index, 1)) for index, group in enumerate(plan.groups))
-    return replace(plan, groups=groups)
+                alike.append({heads, inputs})
+    return replace(plan, groups=linked(plan.groups, alike))

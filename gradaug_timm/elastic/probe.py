@@ -327,8 +327,8 @@ REPLACED: dict[Callable, Callable] = {
         torch.mean, torch.Tensor.mean, torch.var, torch.Tensor.var, torch.std, torch.Tensor.std, torch.var_mean,
         torch.std_mean), Probe.statistic),
     **dict.fromkeys((  # flat somewhere, or a mere scaling
-        F.normalize, F.relu, F.relu6, F.hardtanh, F.hardswish, F.hardsigmoid, F.hardshrink, F.threshold, torch.relu, torch.relu_,
-        torch.Tensor.relu, torch.Tensor.relu_), _activation),
+        F.normalize, F.relu, F.relu6, F.hardtanh, F.hardswish, F.hardsigmoid, F.hardshrink, F.threshold, torch.relu,
+        torch.relu_, torch.Tensor.relu, torch.Tensor.relu_), _activation),
     F.linear: _linear,
     F.conv1d: _conv,
     F.conv2d: _conv,

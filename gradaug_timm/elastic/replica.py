@@ -8,7 +8,7 @@ from torch import nn
 
 
 def replica_of(model: nn.Module) -> nn.Module:
-    """A copy on the CPU in float32 with random parameters and buffers, whatever the device of `model` (also meta).
+    """A copy on the CPU in float32 and evaluation mode, with random parameters and buffers, of a network on any device.
 
     Random, since layers that start at zero would hide differences; vectors and buffers are positive, as for a
     BatchNorm's variance or a blur's filter.
@@ -21,7 +21,7 @@ def replica_of(model: nn.Module) -> nn.Module:
         if getattr(module, 'grad_checkpointing', False):
             module.grad_checkpointing = False
     _shrink_input(replica)
-    return replica
+    return replica.train().eval()  # which also empties caches of what was computed from parameters
 
 
 def _shrink_input(replica: nn.Module) -> None:

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 from torch import nn
 
-from .dependencies import dependencies
+from .dependencies import Dependency, Kind
 from .plan import Number, Side
 from .probe import Key, Sized, Trace
 
@@ -29,16 +29,31 @@ def counted(model: nn.Module, sides: dict[Key, Side], seen: Trace) -> dict[str, 
     return found
 
 
-def sized_numbers(seen: Trace, sides: dict[Key, Side]) -> dict[str, Number]:
-    """What the attributes count from which the model took lengths of tensors."""
-    found: dict[str, dict[int | None, Side]] = defaultdict(dict)
-    for sized in sorted(seen.sized, key=lambda sized: sized.number.ratio != 1):
-        side = _side_of(sized, sides, seen)
+def sized_numbers(
+        lengths: list[tuple[Sized, list[Dependency]]],
+        sides: dict[Key, Side],
+) -> tuple[dict[str, Number], list[set[int]]]:
+    """What the attributes count from which the model took lengths of tensors.
+
+    Args:
+        lengths: Dimensions of such lengths, with what they depend on.
+        sides: The sides that are known.
+
+    Returns:
+        What they count; and the sets of groups of which as many channels must be kept, since one number counts them.
+    """
+    found: dict[str, dict[int | None, list[Side]]] = defaultdict(lambda: defaultdict(list))
+    for sized, dependencies in sorted(lengths, key=lambda one: one[0].number.ratio != 1):
+        side = _side_of(sized, dependencies, sides)
         if side is not None and side.groups:
             origin = sized.number.origin
-            found[f'{origin.module}.{origin.attribute}'].setdefault(origin.place, _scaled(side, sized.number.ratio))
-    return {name: places[None] if None in places else tuple(places.get(place) for place in range(max(places) + 1))
-            for name, places in found.items()}
+            found[f'{origin.module}.{origin.attribute}'][origin.place].append(_scaled(side, sized.number.ratio))
+    numbers = {name: places[None][0] if None in places
+               else tuple(places[place][0] if place in places else None for place in range(max(places) + 1))
+               for name, places in found.items()}
+    alike = [set().union(*(side.groups for side in seen)) for places in found.values() for seen in places.values()
+             if all(len(side.groups) == 1 for side in seen)]
+    return numbers, alike
 
 
 def _scaled(side: Side, ratio: Fraction) -> Side:
@@ -49,14 +64,13 @@ def _scaled(side: Side, ratio: Fraction) -> Side:
     return Side(scaled(side.group), scaled(side.rank))
 
 
-def _side_of(sized: Sized, sides: dict[Key, Side], seen: Trace) -> Side | None:
+def _side_of(sized: Sized, dependencies: list[Dependency], sides: dict[Key, Side]) -> Side | None:
     if sized.key is not None:
         side = sides.get(sized.key)
         return side and Side(side.group[::sized.step], side.rank[::sized.step])
-    length = sized.tensor.shape[sized.dim]
-    reached: list[set[tuple[int, int]]] = [set() for _ in range(length)]
-    for found in dependencies(sized.tensor, sized.dim, seen.leaves):
-        if found.key in sides:
+    reached: list[set[tuple[int, int]]] = [set() for _ in range(sized.tensor.shape[sized.dim])]
+    for found in dependencies:
+        if found.key in sides and found.kind is Kind.PARTIAL:
             side = sides[found.key]
             for entry, user in zip(found.entries, found.users):
                 reached[user].add((int(side.group[entry]), int(side.rank[entry])))

@@ -12,7 +12,7 @@ View = list[tuple[nn.Module, dict[str, object]]]
 
 STATISTICS = ('running_mean', 'running_var')
 TRACKING = 'track_running_stats'
-CACHES = frozenset({'attention_bias_cache'})  # where modules of timm keep, by device, what they computed from parameters
+CACHES = frozenset({'attention_bias_cache'})  # where modules of timm keep what they computed from parameters
 
 
 def swap_classes(network: nn.Module, plan: Plan) -> None:

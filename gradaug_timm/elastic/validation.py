@@ -1,13 +1,12 @@
 """Checking a plan against the full-size network with the dropped channels masked."""
 import copy
-import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
 from torch import nn
 
-from .plan import Plan, Side
+from .plan import Plan
 from .reference import masked_forward
 from .replica import probe_shape
 from .slicing import Elastic
@@ -15,8 +14,6 @@ from .subnet import Subnet
 from .swap import apply_view, make_view, restore_classes, swap_classes
 
 WIDTHS = (0.5, 0.75, 0.9)
-
-_logger = logging.getLogger(__name__)
 
 
 def validated(replica: nn.Module, planner: Callable[[nn.Module], Iterable[Plan]]) -> Plan:
@@ -38,15 +35,7 @@ def validated(replica: nn.Module, planner: Callable[[nn.Module], Iterable[Plan]]
     plan = replace(plan, frozen=wrong)
     if wrong == everything or not _agrees(replica, plan):
         raise ValueError(f'{type(replica).__name__} can\'t run as sub-networks: they disagree with the masked network.')
-    whole = [name.removesuffix('.weight') for name, sides in plan.tensors.items()
-             if len(sides) > 1 and wrong & set().union(*map(_groups_of, sides))]
-    _logger.warning(f'{type(replica).__name__}: channels of {", ".join(whole)} stay whole in sub-networks, since what '
-                    'is between them mixes channels.')
     return plan
-
-
-def _groups_of(side: Side | None) -> set[int]:
-    return set() if side is None else side.groups
 
 
 def _agrees(replica: nn.Module, plan: Plan) -> bool:

@@ -1,0 +1,143 @@
+"""What the plan of a network depends on, as a hash: its structure, and the code that it is made of and planned with."""
+import hashlib
+import io
+import logging
+import pickle
+import re
+import sys
+import time
+from collections.abc import Callable
+from functools import cache
+from importlib.util import resolve_name
+from pathlib import Path
+from types import FunctionType, ModuleType
+
+import timm
+import torch
+from torch import nn
+
+from .blocks import BLOCKS
+from .slicing import Elastic
+
+STARTED = time.time()
+KNOWN = sys.stdlib_module_names | {'torch'}  # packages whose version tells their code
+INSTALLED = {'site-packages', 'dist-packages'}  # folders of packages whose files don't change one by one
+IMPORT = re.compile(rb'^\s*(?:from|import)\s+([\w.]+)', re.MULTILINE)
+PASSING = frozenset(vars(nn.Module())) | {'_compiled_call_impl', 'kept'}  # attributes of any module, told apart or not
+
+_logger = logging.getLogger(__name__)
+
+
+def fingerprint(network: nn.Module, planner: Callable, *, ignored: frozenset[str] = frozenset()) -> str | None:
+    """A hash of all that the plan of a network depends on; None where an attribute can't be told by its value.
+
+    Args:
+        network: The network, elastic already or not, on any device.
+        planner: Makes its plan.
+        ignored: Attributes of modules that don't matter.
+    """
+    try:
+        description = _Description(network, ignored)
+        description.dump(planner)
+        engine = {name for name in sys.modules if name.startswith(__package__)}
+        description.dump((torch.__version__, timm.__version__, _sources(engine | description.modules)))
+        return hashlib.sha256(description.stream.getvalue()).hexdigest()
+    except Exception as error:  # that of any attribute's own code: lambdas, locks, open files
+        _logger.debug(f'{type(network).__name__}: its plan isn\'t cached ({error}).')
+        return None
+
+
+class _Description(pickle.Pickler):
+    """Writes down a network; parameters and buffers without the values that a plan doesn't depend on.
+
+    Pickle's format serves to tell values apart, classes and functions by name; nothing is ever read from it.
+    """
+
+    def __init__(self, network: nn.Module, ignored: frozenset[str]):
+        self.stream = io.BytesIO()
+        super().__init__(self.stream, protocol=4)
+        self.modules: set[str] = set()  # Python modules with classes and functions that were met
+        tensors = dict([*network.named_parameters(), *network.named_buffers()])
+        self.names = {id(tensor): f'tensor {name}' for name, tensor in tensors.items()}
+        self.names.update((id(module), f'module {name}') for name, module in network.named_modules())
+        for name, tensor in tensors.items():
+            has_values = not tensor.is_floating_point() and not name.endswith('num_batches_tracked')
+            self.dump((name, isinstance(tensor, nn.Parameter), tuple(tensor.shape), tensor.is_floating_point(),
+                       _values(tensor) if has_values else None))
+        for module in network.modules():
+            attributes = {name: value for name, value in vars(module).items() if name not in PASSING | ignored}
+            self.dump((_plain(module), attributes, module._parameters, module._buffers, module._modules))
+        for cls in dict.fromkeys(map(_plain, network.modules())):
+            self.dump((BLOCKS.get(cls), _patches(cls)))
+
+    def dump(self, value) -> None:
+        self.clear_memo()  # each is told by itself, not by what it shares with others
+        super().dump(value)
+
+    def persistent_id(self, value):
+        if id(value) in self.names and isinstance(value, nn.Module | torch.Tensor):
+            return self.names[id(value)]
+        return ('values', tuple(value.shape), _values(value)) if isinstance(value, torch.Tensor) else None
+
+    def reducer_override(self, value):
+        cls = value if isinstance(value, type) else type(value)
+        self.modules.update(base.__module__ for base in cls.__mro__)
+        self.modules.add(getattr(value, '__module__', None) or 'builtins')
+        return NotImplemented
+
+
+def _plain(module: nn.Module) -> type[nn.Module]:
+    return module.plain if isinstance(module, Elastic) else type(module)
+
+
+def _values(tensor: torch.Tensor) -> tuple[str, bytes | None]:
+    raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8) if tensor.device.type != 'meta' else None
+    return str(tensor.dtype), None if raw is None else raw.numpy().tobytes()
+
+
+def _patches(cls: type[nn.Module]) -> list[tuple[str, FunctionType]]:
+    """Methods that were put into a class, or its bases, from elsewhere."""
+    return [(name, method) for base in cls.__mro__ for name, method in vars(base).items()
+            if isinstance(method, FunctionType) and method.__module__ != base.__module__]
+
+
+def _sources(names: set[str]) -> list[tuple[str, str]]:
+    """Hashes of the files of Python modules, and of those that they use in turn, unless these are installed ones."""
+    found: dict[str, str] = {}
+    pending = set(names)
+    while pending:
+        name = pending.pop()
+        if name not in found and name.partition('.')[0] not in KNOWN:
+            found[name], used = _source(name)
+            pending |= used
+    return sorted(found.items())
+
+
+@cache
+def _source(name: str) -> tuple[str, frozenset[str]]:
+    """Hash of a Python module's file, and the names of the modules that it uses.
+
+    Raises:
+        ValueError: It has none, or may not be what its file tells now.
+    """
+    module = sys.modules[name]
+    if getattr(module, '__file__', None) is None:
+        if hasattr(module, '__path__'):
+            return '', frozenset()
+        raise ValueError(f'{name} has no file')
+    path = Path(module.__file__)
+    if path.stat().st_mtime > STARTED:
+        raise ValueError(f'{path} has changed since this process began')
+    code = path.read_bytes()
+    used = set() if INSTALLED & set(path.parts) else {*map(_home, vars(module).values()), *_imports(code, module)}
+    return hashlib.sha256(code).hexdigest(), frozenset(used & sys.modules.keys())
+
+
+def _imports(code: bytes, module: ModuleType) -> list[str]:
+    return [resolve_name(name.decode(), module.__package__) for name in IMPORT.findall(code)]
+
+
+def _home(value) -> str | None:
+    """Name of the Python module that a global variable is, or whose class or function it is."""
+    name = value.__name__ if isinstance(value, ModuleType) else getattr(value, '__module__', None)
+    return name if isinstance(name, str) else None
