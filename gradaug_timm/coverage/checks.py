@@ -16,6 +16,7 @@ from ..elastic.slicing import Ranges
 
 WIDTHS = (0.5, 0.75, 0.9)
 BATCH = 2
+LARGE = 100_000_000  # parameters from which single precision has to do
 
 
 class Misfit(Exception):
@@ -75,7 +76,7 @@ def check_model(module: str, architecture: str) -> Finding:
 
 
 def check_subnets(small: nn.Module, plan: Plan) -> None:
-    """Runs a network as its sub-networks, forward and backward, in evaluation and training mode, in double precision.
+    """Runs a network as its sub-networks, forward and backward, in evaluation and training mode.
 
     Args:
         small: The plain network, with random parameters, as it takes small images (elastic.replica.replica_of).
@@ -84,8 +85,9 @@ def check_subnets(small: nn.Module, plan: Plan) -> None:
     Raises:
         Misfit: A sub-network isn't the masked full-size network or the extracted dense one, or has gradients outside.
     """
-    plain = small.double().requires_grad_()
-    images = torch.randn(BATCH, *probe_shape(plain), dtype=torch.float64)
+    dtype = torch.float64 if sum(parameter.numel() for parameter in small.parameters()) < LARGE else torch.float32
+    plain = small.to(dtype).requires_grad_()
+    images = torch.randn(BATCH, *probe_shape(plain), dtype=dtype)
     model = install(copy.deepcopy(plain), plan)
     for width in WIDTHS:
         subnet = Subnet(width, divisor=1)
@@ -135,5 +137,6 @@ def _divided(tensor: torch.Tensor, dims: tuple[Ranges | None, ...]) -> tuple[tor
 
 def _agree(a: torch.Tensor, b: torch.Tensor, what: str, *, scale: float | None = None) -> None:
     scale = float(b.abs().max()) if scale is None else scale
-    if a.shape != b.shape or not torch.allclose(a, b, rtol=1e-6, atol=1e-6 * scale):
+    tolerance = 1e-6 if a.dtype == torch.float64 else 1e-3
+    if a.shape != b.shape or not torch.allclose(a, b, rtol=tolerance, atol=tolerance * scale):
         raise Misfit(f'it isn\'t {what}')

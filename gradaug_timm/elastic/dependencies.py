@@ -43,8 +43,10 @@ def dependencies(x: torch.Tensor, dim: int, leaves: list[Leaf]) -> list[Dependen
         dim: Its dimension.
         leaves: The constants and parameters of the network.
     """
+    if not leaves:
+        return []
     products = _Products(x, dim, leaves)
-    everything = {place: np.ones(products.leaves[place[0]].tensor.shape[place[1]], dtype=bool)
+    everything = {place: np.ones(products.leaves[place[0]].shape[place[1]], dtype=bool)
                   for place in products.places}
     return _divide(products, np.arange(x.shape[dim]), everything)
 

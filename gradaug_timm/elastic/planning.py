@@ -16,6 +16,7 @@ from .replica import probe_shape
 from .residual import BlockWatch
 from .sizes import counted, sized_numbers
 from .units import Units
+from .upstream import Upstream
 
 
 def plans_by_probing(model: nn.Module) -> Iterator[Plan]:
@@ -34,10 +35,13 @@ def plans_by_probing(model: nn.Module) -> Iterator[Plan]:
     seen = Trace()
     watch = BlockWatch(replica, seen)
     trace(replica, seen, torch.rand(1, *probe_shape(model)) + 0.5)
-    found = [(use.key, dependency) for use in seen.uses
-             for dependency in dependencies(use.tensor, use.dim, seen.leaves)]
-    lengths = [(sized, [] if sized.tensor is None else dependencies(sized.tensor, sized.dim, seen.leaves))
-               for sized in seen.sized]
+    upstream, found = Upstream(seen.leaves), []
+    for use in seen.uses:
+        of_use = dependencies(use.tensor, use.dim, upstream.of(use.tensor))
+        upstream.add_stop(use, of_use)
+        found += [(use.key, dependency) for dependency in of_use]
+    lengths = [(sized, [] if sized.tensor is None else dependencies(
+        sized.tensor, sized.dim, upstream.of(sized.tensor))) for sized in seen.sized]
     has_single_heads = any(dependency.kind is Kind.COMPLETE for _, dependency in found)
     for complete in (False, True) if has_single_heads else (True,):
         plan = replace(_plan(model, seen, found, lengths, complete=complete), blocks=watch.blocks())

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.graph import GradientEdge
 from torch.overrides import TorchFunctionMode
 
 from .numbers import TrackedInt, track_numbers, tracked
@@ -26,9 +27,10 @@ FEW_GROUPS = 8  # of a convolution, below which its groups are narrowed instead 
 
 class Leaf(NamedTuple):
     """A tensor at which differentiation ends, with the keys of its dimensions (None: it isn't one of channels)."""
-    tensor: torch.Tensor
+    tensor: torch.Tensor | GradientEdge
     keys: tuple[Key | None, ...]
     is_output: bool
+    shape: torch.Size
 
 
 class Use(NamedTuple):
@@ -104,7 +106,7 @@ def trace(model: nn.Module, seen: Trace, image: torch.Tensor) -> None:
             names[id(tensor)] = name
             seen.channels.update({(name, dim): length for dim, length in enumerate(tensor.shape)})
             keys = tuple((name, dim) if length > 1 else None for dim, length in enumerate(tensor.shape))
-            seen.leaves.append(Leaf(tensor.requires_grad_(), keys, False))
+            seen.leaves.append(Leaf(tensor.requires_grad_(), keys, False, tensor.shape))
     with torch.enable_grad(), Probe(seen, names):
         result = model(image)
     seen.result = [result] if isinstance(result, torch.Tensor) else list(result)
@@ -161,7 +163,8 @@ class Probe(TorchFunctionMode):
             shape = func(x, weight, bias, *args, **kwargs).shape
         constant = positive(shape, x).requires_grad_()
         channels = dim % len(shape) if shape[dim] > 1 else None
-        self.seen.leaves.append(Leaf(constant, tuple(out if d == channels else None for d in range(len(shape))), True))
+        keys = tuple(out if d == channels else None for d in range(len(shape)))
+        self.seen.leaves.append(Leaf(constant, keys, True, shape))
         if isinstance(weight, nn.Parameter) or id(weight) not in self.names:  # not a fixed transformation
             self.seen.made.append(out)
         self.seen.layers += 1
