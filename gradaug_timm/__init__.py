@@ -4,11 +4,12 @@ Importing it registers `gradaug_<name>` and the CIFAR networks with timm.
 """
 from . import models
 from .elastic import Subnet, activate, extract, make_elastic
+from .extraction import load_extracted, save_extracted
 from .models import CifarResNet, PyramidNet, WideResNet
 from .settings import GradAugSettings
 from .task import GradAugTask, MultiLabelGradAugTask
 
 __all__ = [
     'CifarResNet', 'GradAugSettings', 'GradAugTask', 'MultiLabelGradAugTask', 'PyramidNet', 'Subnet', 'WideResNet',
-    'activate', 'extract', 'make_elastic', 'models',
+    'activate', 'extract', 'load_extracted', 'make_elastic', 'models', 'save_extracted',
 ]

@@ -2,6 +2,7 @@
 from collections.abc import Mapping
 
 from .cli import StrictParser
+from .elastic.cache import VARIABLE
 from .training.arguments.gradaug import add_gradaug, given_settings
 
 PREFIX = 'GRADAUG_'
@@ -20,7 +21,7 @@ def settings_in(environment: Mapping[str, str]) -> dict:
     parser = StrictParser(prog=f'gradaug_timm.hook ({PREFIX}* environment variables, written here as flags)', usage='')
     add_gradaug(parser)
     arguments = []
-    for name in sorted(name for name in environment if name.startswith(PREFIX)):
+    for name in sorted(name for name in environment if name.startswith(PREFIX) and name != VARIABLE):
         if name in NOT_HERE:
             parser.error(f'{name} is not supported: timm\'s script does not tell its task the epoch')
         arguments += [f'--{name.lower().replace("_", "-")}', *environment[name].replace(',', ' ').split()]

@@ -2,7 +2,8 @@
 
 Importing this module puts GradAug's task in the place of timm's, in timm and in the script that runs. Settings are
 environment variables named like the flags of our train.py: GRADAUG_SUBNETS=2, GRADAUG_SIZES="1.0 6/7"; what isn't set
-takes the preset of the batches' size.
+takes the preset of the batches' size, as far as the network takes it: of the networks of a fixed input size those of
+timm's `--model-kwargs dynamic_img_size=True` get resized images, the others rotated ones.
 """
 import logging
 import os
@@ -10,10 +11,12 @@ import sys
 
 import timm.task
 import torch
+from timm.utils import unwrap_model
 
 from .environment import settings_in
 from .settings import GradAugSettings
 from .task import GradAugTask, MultiLabelGradAugTask
+from .training.inputs import fit_inputs, log_inputs
 
 _logger = logging.getLogger(__name__)
 
@@ -29,11 +32,17 @@ class _Hooked:
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
         if not self._announced:
-            self.settings = GradAugSettings.preset(max(input.shape[-2:]), **self._given)
+            self._fit(tuple(input.shape[1:]))
             self._announced = True
-            if self.verbose:
-                _logger.info(f'GradAug is on: {self.settings}')
         return super().forward(input, target)
+
+    def _fit(self, input_size: tuple[int, int, int]) -> None:
+        network = unwrap_model(self.trainable_module)
+        preset = GradAugSettings.preset(max(input_size[1:]), **self._given)
+        self.settings = fit_inputs(network, preset, input_size, given=self._given) if preset.subnets else preset
+        if self.verbose:
+            log_inputs(network, preset, self.settings)
+            _logger.info(f'GradAug is on: {self.settings}')
 
 
 class HookedTask(_Hooked, GradAugTask):

@@ -4,7 +4,11 @@ from functools import partial
 
 import torch
 from timm.layers import BlurPool2d, EcaModule, SEModule
+from timm.layers.grn import GlobalResponseNorm
+from timm.models.convnext import ConvNeXt
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from gradaug_timm.models import CifarResNet, PyramidNet, WideResNet
@@ -33,6 +37,24 @@ def _pyramid(block, alpha, width):
     channels = [[int(c * width + 0.5) for c in stage] for stage in pyramid_channels(2, alpha, block.expansion)]
     block = partial(_NarrowBottleneck if block is PyramidBottleneck else block, **LAYERS)
     return CifarNet(block, channels, stem_chs=int(16 * width + 0.5), stem_act=False, **LAYERS, **SMALL)
+
+
+def _vit(share):
+    return VisionTransformer(
+        img_size=32, patch_size=8, embed_dim=int(48 * share), num_heads=int(4 * share), depth=2, init_values=0.5,
+        dynamic_img_size=True, **SMALL)
+
+
+def _convnext(share):
+    return ConvNeXt(
+        depths=(1, 2, 1, 1), dims=[int(channels * share) for channels in (16, 24, 32, 40)], patch_size=1, use_grn=True,
+        **SMALL)
+
+
+def _swin(share):
+    return SwinTransformer(
+        img_size=32, patch_size=2, window_size=4, embed_dim=int(24 * share), depths=(2, 1),
+        num_heads=(int(2 * share), int(4 * share)), strict_img_size=False, **SMALL)
 
 
 class _NarrowBottleneck(PyramidBottleneck):
@@ -70,6 +92,9 @@ PAIRS = {
     'two_pools': (
         lambda: _resnet(BasicBlock, 1, global_pool='catavgmax'),
         lambda: _resnet(BasicBlock, 0.5, global_pool='catavgmax'), 0.5, 1),
+    'vit': (lambda: _vit(1), lambda: _vit(0.5), 0.5, 1),
+    'convnext': (lambda: _convnext(1), lambda: _convnext(0.5), 0.5, 1),
+    'swin': (lambda: _swin(1), lambda: _swin(0.5), 0.5, 1),
     'cifar_resnet': (
         lambda: CifarResNet(depth=14, **SMALL),
         lambda: CifarNet(
@@ -88,13 +113,16 @@ PAIRS = {
 
 
 def randomised(model: nn.Module) -> nn.Module:
-    """The network with BatchNorms that aren't near the identity, so that a misplaced channel shows."""
+    """The network with norms that aren't near the identity, so that a misplaced channel shows."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.uniform_(module.bias, -0.5, 0.5)
             module.running_mean.uniform_(-0.5, 0.5)
             module.running_var.uniform_(0.5, 1.5)
+        elif isinstance(module, nn.LayerNorm | GlobalResponseNorm):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
     return model
 
 
@@ -110,7 +138,14 @@ def narrow_pair(name: str) -> tuple[nn.Module, nn.Module, float, int]:
 
 
 def leading(tensor: torch.Tensor, shape: torch.Size, name: str = '', key: str = '') -> torch.Tensor:
-    """The leading slice of `tensor` in each dimension; of both halves where a pool concatenates two statistics."""
+    """The leading slice of `tensor` in each dimension; of each part where a layer holds several."""
     if name == 'two_pools' and key == 'fc.weight':
         return torch.cat([half[:, :shape[1] // 2] for half in tensor.chunk(2, 1)], 1)
+    if '.qkv.' in key:
+        return torch.cat([part[:shape[0] // 3, :shape[1]] if tensor.dim() == 2 else part[:shape[0] // 3]
+                          for part in tensor.chunk(3)])
+    if '.downsample.norm.' in key:
+        return torch.cat([part[:shape[0] // 4] for part in tensor.chunk(4)])
+    if '.downsample.reduction.' in key:
+        return torch.cat([part[:shape[0], :shape[1] // 4] for part in tensor.chunk(4, 1)], 1)
     return tensor[tuple(slice(0, size) for size in shape)]

@@ -57,10 +57,11 @@ def test_at_every_width_of_the_grid_masked_sliced_and_dense_networks_agree(name)
     images = _images(32).double()
     for width, divisor in itertools.product(width_grid(GradAugSettings(min_width=0.8)), (1, 8)):
         subnet = Subnet(width, divisor)
-        with torch.no_grad(), activate(full, subnet):
-            output = full(images)
-        torch.testing.assert_close(output, masked_forward(plain, plan, subnet, images))
-        assert torch.equal(extract(full, subnet)(images), output)
+        with torch.no_grad():
+            with activate(full, subnet):
+                output = full(images)
+            torch.testing.assert_close(output, masked_forward(plain, plan, subnet, images))
+            assert torch.equal(extract(full, subnet)(images), output)
 
 
 @pytest.mark.parametrize('name', PAIRS)

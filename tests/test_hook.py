@@ -12,16 +12,18 @@ import argparse, importlib
 import torch
 from timm import create_model
 from timm.task import ClassificationTask
+from timm.utils import ParseKwargs
 
 parser = argparse.ArgumentParser()
 parser.add_argument('--device-modules', nargs='+')
 parser.add_argument('--model')
+parser.add_argument('--model-kwargs', nargs='*', default={}, action=ParseKwargs)
 args = parser.parse_args()
 for module in args.device_modules or []:
     importlib.import_module(module)
 torch.manual_seed(0)
 torch.set_num_threads(1)
-model = create_model(args.model, num_classes=3)
+model = create_model(args.model, num_classes=3, **args.model_kwargs)
 task = ClassificationTask(
     model=model, criterion=torch.nn.CrossEntropyLoss(), device=torch.device('cpu'), dtype=None, verbose=True)
 optimizer = torch.optim.SGD(task.get_trainable_module().parameters(), 0.01)
@@ -53,6 +55,13 @@ def test_the_hook_trains_a_script_of_timms_shape_with_gradaug(run):
     assert 'subnets=2' in done.stdout and 'min_width=0.8' in done.stdout  # the preset of 32 px, not of the model's 160
 
 
+def test_a_network_of_one_size_gets_rotated_images(run):
+    done = run('--device-modules', 'gradaug_timm.hook', '--model', 'vit_tiny_patch16_224',
+               '--model-kwargs', 'img_size=32', 'depth=1', GRADAUG_SUBNETS='1')
+    assert done.returncode == 0, done.stderr
+    assert 'sizes=(1.0,), rotation=(0.0, 90.0, 180.0, 270.0)' in done.stdout
+
+
 def test_without_the_hook_importing_the_package_patches_nothing(run):
     done = run('--device-modules', 'gradaug_timm', '--model', 'gradaug_test_resnet')
     assert done.returncode == 0, done.stderr
@@ -71,5 +80,6 @@ def test_wrong_variables_end_the_script_with_one_line(capsys, environment, words
 
 
 def test_variables_are_written_as_flags_are():
-    environment = {'GRADAUG_SIZES': '1.0, 6/7 128', 'GRADAUG_MODE': 'both', 'GRADAUG_ROTATION': '-10 10', 'PATH': '/'}
+    environment = {'GRADAUG_SIZES': '1.0, 6/7 128', 'GRADAUG_MODE': 'both', 'GRADAUG_ROTATION': '-10 10', 'PATH': '/',
+                   'GRADAUG_CACHE_DIR': '/tmp'}
     assert settings_in(environment) == {'sizes': (1.0, 6 / 7, 128), 'mode': 'both', 'rotation': (-10.0, 10.0)}

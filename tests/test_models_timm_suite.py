@@ -1,16 +1,20 @@
 """timm's own model tests pass on our models (TorchScript and downloads of weights excepted)."""
 import re
+from pathlib import Path
 
 import pytest
 import timm
 import timm_suite
+import torch
 
 import gradaug_timm  # noqa: F401  (registers the models)
+from gradaug_timm.models.unsupported import unsupported_reason
 
 # One ResNet of each block, one network of each CIFAR family and block.
 QUICK = ('gradaug_resnet18', 'gradaug_resnet26', 'gradaug_resnet20_cifar', 'gradaug_wide_resnet16_8',
          'gradaug_pyramidnet110_a270', 'wide_resnet16_8')
-OURS = timm.list_models(module=['gradaug_models', 'cifar_resnet', 'cifar_wide_resnet', 'cifar_pyramidnet'])
+CIFAR = timm.list_models(module=['cifar_resnet', 'cifar_wide_resnet', 'cifar_pyramidnet'])
+MODULES = sorted(path.stem for path in Path(timm.models.__file__).parent.glob('[!_]*.py'))
 TESTS = {'test_model_forward', 'test_model_backward', 'test_model_default_cfgs', 'test_model_forward_features',
          'test_model_forward_intermediates_features', 'test_model_forward_intermediates',
          'test_prune_intermediate_layers_contract', 'test_model_forward_fx', 'test_model_backward_fx'}
@@ -40,6 +44,24 @@ def test_timms_tests_also_pass_after_the_model_was_made_elastic(model, tmp_path)
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize('model', [name for name in OURS if name not in QUICK])
-def test_every_other_model_passes_timms_tests(model, tmp_path):
+@pytest.mark.parametrize('model', [
+    name for plain in CIFAR for name in (plain, f'gradaug_{plain}') if name not in QUICK])
+def test_every_other_cifar_network_passes_timms_tests(model, tmp_path):
     assert_passes([model], tmp_path / 'report.xml')
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize('module', [module for module in MODULES if timm.list_models(module=module)])
+def test_the_smallest_elastic_network_of_a_module_passes_timms_tests(module, tmp_path):
+    names = [name for name in timm.list_models(module=module) if timm.is_model(f'gradaug_{name}')]
+    if not names:
+        pytest.skip(f'none of {module} is supported: {unsupported_reason(timm.list_models(module=module)[0])}')
+    outcome = timm_suite.run_suite([min(names, key=parameters_of)], tmp_path / 'report.xml', twins=True)
+    assert outcome.code == 0 and not outcome.failed, f'{outcome.failed}\n{outcome.output}'
+    assert len(outcome.passed) >= 4, outcome
+
+
+def parameters_of(name: str) -> int:
+    with torch.device('meta'):
+        return sum(parameter.numel() for parameter in timm.create_model(name).parameters())

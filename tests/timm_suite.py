@@ -52,17 +52,19 @@ def _download(folder: Path) -> Path:
     return next(folder.glob(f'{requirement.replace("==", "-")}.tar.gz'))
 
 
-def run_suite(models: Sequence[str], report: Path, *, planned: bool = False) -> Outcome:
+def run_suite(models: Sequence[str], report: Path, *, planned: bool = False, twins: bool = False) -> Outcome:
     """Runs the tests of `models`.
 
     Args:
         models: Model names without tags.
         report: File for pytest's JUnit report.
         planned: Make each network elastic as soon as it is created, instead of when a sub-network is first needed.
+        twins: `models` are names of timm; the networks are `gradaug_<name>`.
     """
     folder = suite_folder()
     environment = {
         **os.environ, 'TIMM_SUITE_MODELS': ','.join(models), 'TIMM_SUITE_PLANNED': str(int(planned)),
+        'TIMM_SUITE_TWINS': str(int(twins)),
         'PYTHONPATH': os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get('PYTHONPATH', '')]),
     }
     environment.pop('GITHUB_ACTIONS', None)  # timm's tests do less there

@@ -1,6 +1,7 @@
 """pytest plugin for a run of timm's own test_models.py: restricts it to the models named in TIMM_SUITE_MODELS.
 
-With TIMM_SUITE_PLANNED=1 the tests get networks that were made elastic.
+With TIMM_SUITE_PLANNED=1 the tests get networks that were made elastic; with TIMM_SUITE_TWINS=1 the names are timm's,
+by which the tests know what a network can do, and the networks their twins, `gradaug_<name>`.
 
 timm is imported here, before its tests are, so that they test the installed one and not the sources they came with.
 """
@@ -8,10 +9,12 @@ import os
 
 import timm
 
+import gradaug_timm  # noqa: F401  (registers the models)
 from gradaug_timm.elastic import make_elastic
 
 MODELS = frozenset(os.environ['TIMM_SUITE_MODELS'].split(','))
-LEFT_OUT = ('torchscript', 'pretrained')  # TorchScript isn't ours to support; weights would be downloaded
+PLANNED, TWINS = os.environ['TIMM_SUITE_PLANNED'] == '1', os.environ['TIMM_SUITE_TWINS'] == '1'
+LEFT_OUT = ('torchscript', 'pretrained', 'inference')  # TorchScript isn't ours to support; weights would be downloaded
 
 _list_models, _create_model = timm.list_models, timm.create_model
 
@@ -21,17 +24,18 @@ def is_ours(model_name) -> bool:
 
 
 def list_our_models(*args, module='', **kwargs) -> list[str]:
-    """`timm.list_models` among ours. Whatever modules are asked for: the tests name timm's."""
+    """`timm.list_models` among ours. Models of our modules are listed whatever modules of timm the tests ask for."""
+    if TWINS:
+        kwargs['module'] = module
     return [name for name in _list_models(*args, **kwargs) if is_ours(name)]
 
 
-def create_elastic_model(*args, **kwargs):
-    return make_elastic(_create_model(*args, **kwargs))
+def create_our_model(name, *args, **kwargs):
+    model = _create_model(f'gradaug_{name}' if TWINS else name, *args, **kwargs)
+    return make_elastic(model) if PLANNED else model
 
 
-timm.list_models = list_our_models
-if os.environ['TIMM_SUITE_PLANNED'] == '1':
-    timm.create_model = create_elastic_model
+timm.list_models, timm.create_model = list_our_models, create_our_model
 
 
 def pytest_collection_modifyitems(config, items):

@@ -28,17 +28,18 @@ def table(findings: list[Finding], command: str) -> str:
         f'{len(good)} of {len(findings)} modules; in {len(real)} of them a sub-network of width 0.75 keeps at most '
         f'{REAL_SLICING:.0%} of the multiply-adds.',
         '',
-        f'Checked of the smallest architecture of each module, with random weights, at widths {widths} and divisor 1: the '
-        'full network\'s output is bit-identical to timm\'s; sub-networks run forward and backward in evaluation and '
-        'training mode, and equal the full-size network with the dropped parameters at zero, and the extracted dense '
-        'network (output and gradients); parameters outside have no gradient. "Whole" are groups of channels that stay '
-        'whole at each width (of all groups): one head, or channels that are mixed. "Blocks" may be skipped by random depth.',
+        f'Checked of the smallest architecture of each module, with random weights, at widths {widths} and divisor 1: '
+        'the full network\'s output is bit-identical to timm\'s; sub-networks run forward and backward in evaluation '
+        'and training mode, and equal the full-size network with the dropped parameters at zero, and the extracted '
+        'dense network (output and gradients); parameters outside have no gradient. "Whole" are groups of channels that stay '
+        'whole at each width (of all groups): one head, or channels that are mixed. "Blocks" may be skipped by random '
+        'depth.',
         '',
         '| module | architecture | multiply-adds at 0.75 | whole | blocks | planning |',
         '|---|---|---|---|---|---|',
     ]
     for finding in findings:
-        what = (f'{finding.share:.0%} | {finding.whole} of {finding.groups} | {finding.blocks} | {finding.seconds:.1f} s'
-                if not finding.reason else f'refused: {finding.reason} | | | {finding.seconds:.1f} s')
-        lines.append(f'| {finding.module} | {finding.architecture} | {what} |')
+        what = (f'refused: {finding.reason} | | ' if finding.reason else
+                f'{finding.share:.0%} | {finding.whole} of {finding.groups} | {finding.blocks}')
+        lines.append(f'| {finding.module} | {finding.architecture} | {what} | {finding.seconds:.1f} s |')
     return '\n'.join(lines) + '\n'

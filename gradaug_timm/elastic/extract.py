@@ -3,9 +3,10 @@ import copy
 
 from torch import nn
 
-from .blocks import Skippable, drop_at_random
+from .blocks import BLOCKS, SKIP, Skippable, SkippableResidual, drop_at_random
+from .features import find_features, tell_features
 from .network import ATTRIBUTE, elastic_state
-from .slicing import Cut
+from .slicing import Cut, elastic_class
 from .subnet import Subnet
 from .swap import TRACKING, make_view, restore_classes
 
@@ -23,7 +24,7 @@ def extract(model: nn.Module, subnet: Subnet) -> nn.Module:
         subnet: The sub-network.
 
     Returns:
-        A new network; skipped blocks are replaced by their shortcuts. `feature_info` still tells the full network's.
+        A new network; skipped blocks are replaced by their shortcuts.
 
     Raises:
         ValueError: `model` isn't elastic, or `subnet` skips a block that it doesn't have.
@@ -31,20 +32,31 @@ def extract(model: nn.Module, subnet: Subnet) -> nn.Module:
     network, state = elastic_state(model)
     dense = copy.deepcopy(network)
     del vars(dense)[ATTRIBUTE]
-    width_only = Subnet(subnet.width, subnet.divisor)
-    for module, kept in make_view(dense, state.plan, width_only, state.statistics.get(subnet)):
+    features = find_features(dense)
+    for module, kept in make_view(dense, state.plan, subnet, state.statistics.get(subnet)):
         for attribute, value in kept.items():
             _keep(module, attribute, value)
-    for index in subnet.skipped:
-        name = state.plan.blocks[index]
-        parent, _, child = name.rpartition('.')
-        setattr(dense.get_submodule(parent), child, dense.get_submodule(name).dense_shortcut())
+    leave_out(dense, [state.plan.blocks[index] for index in subnet.skipped])
     at_random = [module for module in dense.modules() if isinstance(module, Skippable) and module.survival < 1]
     restore_classes(dense)
     for block in at_random:
         drop_at_random(block, survival=block.survival)
-    _tell_features(dense, network)
+    tell_features(dense, features)
     return dense
+
+
+def leave_out(network: nn.Module, blocks: list[str]) -> None:
+    """Replaces residual blocks, in place, by their shortcuts.
+
+    Args:
+        network: An elastic network, or one of plain modules.
+        blocks: Names of blocks that can be skipped.
+    """
+    for name in blocks:
+        block = network.get_submodule(name)
+        if not isinstance(block, Skippable):
+            block.__class__ = elastic_class(type(block), (), BLOCKS.get(type(block), SkippableResidual))
+        network.set_submodule(name, block.dense_shortcut())
 
 
 def _keep(module: nn.Module, attribute: str, value) -> None:
@@ -55,14 +67,5 @@ def _keep(module: nn.Module, attribute: str, value) -> None:
             new = value.of(old.detach()).clone() if isinstance(value, Cut) else value.to(old)
             tensors[attribute] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
             return
-    if attribute != TRACKING:
+    if attribute not in (SKIP, TRACKING):
         vars(module)[attribute] = value
-
-
-def _tell_features(dense: nn.Module, network: nn.Module) -> None:
-    """Corrects what timm's networks know of the features before their classifier, so that it can be reset."""
-    if not hasattr(network, 'get_classifier') or not isinstance(network.get_classifier(), nn.Linear):
-        return
-    narrow, full = dense.get_classifier().in_features, network.get_classifier().in_features
-    for name in ('num_features', 'head_hidden_size'):
-        setattr(dense, name, getattr(network, name) * narrow // full)

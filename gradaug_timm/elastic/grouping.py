@@ -67,7 +67,7 @@ def group_units(
         for label, entries in zip(*(array.tolist() for array in np.unique(labels[span], return_counts=True))):
             signature[label].append((number, entries))
             if key in consumed:
-                size[label] = max(size.get(label, 1), entries)
+                size[label] = min(size.get(label, entries), entries)
     members: dict[tuple, list[int]] = defaultdict(list)
     for label in sorted(set(signature) - set(fixed.tolist())):
         members[tuple(signature[label])].append(label)

@@ -11,7 +11,7 @@ from torch import nn
 from .dependencies import Dependency, Kind, dependencies
 from .grouping import fixed_labels, group_units, linked, token_labels
 from .plan import Plan, Side
-from .probe import Key, Sized, Trace, trace
+from .probe import Key, Leaf, Sized, Trace, Use, trace
 from .replica import probe_shape
 from .residual import BlockWatch
 from .sizes import counted, sized_numbers
@@ -37,9 +37,12 @@ def plans_by_probing(model: nn.Module) -> Iterator[Plan]:
     trace(replica, seen, torch.rand(1, *probe_shape(model)) + 0.5)
     upstream, found = Upstream(seen.leaves), []
     for use in seen.uses:
-        of_use = dependencies(use.tensor, use.dim, upstream.of(use.tensor))
-        upstream.add_stop(use, of_use)
+        leaves = upstream.of(use.tensor)
+        of_use = dependencies(use.tensor, use.dim, leaves)
+        upstream.add_stop(use, leaves, of_use)
         found += [(use.key, dependency) for dependency in of_use]
+        if any(dependency.kind is Kind.TRANSPOSED for dependency in of_use):
+            found += _of_other_dims(use, leaves, seen)
     lengths = [(sized, [] if sized.tensor is None else dependencies(
         sized.tensor, sized.dim, upstream.of(sized.tensor))) for sized in seen.sized]
     has_single_heads = any(dependency.kind is Kind.COMPLETE for _, dependency in found)
@@ -47,6 +50,18 @@ def plans_by_probing(model: nn.Module) -> Iterator[Plan]:
         plan = replace(_plan(model, seen, found, lengths, complete=complete), blocks=watch.blocks())
         yield plan
         yield with_whole_heads(plan)
+
+
+def _of_other_dims(use: Use, leaves: list[Leaf], seen: Trace) -> list[tuple[Key, Dependency]]:
+    """What the other dimensions depend on of what a layer that mixes tokens uses: channels are among them."""
+    found = []
+    for dim in range(1, use.tensor.dim()):
+        if dim != use.dim and use.tensor.shape[dim] > 1:
+            key = f'#{len(seen.channels)}', 0
+            seen.channels[key] = use.tensor.shape[dim]
+            found += [(key, dependency) for dependency in dependencies(use.tensor, dim, leaves)
+                      if dependency.kind is Kind.PARTIAL]
+    return found
 
 
 def _plan(

@@ -206,8 +206,9 @@ class Probe(TorchFunctionMode):
                             for leaf, gradient in zip(leaves, found)
                             for channels, key in enumerate(leaf.keys) if key is not None])
         # Where layers that mix tokens are reached too, the first layer is one of channels.
-        hits = [first & last for first, last in zip(*reached) if first is not None and last is not None and first.any()]
-        return bool(hits) and not hits[0].any()
+        both = [(first, last) for first, last in zip(*reached)
+                if first is not None and last is not None and first.any() and last.any()]
+        return bool(both) and not (both[0][0] & both[0][1]).any()
 
     def _is_parameters_alone(self, weight: torch.Tensor) -> bool:
         outputs = [leaf.tensor for leaf in self.seen.leaves if leaf.is_output]

@@ -6,7 +6,8 @@ import numpy as np
 from torch import nn
 
 from .dependencies import Dependency, Kind
-from .plan import Number, Side
+from .numbers import Origin
+from .plan import FIXED, Number, Side
 from .probe import Key, Sized, Trace
 
 COUNTED: dict[type[nn.Module], dict[str, str]] = {  # attributes that only tell how many channels there are
@@ -43,17 +44,17 @@ def sized_numbers(
         What they count; and the sets of groups of which as many channels must be kept, since one number counts them.
     """
     found: dict[str, dict[int | None, list[Side]]] = defaultdict(lambda: defaultdict(list))
+    alike: dict[Origin, set[int]] = defaultdict(set)
     for sized, dependencies in sorted(lengths, key=lambda one: one[0].number.ratio != 1):
-        side = _side_of(sized, dependencies, sides)
+        origin = sized.number.origin
+        side, covering = _side_of(sized, dependencies, sides)
         if side is not None and side.groups:
-            origin = sized.number.origin
+            alike[origin] |= covering
             found[f'{origin.module}.{origin.attribute}'][origin.place].append(_scaled(side, sized.number.ratio))
     numbers = {name: places[None][0] if None in places
                else tuple(places[place][0] if place in places else None for place in range(max(places) + 1))
                for name, places in found.items()}
-    alike = [set().union(*(side.groups for side in seen)) for places in found.values() for seen in places.values()
-             if all(len(side.groups) == 1 for side in seen)]
-    return numbers, alike
+    return numbers, list(alike.values())
 
 
 def _scaled(side: Side, ratio: Fraction) -> Side:
@@ -64,17 +65,27 @@ def _scaled(side: Side, ratio: Fraction) -> Side:
     return Side(scaled(side.group), scaled(side.rank))
 
 
-def _side_of(sized: Sized, dependencies: list[Dependency], sides: dict[Key, Side]) -> Side | None:
+def _side_of(
+        sized: Sized,
+        dependencies: list[Dependency],
+        sides: dict[Key, Side],
+) -> tuple[Side | None, set[int]]:
+    """What a dimension is, entry by entry; and the groups that each are all of it."""
     if sized.key is not None:
         side = sides.get(sized.key)
-        return side and Side(side.group[::sized.step], side.rank[::sized.step])
-    reached: list[set[tuple[int, int]]] = [set() for _ in range(sized.tensor.shape[sized.dim])]
+        side = side and Side(side.group[::sized.step], side.rank[::sized.step])
+        return side, side.groups if side and len(side.groups) == 1 else set()
+    length = sized.tensor.shape[sized.dim]
+    reached: dict[int, list[set[int]]] = defaultdict(lambda: [set() for _ in range(length)])
     for found in dependencies:
         if found.key in sides and found.kind is Kind.PARTIAL:
             side = sides[found.key]
             for entry, user in zip(found.entries, found.users):
-                reached[user].add((int(side.group[entry]), int(side.rank[entry])))
-    if not all(reached) or all(units == reached[0] for units in reached):
-        return None
-    first = np.array([min(units) for units in reached])
-    return Side(first[:, 0], first[:, 1])
+                reached[int(side.group[entry])][user].add(int(side.rank[entry]))
+    telling = {group: users for group, users in reached.items() if any(ranks != users[0] for ranks in users)}
+    units = [[(group, min(users[index])) for group, users in telling.items() if users[index]]
+             for index in range(length)]
+    if not all(units):
+        return None, set()
+    first = np.array([min(one) for one in units])
+    return Side(first[:, 0], first[:, 1]), {group for group, users in telling.items() if all(users)} - {FIXED}

@@ -22,7 +22,7 @@ class Upstream:
     def of(self, x: torch.Tensor) -> list[Leaf]:
         """The leaves and stops that `x` was computed from, without what is behind the stops."""
         found: dict[int, Leaf] = {}
-        seen, pending = set(), [(x.grad_fn, 0)]
+        seen, pending = set(), [(x.grad_fn, x.output_nr)]
         while pending:
             edge = pending.pop()
             node = edge[0]
@@ -39,16 +39,17 @@ class Upstream:
                 pending += node.next_functions
         return list(found.values())
 
-    def add_stop(self, use: Use, dependencies: list[Dependency]) -> None:
+    def add_stop(self, use: Use, leaves: list[Leaf], dependencies: list[Dependency]) -> None:
         """Lets differentiation stop at what a layer used, if all that is known of channels is in that dimension.
 
         Args:
             use: The use; its tensor is a copy of what was used.
+            leaves: What it was computed from.
             dependencies: What it depends on.
         """
         clear = all(found.kind is Kind.PARTIAL and len(set(found.users.tolist())) == len(found.users)
                     for found in dependencies)
         edge = use.tensor.grad_fn.next_functions[0]
-        if dependencies and clear and not hasattr(edge[0], 'variable'):
+        if dependencies and clear and any(leaf.is_output for leaf in leaves) and not hasattr(edge[0], 'variable'):
             keys = tuple(use.key if dim == use.dim else None for dim in range(use.tensor.dim()))
             self._stops.setdefault(edge, Leaf(GradientEdge(*edge), keys, True, use.tensor.shape))

@@ -15,8 +15,8 @@ from .run import validate
 
 _logger = logging.getLogger(__name__)
 
-# weights that weren't fine-tuned on ImageNet-1k; `--model all` leaves them out as timm does
-NOT_IMAGENET_1K = ['*_in21k', '*_in22k', '*in12k', '*_dino', '*fcmae', '*seer']
+# what `--model all` leaves out: our names of timm's weights and, as timm does, those not fine-tuned on ImageNet-1k
+LEFT_OUT = ['gradaug_*', '*_in21k', '*_in22k', '*in12k', '*_dino', '*fcmae', '*seer']
 
 
 def main(argv: list[str] | None = None):
@@ -51,7 +51,7 @@ def find_jobs(args) -> list[tuple[str, str]] | None:
         paths = [path for ending in ('pth.tar', 'pth') for path in glob.glob(f'{args.checkpoint}/*.{ending}')]
         return _some([(args.model, path) for path in sorted(paths, key=natural_key)], f'--checkpoint {args.checkpoint}')
     if args.model == 'all':
-        return [(name, '') for name in timm.list_models(pretrained=True, exclude_filters=NOT_IMAGENET_1K)]
+        return [(name, '') for name in timm.list_models(pretrained=True, exclude_filters=LEFT_OUT)]
     if os.path.isfile(args.model):
         with open(args.model) as file:
             return _some([(line.strip(), '') for line in file if line.strip()], f'--model {args.model}')

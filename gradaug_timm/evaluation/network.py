@@ -8,7 +8,7 @@ import torch
 from timm.models import load_checkpoint
 from torch import nn
 
-from ..cli import nearest
+from ..models.creation import model_arguments, name_problem
 
 
 def create_network(args) -> nn.Module:
@@ -17,9 +17,9 @@ def create_network(args) -> nn.Module:
     Raises:
         ValueError: The model or its weights can't be had.
     """
-    if ':' not in args.model and not timm.is_model(args.model):
-        close = nearest(args.model, timm.list_models())
-        raise ValueError(f'--model {args.model} is unknown' + (f', did you mean {close}?' if close else ''))
+    problem = name_problem(args.model)
+    if problem:
+        raise ValueError(problem)
     in_chans = args.in_chans or (args.input_size[0] if args.input_size else 3)
     try:
         model = timm.create_model(
@@ -28,7 +28,7 @@ def create_network(args) -> nn.Module:
             num_classes=args.num_classes,
             in_chans=in_chans,
             global_pool=args.gp,
-            **args.model_kwargs,
+            **model_arguments(args),
         )
     except (AssertionError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f'--model {args.model} can\'t be created: {error}') from error

@@ -2,22 +2,24 @@
 import argparse
 import itertools
 import logging
+from collections.abc import Callable
 from dataclasses import fields
 
-import torch
 from torch import nn
 
-from ..elastic import Subnet, activate, make_elastic, multiply_adds, num_blocks
+from ..elastic import Subnet, make_elastic, multiply_adds, num_blocks
 from ..sampling import draw_step, width_grid
 from ..settings import GradAugSettings
-from ..transforms import InputTransform, apply_transform, output_size
+from ..transforms import output_size
 from .arguments import given_settings
+from .inputs import fit_inputs, log_inputs
 
 _logger = logging.getLogger(__name__)
 
 BARELY_NARROWER = 0.95  # share of the multiply-adds above which the minimum width hardly regularises
 COST_SAMPLES = 24  # sub-networks that are measured at most for the estimate of the cost
 MOST_STEPS = 500  # whose draws it averages
+SMALLER_WIDTHS = (0.8, 0.7, 0.6, 0.5)  # that are tried where the minimum width hardly regularises
 
 
 def enable_gradaug(
@@ -28,21 +30,15 @@ def enable_gradaug(
     """Makes `network` elastic and tries it.
 
     Returns:
-        The preset of the image size, with the flags in place of its values; and the multiply-adds of a step,
-        relative to plain training.
+        The preset of the image size as far as the network takes it, with the flags in place of its values; and the
+        multiply-adds of a step, relative to plain training.
 
     Raises:
         ValueError: A setting is out of range, or the network can't be carried or fails on what it is to take.
     """
-    settings = GradAugSettings.preset(max(input_size[1:]), **{'seed': args.seed, **given_settings(args)})
-    on_cpu = next(network.parameters()).device.type == 'cpu'
-    if args.channels_last and on_cpu and settings.random_width and settings.divisor % 8:
-        raise ValueError(
-            f'--channels-last on the CPU needs a --gradaug-divisor that is a multiple of 8, not {settings.divisor}: '
-            'torch crashes there on strided 1x1 convolutions of other numbers of channels')
-    make_elastic(network)
-    if settings.subnets:
-        try_smallest(network, settings, input_size)
+    preset = _preset(args, input_size)
+    settings = settings_for(args, network, input_size)
+    log_inputs(network, preset, settings)
     cost = relative_cost(network, settings, input_size) if settings.subnets else 1.
     describe(settings, cost)
     if settings.subnets and settings.random_width:
@@ -50,30 +46,28 @@ def enable_gradaug(
     return settings, cost
 
 
-@torch.no_grad()
-def try_smallest(network: nn.Module, settings: GradAugSettings, input_size: tuple[int, int, int]) -> None:
-    """Runs the smallest sub-network once at the smallest size, in evaluation mode.
+def settings_for(
+        args: argparse.Namespace,
+        network: nn.Module,
+        input_size: tuple[int, int, int],
+) -> GradAugSettings:
+    """The flags, and for those that aren't given the preset, as far as `network` takes it, which is made elastic.
 
     Raises:
-        ValueError: It fails.
+        ValueError: A setting is out of range, or the network can't be carried or fails on what it is to take.
     """
-    subnet = _smallest(network, settings)
-    size = min(settings.sizes, key=lambda size: output_size(size, *input_size[1:]))
-    height, width = output_size(size, *input_size[1:])
-    weight = next(network.parameters())
-    images = torch.zeros(2, *input_size, device=weight.device, dtype=weight.dtype)
-    training = network.training
-    network.eval()
-    try:
-        with activate(network, subnet):
-            network(apply_transform(images, InputTransform(size)))
-    except (AssertionError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    settings = _preset(args, input_size)
+    on_cpu = next(network.parameters()).device.type == 'cpu'
+    if args.channels_last and on_cpu and settings.random_width and settings.divisor % 8:
         raise ValueError(
-            f'--gradaug-sizes {size:.4g}: the network fails at {height}x{width} pixels and width {subnet.width:g} '
-            f'({reason}); larger sizes may do') from error
-    finally:
-        network.train(training)
+            f'--channels-last on the CPU needs a --gradaug-divisor that is a multiple of 8, not {settings.divisor}: '
+            'torch crashes there on strided 1x1 convolutions of other numbers of channels')
+    make_elastic(network)
+    return fit_inputs(network, settings, input_size, given=given_settings(args)) if settings.subnets else settings
+
+
+def _preset(args: argparse.Namespace, input_size: tuple[int, int, int]) -> GradAugSettings:
+    return GradAugSettings.preset(max(input_size[1:]), **{'seed': args.seed, **given_settings(args)})
 
 
 def describe(settings: GradAugSettings, cost: float) -> None:
@@ -104,27 +98,41 @@ def relative_cost(network: nn.Module, settings: GradAugSettings, input_size: tup
     return 1 + sum(totals) / len(totals) / full / settings.interval
 
 
-def _smallest(network: nn.Module, settings: GradAugSettings) -> Subnet:
-    width = settings.min_width if settings.random_width else 1.
-    return Subnet(width, settings.divisor, tuple(range(num_blocks(network))) if settings.random_depth else ())
-
-
 def check_narrower(model: str, network: nn.Module, settings: GradAugSettings, input_size: tuple[int, int, int]) -> None:
     """Warns where the minimum width hardly saves multiply-adds.
 
     Raises:
         ValueError: It saves none, and nothing else varies in the sub-networks.
     """
+    def share(width: float, divisor: int) -> float:
+        return multiply_adds(network, Subnet(width, divisor), input_size) / full
+
     full = multiply_adds(network, Subnet(), input_size)
-    kept = multiply_adds(network, Subnet(settings.min_width, settings.divisor), input_size) / full
-    if kept == 1 and settings.min_width < 1 and settings.mode == 'width':
+    width, divisor = settings.min_width, settings.divisor
+    kept = share(width, divisor)
+    if kept == 1 and width < 1 and settings.mode == 'width':
         raise ValueError(
-            f'--gradaug-divisor {settings.divisor}: width {settings.min_width:g} keeps all of --model {model}, '
-            'so sub-networks would be the network itself; try 4 or 1, or a smaller --gradaug-min-width')
+            f'--gradaug-divisor {divisor}: width {width:g} keeps all of --model {model}, so sub-networks would be the '
+            f'network itself; {narrower(width, divisor, share)}')
     if kept > BARELY_NARROWER:
-        _logger.warning(
-            f'Width {settings.min_width:g} keeps {kept:.0%} of the multiply-adds: the layers are too small for '
-            f'--gradaug-divisor {settings.divisor}, try 4 or 1.')
+        _logger.warning(f'Width {width:g} keeps {kept:.0%} of the multiply-adds: {narrower(width, divisor, share)}.')
+
+
+def narrower(width: float, divisor: int, share: Callable[[float, int], float]) -> str:
+    """Which flag makes the smallest sub-network smaller: a divisor, or a width where units are as large as heads.
+
+    Args:
+        width: The minimum width.
+        divisor: The divisor.
+        share: Gives the share of the multiply-adds that sub-networks of a width and divisor keep.
+    """
+    divisors = ((f'--gradaug-divisor {smaller}', width, smaller) for smaller in (4, 1) if smaller < divisor)
+    widths = ((f'--gradaug-min-width {smaller}', smaller, divisor) for smaller in SMALLER_WIDTHS if smaller < width)
+    for flag, *subnet in itertools.chain(divisors, widths):
+        kept = share(*subnet)
+        if kept <= BARELY_NARROWER:
+            return f'{flag} keeps {kept:.0%}'
+    return f'nor does --gradaug-divisor 1 or --gradaug-min-width {SMALLER_WIDTHS[-1]} keep {BARELY_NARROWER:.0%} or less'
 
 
 def _show(value) -> str:

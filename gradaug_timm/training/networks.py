@@ -9,6 +9,7 @@ from timm.layers import convert_splitbn_model, convert_sync_batchnorm, set_fast_
 from timm.models import create_model
 from torch import nn
 
+from ..models.creation import model_arguments
 from ..regularizers import add_drop_block, add_shake_drop, add_stochastic_depth
 from .host import Host, Precision
 
@@ -26,28 +27,38 @@ def build_network(args: argparse.Namespace) -> nn.Module:
     overlay = dict(args.pretrained_cfg_overlay)
     if args.pretrained_path:
         overlay.update(file=args.pretrained_path, num_classes=-1)
+    common = dict(
+        pretrained=args.pretrained,
+        pretrained_cfg_overlay=overlay or None,
+        checkpoint_path=args.initial_checkpoint,
+        in_chans=args.input_size[0] if args.input_size and args.in_chans is None else args.in_chans or 3,
+        num_classes=args.num_classes,
+        drop_rate=args.drop,
+        drop_path_rate=args.drop_path,
+        drop_block_rate=args.drop_block,
+        global_pool=args.gp,
+        bn_momentum=args.bn_momentum,
+        bn_eps=args.bn_eps,
+    )
     try:
-        network = create_model(
-            args.model,
-            pretrained=args.pretrained,
-            pretrained_cfg_overlay=overlay or None,
-            checkpoint_path=args.initial_checkpoint,
-            in_chans=args.input_size[0] if args.input_size and args.in_chans is None else args.in_chans or 3,
-            num_classes=args.num_classes,
-            drop_rate=args.drop,
-            drop_path_rate=args.drop_path,
-            drop_block_rate=args.drop_block,
-            global_pool=args.gp,
-            bn_momentum=args.bn_momentum,
-            bn_eps=args.bn_eps,
-            **args.model_kwargs,
-        )
+        create = _create_of_any_size if args.gradaug else create_model
+        network = create(args.model, **common, **model_arguments(args))
     except (AssertionError, EOFError, KeyError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
         raise ValueError(f'--model {args.model} cannot be built: {error}') from error
     _initialise_head(network, args.head_init_scale, args.head_init_bias)
     _regularize(network, args)
     _logger.info(f'{args.model}: {sum(p.numel() for p in network.parameters()):,} parameters.')
     return network
+
+
+def _create_of_any_size(name: str, **kwargs) -> nn.Module:
+    """The network of timm, taking images of any size by interpolated position embeddings where timm has that."""
+    random_state = torch.get_rng_state()
+    network = create_model(name, **kwargs)
+    if 'dynamic_img_size' in kwargs or getattr(network, 'dynamic_img_size', True):
+        return network
+    torch.set_rng_state(random_state)
+    return create_model(name, dynamic_img_size=True, **kwargs)
 
 
 def regularizer_settings(args: argparse.Namespace) -> dict[str, dict]:

@@ -14,7 +14,7 @@ from torch import nn
 
 from ..regularizers import DropBlockRamp
 from .folder import RunFolder, open_folder, replacing, resume_path
-from .gradaug import enable_gradaug
+from .gradaug import enable_gradaug, settings_for
 from .host import Host, Precision
 from .loaders import Loaders, build_loaders
 from .networks import build_network, drop_block_rises, enable_checkpointing, place_network
@@ -70,7 +70,8 @@ def prepare(args: argparse.Namespace, text: str, host: Host) -> Run:
     resumed_from = resume_path(args)
     if resumed_from:
         state = _load(resumed_from, lambda: load_checkpoint_metadata(resumed_from))
-        check_continues(args, settings, max(config['input_size'][1:]), resumed_from, state)
+        check_continues(
+            args, settings, lambda flags: settings_for(flags, network, config['input_size']), resumed_from, state)
     resumed_epoch = _resume(args, task, optimizer, scaler, resumed_from, host)
     eval_network = _wrap(args, task, host)
     metric = args.eval_metric if loaders.validation is not None else 'loss'

@@ -1,21 +1,26 @@
 """Whether a run continues what its checkpoint began."""
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ..settings import GradAugSettings
-from .arguments import given_settings
 from .arguments.checks import model_name
 from .arguments.gradaug import PREFIX
 from .networks import drop_block_rises, regularizer_settings
 
 
-def check_continues(args: argparse.Namespace, settings: GradAugSettings | None, size: int, path: str, state) -> None:
+def check_continues(
+        args: argparse.Namespace,
+        settings: GradAugSettings | None,
+        settings_for: Callable[[argparse.Namespace], GradAugSettings],
+        path: str,
+        state,
+) -> None:
     """Compares the flags with those that `state`, the content of the checkpoint, was trained with.
 
     Args:
         args: The flags.
         settings: The settings of GradAug; None where it is off.
-        size: The image size, whose preset holds where the checkpoint's run was given no setting.
+        settings_for: Gives the settings that flags would have for this network and image size.
         path: The checkpoint.
         state: Its content.
 
@@ -28,7 +33,7 @@ def check_continues(args: argparse.Namespace, settings: GradAugSettings | None, 
     found = [
         *_differences(args, saved, 'optimizer' in state),
         *_regularizer_differences(args, saved),
-        *_gradaug_differences(args, saved, settings, size),
+        *_gradaug_differences(args, saved, settings, settings_for),
     ]
     if found:
         raise ValueError('; '.join(f'{flag}: the checkpoint {path} was trained with {was}' for flag, was in found))
@@ -58,14 +63,14 @@ def _describe(settings: dict | None) -> str:
     return 'off' if settings is None else ' '.join(f'{name}={_show(value)}' for name, value in settings.items())
 
 
-def _gradaug_differences(args, saved, settings: GradAugSettings | None, size: int) -> Iterator[tuple[str, str]]:
+def _gradaug_differences(args, saved, settings: GradAugSettings | None, settings_for) -> Iterator[tuple[str, str]]:
     before = getattr(saved, 'gradaug', None)  # timm's own checkpoints don't have it
     if before is None:
         return
     if before != args.gradaug:
         yield ('--gradaug', 'no GradAug') if args.gradaug else ('--no-gradaug', 'GradAug')
     elif settings is not None:
-        old = GradAugSettings.preset(size, **given_settings(saved))
+        old = settings_for(argparse.Namespace(**{**vars(saved), 'channels_last': args.channels_last}))
         for name in (key.removeprefix(PREFIX) for key in vars(args) if key.startswith(PREFIX)):
             ours, theirs = getattr(settings, name), getattr(old, name)
             if ours != theirs:

@@ -10,7 +10,7 @@ from timm.loss import LOSS_TYPES, create_classification_loss
 from timm.optim import get_optimizer_info
 from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
 
-from ...cli import nearest
+from ...models.creation import elastic_problem, name_problem
 from ..criteria import loss_settings, mixing_active
 from .gradaug import given_settings
 
@@ -56,9 +56,9 @@ def problems(args: argparse.Namespace, *, gradaug_asked: bool | None) -> Iterato
 
 
 def _model_problems(args) -> Iterator[str]:
-    if ':' not in args.model and not timm.is_model(args.model):
-        close = nearest(args.model, timm.list_models())
-        yield f'--model {args.model} is unknown{f", did you mean {close}?" if close else ""}'
+    problem = name_problem(args.model)
+    if problem:
+        yield problem
     for name in ('initial_checkpoint', 'pretrained_path', 'kd_checkpoint'):
         path = getattr(args, name)
         if path and not os.path.isfile(path):
@@ -104,6 +104,8 @@ def _gradaug_problems(args, asked: bool | None) -> Iterator[str]:
     if not args.gradaug:
         return
     off = 'use --no-gradaug, or leave it out'
+    if not name_problem(args.model) and elastic_problem(model_name(args.model)):
+        yield f'{elastic_problem(model_name(args.model))}; {off}'
     if args.kd_model_name:
         yield f'--kd-model-name with GradAug: both would give the network soft targets; {off}'
     if args.aug_splits or args.jsd_loss or args.loss == 'jsd' or args.resplit or args.split_bn:

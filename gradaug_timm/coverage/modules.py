@@ -1,0 +1,38 @@
+"""timm's modules of models, and the architecture of each that is checked."""
+import os
+import warnings
+
+import timm
+import torch
+
+from .checks import Finding, check_model
+
+
+def check_module(module: str) -> Finding:
+    """Checks the smallest architecture of a module of timm, on one thread and without the cache of plans."""
+    warnings.simplefilter('ignore')
+    torch.set_num_threads(1)
+    os.environ['GRADAUG_CACHE_DIR'] = ''  # planning is timed
+    return check_model(module, smallest(module))
+
+
+def timm_modules() -> list[str]:
+    """The names of timm's own modules of models."""
+    return [module for module in timm.list_modules()
+            if any(is_timms(name) for name in timm.list_models(module=module))]
+
+
+def is_timms(name: str) -> bool:
+    """Whether timm itself brings an architecture."""
+    return timm.models.model_entrypoint(name).__module__.startswith('timm.models.')
+
+
+def smallest(module: str) -> str:
+    """The architecture of a module with the fewest parameters, other than those made for timm's own tests."""
+    names = [name for name in timm.list_models(module=module) if is_timms(name) and not name.startswith('test_')]
+    return min(names, key=_parameters)
+
+
+def _parameters(name: str) -> int:
+    with torch.device('meta'):
+        return sum(parameter.numel() for parameter in timm.create_model(name).parameters())

@@ -1,0 +1,105 @@
+"""What timm's networks tell about their features, for a network that keeps a part of the channels."""
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from .replica import probe_shape
+
+# Attributes of networks and their heads from which timm makes a new classifier.
+COUNTS = ('num_features', 'head_hidden_size', 'embed_dim', 'in_features', 'hidden_size')
+LAST, PRE_LOGITS = 'last feature', 'pre-logits'
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+class Features(NamedTuple):
+    """The features of a network with all channels: their shapes, and the attributes that tell of them."""
+    shapes: Shapes
+    counts: list[tuple[nn.Module, str, object]]
+
+
+def find_features(network: nn.Module) -> Features | None:
+    """The features of a network before it loses channels; None for other networks than timm's classifiers."""
+    if not isinstance(getattr(network, 'feature_info', None), list):
+        return None
+    counts = [(module, name, vars(module)[name]) for module in _heads(network) for name in COUNTS
+              if name in vars(module)]
+    return Features(_shapes(network), counts)
+
+
+def tell_features(network: nn.Module, full: Features | None) -> None:
+    """Corrects, in place, how many channels a network says that its features have, so that its head can be reset.
+
+    Args:
+        network: A network that has lost channels.
+        full: What `find_features` gave before.
+    """
+    if full is None:
+        return
+    kept = _shapes(network)
+
+    def new(value, *names: str):
+        if isinstance(value, tuple | list):
+            return type(value)(new(item, *names) for item in value)
+        name = next((name for name in names if value in full.shapes.get(name, ())), None)
+        return value if name is None else _kept(value, full.shapes[name], kept[name])
+
+    for module, name, value in full.counts:
+        vars(module)[name] = new(value, LAST, PRE_LOGITS)
+    for feature in network.feature_info:
+        feature['num_chs'] = new(feature['num_chs'], feature['module'])
+
+
+def _kept(channels: int, full: tuple[int, ...], kept: tuple[int, ...]) -> int:
+    """How many of `channels` are kept, where a feature of shape `full` has become one of shape `kept`."""
+    return min(new for old, new in zip(full, kept) if old == channels)
+
+
+def _heads(network: nn.Module) -> list[nn.Module]:
+    """The network, and the modules that its classifiers lie in."""
+    found = network.get_classifier()
+    classifiers = set(found) if isinstance(found, tuple | nn.ModuleList) else {found}
+    return [module for module in network.modules()
+            if module not in classifiers and classifiers.intersection(module.modules())]
+
+
+def _shapes(network: nn.Module) -> Shapes:
+    """Shapes of the outputs of the modules in `feature_info`, of the last feature and before the classifier."""
+    shapes: Shapes = {}
+
+    def note(name: str, output) -> None:
+        shapes[name] = _shape(output)
+
+    weight = next(network.parameters())
+    named = {feature['module'] for feature in network.feature_info}
+    handles = [module.register_forward_hook(lambda _, args, output, name=name: note(name, output))
+               for name, module in network.named_modules() if name in named]
+    with _evaluation(network), torch.no_grad(), weight.device:
+        features = network.forward_features(torch.zeros(1, *probe_shape(network), dtype=weight.dtype))
+        note(LAST, features)
+        note(PRE_LOGITS, network.forward_head(features, pre_logits=True))
+    for handle in handles:
+        handle.remove()
+    return shapes
+
+
+def _shape(output) -> tuple[int, ...]:
+    """The shape of a tensor; of several the shapes one after the other."""
+    if isinstance(output, tuple | list):
+        return sum(map(_shape, output), ())
+    return tuple(output.shape)
+
+
+@contextmanager
+def _evaluation(network: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train()  # some layers of timm forget then what they have computed once for evaluation
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,72 @@
+"""Opening the file of an extracted network."""
+import os
+
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from .description import Description
+from .rebuild import create_plain, set_numbers, tell
+
+
+def load_extracted(path: str | os.PathLike) -> nn.Module:
+    """Opens a network that `save_extracted` or `python -m gradaug_timm.extract` wrote; runs no code from the file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        A network of plain layers on the CPU, in evaluation mode.
+
+    Raises:
+        ValueError: The file is missing, damaged, another program's or a newer version's, or timm lacks the network.
+    """
+    if not os.path.isfile(path):
+        raise ValueError(f'{path} is no file')
+    try:
+        with safe_open(path, 'pt') as file:
+            metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name).clone() for name in file.keys()}
+    except Exception as error:  # safetensors has one of its own, and passes on those of Rust
+        raise ValueError(f'{path} can\'t be read: {" ".join(str(error).split())}') from error
+    try:
+        description = Description.from_metadata(metadata)
+    except ValueError as error:
+        raise ValueError(f'{path} can\'t be opened: {error}') from error
+    try:
+        return restore(description, tensors)
+    except ValueError as error:
+        written = ', '.join(f'{name} {version}' for name, version in description.versions.items())
+        raise ValueError(f'{path} can\'t be opened: {error} (it was written with {written})') from error
+
+
+def restore(description: Description, tensors: dict[str, torch.Tensor]) -> nn.Module:
+    """The network of that description and these parameters and buffers.
+
+    Raises:
+        ValueError: They don't fit each other, or timm lacks the network.
+    """
+    network = create_plain(description)
+    set_numbers(network, description.numbers)
+    _set_tensors(network, tensors)
+    tell(network, description)
+    return network
+
+
+def _set_tensors(network: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Puts tensors, which may be smaller, in the place of a network's parameters and buffers."""
+    places = {f'{name}.{key}'.lstrip('.'): (holder, key, tensor)
+              for name, module in network.named_modules(remove_duplicate=False)
+              for holder in (module._parameters, module._buffers)
+              for key, tensor in holder.items() if tensor is not None}
+    missing, unknown = places.keys() - tensors.keys(), tensors.keys() - places.keys()
+    if missing or unknown:
+        raise ValueError('; '.join(f'{what} {", ".join(sorted(names)[:3])}{", ..." if len(names) > 3 else ""}'
+                                   for what, names in (('it lacks', missing), ('it has unknown', unknown)) if names))
+    state = network.state_dict()  # without buffers that may be of other sizes for other images
+    for name, (holder, key, old) in places.items():
+        new = tensors[name]
+        if name in state and (new.dim() != old.dim() or any(map(int.__gt__, new.shape, old.shape))):
+            raise ValueError(f'{name} is of shape {tuple(new.shape)}, the full network\'s is {tuple(old.shape)}')
+        if new.is_floating_point() != old.is_floating_point():
+            raise ValueError(f'{name} is of type {new.dtype}, the full network\'s is {old.dtype}')
+        holder[key] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new

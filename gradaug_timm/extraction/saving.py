@@ -1,0 +1,112 @@
+"""Writing a sub-network as a file."""
+import os
+from dataclasses import replace
+
+import timm
+import torch
+from safetensors.torch import save_file
+from timm.data import resolve_data_config
+from torch import nn
+
+from ..elastic import Subnet, extract
+from ..elastic.network import elastic_state
+from ..elastic.replica import probe_shape
+from ..models.gradaug_models import PREFIX
+from ..regularizers import ResidualScale, ShakeDrop
+from .description import DATA, Description
+from .loading import restore
+from .rebuild import changed_numbers, create_plain
+
+
+def save_extracted(
+        model: nn.Module,
+        subnet: Subnet,
+        path: str | os.PathLike,
+        *,
+        model_kwargs: dict | None = None,
+        data: dict | None = None,
+) -> nn.Module:
+    """Extracts a sub-network and writes it as one safetensors file, which `load_extracted` opens.
+
+    Args:
+        model: An elastic network that `timm.create_model` created.
+        subnet: The sub-network.
+        path: The file.
+        model_kwargs: Arguments of `timm.create_model` that the network needs beside its name and number of classes.
+        data: How images are shown to it, as `timm.data.resolve_data_config` says it; default: what `model` tells.
+
+    Returns:
+        The dense network, on the CPU and in evaluation mode.
+
+    Raises:
+        ValueError: `model` isn't elastic, or these arguments don't create such a network.
+        OSError: The file can't be written.
+    """
+    network, state = elastic_state(model)
+    cfg = getattr(network, 'pretrained_cfg', None) or {}
+    if not timm.is_model(cfg.get('architecture', '')) or not isinstance(network.feature_info, list):
+        raise ValueError(f'{type(network).__name__} can\'t be saved: it is no classifier of timm.create_model')
+    dense = extract(model, subnet).cpu().eval()
+    skipped = tuple(state.plan.blocks[index] for index in subnet.skipped)
+    description = _describe(dense, subnet, skipped, model_kwargs or {}, data or resolve_data_config({}, model=network))
+    tensors = {name: tensor.detach().clone(memory_format=torch.contiguous_format)
+               for tensors in (dense.named_parameters, dense.named_buffers)
+               for name, tensor in tensors(remove_duplicate=False)}
+    try:
+        description = replace(description, numbers=changed_numbers(dense, create_plain(description)))
+        metadata = description.to_metadata()
+        _check_same(dense, restore(Description.from_metadata(metadata), tensors))
+    except ValueError as error:
+        raise ValueError(f'{description.architecture} with model_kwargs={description.model_kwargs!r} isn\'t the '
+                         f'network to be saved: {error}') from error
+    _write(tensors, metadata, path)
+    return dense
+
+
+def _describe(
+        dense: nn.Module,
+        subnet: Subnet,
+        skipped: tuple[str, ...],
+        model_kwargs: dict,
+        data: dict,
+) -> Description:
+    """All but the numbers."""
+    return Description(
+        architecture=dense.pretrained_cfg['architecture'].removeprefix(PREFIX),
+        model_kwargs=model_kwargs,
+        num_classes=dense.num_classes,
+        width=subnet.width,
+        divisor=subnet.divisor,
+        skipped=skipped,
+        scales=_scales(dense),
+        numbers={},
+        features=tuple(feature['num_chs'] for feature in dense.feature_info),
+        data={name: data[name] for name in DATA},
+        versions=Description.current_versions(),
+    )
+
+
+def _scales(dense: nn.Module) -> dict[str, float]:
+    """Factors of the residual branches in evaluation, by the place of their DropPath."""
+    scaling = {ShakeDrop: 'expected_factor', ResidualScale: 'factor'}
+    return {name: float(getattr(module, scaling[type(module)]))
+            for name, module in dense.named_modules() if type(module) in scaling}
+
+
+def _check_same(dense: nn.Module, restored: nn.Module) -> None:
+    weight = next(dense.parameters())
+    image = torch.rand(1, *probe_shape(dense), generator=torch.Generator().manual_seed(0)).to(weight.dtype)
+    with torch.no_grad():
+        if not torch.allclose(dense(image), restored(image), rtol=0, atol=0, equal_nan=True):
+            raise ValueError('it gives other outputs')
+
+
+def _write(tensors: dict[str, torch.Tensor], metadata: dict[str, str], path: str | os.PathLike) -> None:
+    """Writes the file aside, so that what is at `path` is never half a file."""
+    partial = f'{path}.partial'
+    try:
+        save_file(tensors, partial, metadata)
+        os.replace(partial, path)
+    finally:
+        if os.path.exists(partial):
+            os.remove(partial)

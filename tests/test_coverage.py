@@ -1,0 +1,151 @@
+"""Networks of every kind run as their sub-networks: forward, backward, masked, extracted."""
+import copy
+
+import pytest
+import timm
+import torch
+from timm.layers import ScaledStdConv2d
+from timm.models import (
+    cait,
+    convmixer,
+    cspnet,
+    densenet,
+    dla,
+    efficientformer,
+    ghostnet,
+    levit,
+    mlp_mixer,
+    nfnet,
+    pvt_v2,
+    res2net,
+    resnest,
+    sknet,
+    swin_transformer_v2,
+    vovnet,
+    xcit,
+)
+from timm.models.resnet import ResNet
+from torch import nn
+
+from gradaug_timm.coverage import Misfit, check_subnets, table
+from gradaug_timm.coverage.__main__ import main
+from gradaug_timm.coverage.checks import Finding, check_model
+from gradaug_timm.coverage.modules import smallest, timm_modules
+from gradaug_timm.elastic import make_elastic
+from gradaug_timm.elastic.network import elastic_state
+from gradaug_timm.elastic.replica import replica_of
+
+SMALL = dict(num_classes=5)
+STAGES = dict(layers=(1, 1, 1, 1), channels=(16, 32, 48, 64), **SMALL)
+
+# What is special about each kind: concatenation, splits, tokens, windows, heads, standardised weights, ...
+KINDS = {
+    'depthwise, squeeze-excite': lambda: timm.create_model('test_efficientnet', **SMALL),
+    'convolution and attention': lambda: timm.create_model('test_vit3', **SMALL),
+    'gated convolution': lambda: timm.create_model('test_mambaout', **SMALL),
+    'scaled standardised weights': lambda: timm.create_model('test_nfnet', **SMALL),
+    'concatenation': lambda: densenet.DenseNet(growth_rate=8, block_config=(2, 2), **SMALL),
+    'concatenation of layers': lambda: vovnet.VovNet(
+        dict(stem_chs=[8, 8, 16], stage_conv_chs=[8, 12, 16, 16], stage_out_chs=[24, 32, 32, 48], layer_per_block=2,
+             block_per_stage=[1, 1, 1, 2], residual=True, depthwise=False, attn='ese'), **SMALL),
+    'tree of layers': lambda: dla.DLA([1, 1, 1, 2, 1, 1], [8, 8, 16, 24, 32, 40], **SMALL),
+    'split and hierarchical sum': lambda: ResNet(
+        res2net.Bottle2neck, base_width=24, block_args=dict(scale=4), **STAGES),
+    'split and grouped': lambda: ResNet(
+        res2net.Bottle2neck, base_width=16, cardinality=8, block_args=dict(scale=4), **STAGES),
+    'selective kernels': lambda: ResNet(
+        sknet.SelectiveKernelBasic, block_args=dict(sk_kwargs=dict(rd_ratio=1 / 8, rd_divisor=8, split_input=True)),
+        **STAGES),
+    'split attention': lambda: ResNet(
+        resnest.ResNestBottleneck, base_width=32, block_args=dict(radix=2), **STAGES),
+    'cross-stage partial': lambda: cspnet.CspNet(cspnet.CspModelCfg(
+        stem=cspnet.CspStemCfg(out_chs=16, stride=2, pool=''),
+        stages=cspnet.CspStagesCfg(depth=(1, 2), out_chs=(24, 32), stride=2, expand_ratio=1., bottle_ratio=0.5,
+                                   block_ratio=0.5, cross_linear=True)), **SMALL),
+    'ghost features': lambda: ghostnet.GhostNet([[[3, 16, 16, 0, 1]], [[3, 48, 24, 0.25, 2]]], width=1., **SMALL),
+    'mixed tokens': lambda: mlp_mixer.MlpMixer(img_size=64, patch_size=16, num_blocks=2, embed_dim=32, **SMALL),
+    'gated tokens': lambda: mlp_mixer.MlpMixer(
+        img_size=64, patch_size=16, num_blocks=2, embed_dim=32, mlp_ratio=6,
+        block_layer=mlp_mixer.SpatialGatingBlock, mlp_layer=mlp_mixer.GatedMlp, **SMALL),
+    'affine tokens': lambda: mlp_mixer.MlpMixer(
+        img_size=64, patch_size=16, num_blocks=2, embed_dim=32, mlp_ratio=4, block_layer=mlp_mixer.ResBlock,
+        norm_layer=mlp_mixer.Affine, **SMALL),
+    'convolutions alone': lambda: convmixer.ConvMixer(dim=24, depth=2, patch_size=4, **SMALL),
+    'cross-covariance': lambda: xcit.Xcit(
+        img_size=64, patch_size=16, embed_dim=48, depth=2, num_heads=4, eta=1., **SMALL),
+    'talking heads': lambda: cait.Cait(
+        img_size=64, embed_dim=48, depth=2, num_heads=4, init_values=1., **SMALL),
+    'windows and position tables': lambda: swin_transformer_v2.SwinTransformerV2(
+        img_size=64, window_size=4, embed_dim=24, depths=(2, 1), num_heads=(2, 4), **SMALL),
+    'reduced keys': lambda: pvt_v2.PyramidVisionTransformerV2(
+        depths=(1, 1, 1, 1), embed_dims=(16, 32, 48, 64), num_heads=(1, 2, 4, 4), **SMALL),
+    'attention with BatchNorm': lambda: levit.Levit(
+        img_size=128, embed_dim=(32, 48), key_dim=8, depth=(1, 1), num_heads=(2, 3), **SMALL),
+    'attention biases': lambda: efficientformer.EfficientFormer(
+        depths=(1, 1, 1, 2), embed_dims=(16, 24, 32, 48), num_vit=1, img_size=128, **SMALL),
+    'normaliser-free': lambda: nfnet.NormFreeNet(
+        nfnet.NfCfg(depths=(1, 1), channels=(24, 32), stem_type='3x3', attn_layer='se', attn_kwargs=dict(rd_ratio=0.5),
+                    gamma_in_act=True), **SMALL),
+}
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_network_of_each_kind_runs_as_its_subnetworks(kind):
+    torch.manual_seed(0)
+    model = KINDS[kind]()
+    plan = elastic_state(make_elastic(copy.deepcopy(model)))[1].plan
+    assert plan.groups and not plan.frozen
+    check_subnets(replica_of(model), plan)
+
+
+def test_the_check_finds_a_subnetwork_that_is_wrong():
+    model = timm.create_model('test_resnet', **SMALL)
+    plan = elastic_state(make_elastic(copy.deepcopy(model)))[1].plan
+    tensors = {name: sides for name, sides in plan.tensors.items() if not name.endswith('bn1.bias')}
+    wrong = copy.deepcopy(plan)
+    object.__setattr__(wrong, 'tensors', tensors)
+    with pytest.raises((Misfit, RuntimeError)):
+        check_subnets(replica_of(model), wrong)
+
+
+def test_the_table_tells_what_was_found(capsys):
+    main(['resnet'])
+    page = capsys.readouterr().out
+    assert '1 of 1 modules; in 1 of them' in page
+    row = next(line for line in page.splitlines() if line.startswith('| resnet |'))
+    assert row.split(' | ')[1] == 'resnet10t' and 50 < int(row.split(' | ')[2].rstrip('%')) < 60
+
+
+def test_a_refused_network_is_in_the_table_with_the_reason():
+    page = table([Finding('lost', 'lost_net', reason='it has no channels')], 'command')
+    assert '0 of 1 modules' in page and '| lost | lost_net | refused: it has no channels |' in page
+
+
+def test_an_unknown_module_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(['resnets'])
+    assert 'resnets' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize('module', timm_modules())
+def test_the_smallest_network_of_each_module_runs_as_its_subnetworks(module):
+    finding = check_model(module, smallest(module))
+    assert not finding.reason
+
+
+def test_scaled_standardised_weights_are_those_of_the_kept_inputs():
+    class Standardised(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1, self.conv2 = ScaledStdConv2d(3, 16, 3), ScaledStdConv2d(16, 24, 3)
+            self.fc = nn.Linear(24, 5)
+
+        def forward(self, x):
+            return self.fc(self.conv2(self.conv1(x).relu()).mean((2, 3)))
+
+    model = Standardised()
+    plan = elastic_state(make_elastic(copy.deepcopy(model)))[1].plan
+    assert not plan.frozen and len(plan.groups) == 2
+    check_subnets(replica_of(model), plan)
