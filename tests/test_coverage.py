@@ -109,11 +109,11 @@ def test_the_check_finds_a_subnetwork_that_is_wrong():
 
 
 def test_the_table_tells_what_was_found(capsys):
-    main(['resnet'])
+    main(['lcnetv2'])
     page = capsys.readouterr().out
     assert '1 of 1 modules; in 1 of them' in page
-    row = next(line for line in page.splitlines() if line.startswith('| resnet |'))
-    assert row.split(' | ')[1] == 'resnet10t' and 50 < int(row.split(' | ')[2].rstrip('%')) < 60
+    row = next(line for line in page.splitlines() if line.startswith('| lcnetv2 |'))
+    assert row.split(' | ')[1] == 'lcnetv2_small' and 50 < int(row.split(' | ')[2].rstrip('%')) < 60
 
 
 def test_a_refused_network_is_in_the_table_with_the_reason():

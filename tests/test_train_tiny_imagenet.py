@@ -59,8 +59,8 @@ def test_a_step_costs_no_more_than_its_passes(kind):
     network = timm.create_model(name, num_classes=CLASSES, **size, **arguments)
     whole, passes, dense = step_seconds(network, steps=16)
     print(f'{name}: {whole:.3f} s a step, {passes:.3f} its passes alone, {dense:.3f} those of dense networks')
-    assert whole < 1.1 * passes  # 0.99 to 1.01 measured, on a machine with others on it
-    assert whole < 1.2 * dense  # 0.96 to 1.05
+    assert whole < 1.15 * passes  # 0.99 to 1.09 measured, on a machine with others on it
+    assert whole < 1.2 * dense  # 0.96 to 1.11
 
 
 def step_seconds(network: nn.Module, *, steps: int) -> tuple[float, float, float]:

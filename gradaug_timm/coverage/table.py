@@ -7,6 +7,12 @@ import torch
 from .checks import WIDTHS, Finding
 
 REAL_SLICING = 0.65  # share of the multiply-adds up to which width 0.75 is real slicing
+METHOD = f"""\
+Checked of the smallest architecture of each module, with random weights, at widths {", ".join(map(str, WIDTHS))} and
+divisor 1: the full network's output is bit-identical to timm's; sub-networks run forward and backward in evaluation and training
+mode, and equal the full-size network with the dropped parameters at zero, and the extracted dense network (output and
+gradients); parameters outside have no gradient. "Whole" are groups of channels that stay whole at each width (of all
+groups): one head, or channels that are mixed. "Blocks" may be skipped by random depth."""
 
 
 def table(findings: list[Finding], command: str) -> str:
@@ -18,7 +24,6 @@ def table(findings: list[Finding], command: str) -> str:
     """
     good = [finding for finding in findings if not finding.reason]
     real = [finding for finding in good if finding.share <= REAL_SLICING]
-    widths = ', '.join(map(str, WIDTHS))
     lines = [
         '# Which networks of timm can be trained with GradAug',
         '',
@@ -28,12 +33,7 @@ def table(findings: list[Finding], command: str) -> str:
         f'{len(good)} of {len(findings)} modules; in {len(real)} of them a sub-network of width 0.75 keeps at most '
         f'{REAL_SLICING:.0%} of the multiply-adds.',
         '',
-        f'Checked of the smallest architecture of each module, with random weights, at widths {widths} and divisor 1: '
-        'the full network\'s output is bit-identical to timm\'s; sub-networks run forward and backward in evaluation '
-        'and training mode, and equal the full-size network with the dropped parameters at zero, and the extracted '
-        'dense network (output and gradients); parameters outside have no gradient. "Whole" are groups of channels that stay '
-        'whole at each width (of all groups): one head, or channels that are mixed. "Blocks" may be skipped by random '
-        'depth.',
+        METHOD,
         '',
         '| module | architecture | multiply-adds at 0.75 | whole | blocks | planning |',
         '|---|---|---|---|---|---|',

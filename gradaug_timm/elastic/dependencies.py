@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .probe import Key, Leaf, positive
+from .probe import positive
+from .trace import Key, Leaf
 
 Place = tuple[int, int]  # a leaf by number, and a dimension of it
 Hits = dict[Place, np.ndarray]  # by place which entries are meant, bool [entries]

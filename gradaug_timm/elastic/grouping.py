@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from .plan import FIXED, Group, Side
-from .probe import Key, Trace
+from .trace import Key, Trace
 from .units import Units
 
 

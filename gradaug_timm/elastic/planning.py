@@ -11,10 +11,11 @@ from torch import nn
 from .dependencies import Dependency, Kind, dependencies
 from .grouping import fixed_labels, group_units, linked, token_labels
 from .plan import Plan, Side
-from .probe import Key, Leaf, Sized, Trace, Use, trace
+from .probe import trace
 from .replica import probe_shape
 from .residual import BlockWatch
 from .sizes import counted, sized_numbers
+from .trace import Key, Leaf, Sized, Trace, Use
 from .units import Units
 from .upstream import Upstream
 

@@ -6,83 +6,16 @@ So each layer's input depends only on the outputs of the layers directly upstrea
 tokens, tables); all that stands there (additions, concatenations, splits, gates, heads) is the model's own code. Layers
 are met as calls of torch's functions, so it doesn't matter which module makes the call, or with whose parameters.
 """
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import NamedTuple
-
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
-from torch.autograd.graph import GradientEdge
 from torch.overrides import TorchFunctionMode
 
+from .calls import REPLACED, RESHAPING, SIZING, SPLITTING
 from .numbers import TrackedInt, track_numbers, tracked
-
-Key = tuple[str, int]  # a parameter or buffer by name, and a dimension of it; or the name of a tensor in between, and 0
-
+from .trace import Key, Leaf, Sized, Trace, Use
 
 FEW_GROUPS = 8  # of a convolution, below which its groups are narrowed instead of dropped
-
-
-class Leaf(NamedTuple):
-    """A tensor at which differentiation ends, with the keys of its dimensions (None: it isn't one of channels)."""
-    tensor: torch.Tensor | GradientEdge
-    keys: tuple[Key | None, ...]
-    is_output: bool
-    shape: torch.Size
-
-
-class Use(NamedTuple):
-    """A dimension of a tensor that a layer uses as its channels."""
-    tensor: torch.Tensor
-    dim: int
-    key: Key
-
-
-class Sized(NamedTuple):
-    """A dimension of a tensor whose length the model took from a number, or a layer's channels, `step` apart."""
-    number: TrackedInt
-    tensor: torch.Tensor | None
-    dim: int
-    key: Key | None = None
-    step: int = 1
-
-
-@dataclass
-class Trace:
-    """What a forward pass of a probed network leaves behind.
-
-    Args:
-        channels: Number of entries by key.
-        leaves: The constants that replaced outputs of layers, and the network's parameters and buffers.
-        uses: The dimensions that layers use as channels.
-        ties: Pairs of keys with the indexes that belong together.
-        layers: How many layers ran.
-        made: Keys of the output channels of layers with parameters.
-        used: Keys of the channels that layers and normalisations use.
-        consumed: Keys of the input channels of layers.
-        inputs: The key of the input channels of the layers with these weights.
-        sized: The dimensions that attributes tell the length of.
-        result: The network's outputs.
-    """
-    channels: dict[Key, int] = field(default_factory=dict)
-    leaves: list[Leaf] = field(default_factory=list)
-    uses: list[Use] = field(default_factory=list)
-    ties: list[tuple[Key, np.ndarray, Key, np.ndarray]] = field(default_factory=list)
-    layers: int = 0
-    made: list[Key] = field(default_factory=list)
-    used: list[Key] = field(default_factory=list)
-    consumed: list[Key] = field(default_factory=list)
-    inputs: dict[str, Key] = field(default_factory=dict)
-    sized: list[Sized] = field(default_factory=list)
-    result: list[torch.Tensor] = field(default_factory=list)
-
-    def tie(self, a: Key, b: Key) -> None:
-        """All channels of one key belong to those of another, in order."""
-        if a != b:
-            indexes = np.arange(self.channels[a])
-            self.ties.append((a, indexes, b, indexes))
 
 
 def trace(model: nn.Module, seen: Trace, image: torch.Tensor) -> None:
@@ -275,82 +208,3 @@ class Probe(TorchFunctionMode):
 def positive(shape: torch.Size, like: torch.Tensor) -> torch.Tensor:
     """Random numbers in [0.1, 0.3): small, so that sums of many don't reach where activations are flat."""
     return torch.rand(shape, dtype=like.dtype, device=like.device) * 0.2 + 0.1
-
-
-def _linear(probe: Probe, func, input, weight, bias=None):
-    return probe.layer(func, input, weight, bias, dim=-1)
-
-
-def _conv(probe, func, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    def conv(x, w, b, *_, **__):
-        return func(x, w, b, stride, padding, dilation, groups)
-    return probe.layer(conv, input, weight, bias, dim=1, groups=groups)
-
-
-def _conv_transpose(probe, func, input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
-    def conv(x, w, b, *_, **__):
-        return func(x, w, b, stride, padding, output_padding, groups, dilation)
-    return probe.layer(conv, input, weight, bias, dim=1, groups=groups, transposed=True)
-
-
-def _batch_norm(probe, func, input, running_mean, running_var, weight=None, bias=None, *args, **kwargs):
-    return probe.norm(input, 1, weight, bias, running_mean, running_var)
-
-
-def _layer_norm(probe, func, input, normalized_shape, weight=None, bias=None, *args, **kwargs):
-    if len(normalized_shape) != 1:
-        return func(input, normalized_shape, weight, bias, *args, **kwargs)
-    for number in tracked(normalized_shape):
-        if input.requires_grad:
-            probe.seen.sized.append(Sized(number, input.clone(), input.dim() - 1))
-    return probe.norm(input, -1, weight, bias)
-
-
-def _rms_norm(probe, func, input, normalized_shape, weight=None, eps=None):
-    return _layer_norm(probe, func, input, normalized_shape, weight)
-
-
-def _group_norm(probe, func, input, num_groups, weight=None, bias=None, *args, **kwargs):
-    x = probe.norm(input, 1, weight, bias)
-    if num_groups > 1 and input.requires_grad:
-        key = probe._key(weight, 0) if weight is not None else probe._new_key(input.shape[1])
-        if weight is None:
-            probe._use(input, 1, key)
-        probe.tie_blocks(key, num_groups)
-        if isinstance(num_groups, TrackedInt):
-            probe.seen.sized.append(Sized(num_groups, None, 0, key, input.shape[1] // num_groups))
-    return x
-
-
-def _activation(probe, func, input, *args, **kwargs):
-    return input.clone()
-
-
-REPLACED: dict[Callable, Callable] = {
-    **dict.fromkeys((
-        torch.mean, torch.Tensor.mean, torch.var, torch.Tensor.var, torch.std, torch.Tensor.std, torch.var_mean,
-        torch.std_mean), Probe.statistic),
-    **dict.fromkeys((  # flat somewhere, or a mere scaling
-        F.normalize, F.relu, F.relu6, F.hardtanh, F.hardswish, F.hardsigmoid, F.hardshrink, F.threshold, torch.relu,
-        torch.relu_, torch.Tensor.relu, torch.Tensor.relu_), _activation),
-    F.linear: _linear,
-    F.conv1d: _conv,
-    F.conv2d: _conv,
-    F.conv3d: _conv,
-    F.conv_transpose1d: _conv_transpose,
-    F.conv_transpose2d: _conv_transpose,
-    F.batch_norm: _batch_norm,
-    torch.batch_norm: lambda probe, func, input, weight, bias, mean, var, *_: _batch_norm(
-        probe, func, input, mean, var, weight, bias),
-    F.layer_norm: _layer_norm,
-    F.rms_norm: _rms_norm,
-    F.group_norm: _group_norm,
-}
-
-RESHAPING = frozenset({torch.Tensor.reshape, torch.Tensor.view, torch.reshape})
-SPLITTING = frozenset({
-    torch.Tensor.split, torch.split, torch.Tensor.split_with_sizes, torch.split_with_sizes})
-SIZING = RESHAPING | SPLITTING | frozenset({
-    torch.Tensor.unflatten, torch.unflatten, torch.tensor_split,
-    torch.Tensor.narrow, torch.narrow, torch.Tensor.__getitem__, torch.Tensor.expand,
-})

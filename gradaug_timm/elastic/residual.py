@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from .blocks import BLOCKS
-from .probe import Trace, positive
+from .probe import positive
+from .trace import Trace
 
 
 class BlockWatch:

@@ -8,7 +8,7 @@ from torch import nn
 from .dependencies import Dependency, Kind
 from .numbers import Origin
 from .plan import FIXED, Number, Side
-from .probe import Key, Sized, Trace
+from .trace import Key, Sized, Trace
 
 COUNTED: dict[type[nn.Module], dict[str, str]] = {  # attributes that only tell how many channels there are
     nn.modules.conv._ConvNd: {'in_channels': 'in', 'out_channels': 'out'},

@@ -1,7 +1,7 @@
 """Channels by the unit that they belong to: a union-find over all dimensions of all tensors, in arrays."""
 import numpy as np
 
-from .probe import Key
+from .trace import Key
 
 
 class Units:

@@ -3,7 +3,7 @@ import torch
 from torch.autograd.graph import GradientEdge
 
 from .dependencies import Dependency, Kind
-from .probe import Leaf, Use
+from .trace import Leaf, Use
 
 
 class Upstream:

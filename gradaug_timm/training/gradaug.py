@@ -132,7 +132,7 @@ def narrower(width: float, divisor: int, share: Callable[[float, int], float]) -
         kept = share(*subnet)
         if kept <= BARELY_NARROWER:
             return f'{flag} keeps {kept:.0%}'
-    return f'nor does --gradaug-divisor 1 or --gradaug-min-width {SMALLER_WIDTHS[-1]} keep {BARELY_NARROWER:.0%} or less'
+    return f'nor does divisor 1 or --gradaug-min-width {SMALLER_WIDTHS[-1]} keep {BARELY_NARROWER:.0%} or less'
 
 
 def _show(value) -> str:
