@@ -1,6 +1,6 @@
 """Checks the smallest architecture of each module of timm, or the ones named, and writes the table."""
 import sys
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 
 from ..cli import StrictParser
@@ -20,10 +20,10 @@ def main(argv: list[str] | None = None) -> None:
     if unknown:
         parser.error(f'argument modules: {", ".join(sorted(unknown))} must be among {", ".join(modules)}')
     with ProcessPoolExecutor(args.jobs, get_context('spawn')) as pool:
-        findings = []
-        for finding in pool.map(check_module, args.modules or modules):
-            print(finding, file=sys.stderr, flush=True)
-            findings.append(finding)
+        running = [pool.submit(check_module, module) for module in args.modules or modules]
+        for done in as_completed(running):
+            print(done.result(), file=sys.stderr, flush=True)
+    findings = [done.result() for done in running]
     page = table(findings, ' '.join(['python -m gradaug_timm.coverage', *sys.argv[1:]]))
     if args.output:
         with open(args.output, 'w') as file:

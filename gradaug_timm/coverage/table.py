@@ -9,10 +9,10 @@ from .checks import WIDTHS, Finding
 REAL_SLICING = 0.65  # share of the multiply-adds up to which width 0.75 is real slicing
 METHOD = f"""\
 Checked of the smallest architecture of each module, with random weights, at widths {", ".join(map(str, WIDTHS))} and
-divisor 1: the full network's output is bit-identical to timm's; sub-networks run forward and backward in evaluation and training
-mode, and equal the full-size network with the dropped parameters at zero, and the extracted dense network (output and
-gradients); parameters outside have no gradient. "Whole" are groups of channels that stay whole at each width (of all
-groups): one head, or channels that are mixed. "Blocks" may be skipped by random depth."""
+divisor 1: the full network's output is bit-identical to timm's; sub-networks run forward and backward in evaluation
+and training mode, and equal the full-size network with the dropped parameters at zero, and the extracted dense network
+(output and gradients); parameters outside have no gradient. "Whole" are groups of channels that stay whole at each
+width (of all groups): one head, or channels that are mixed. "Blocks" may be skipped by random depth."""
 
 
 def table(findings: list[Finding], command: str) -> str:
