@@ -1,6 +1,5 @@
 """The plans of a network that follow from running it once on constants."""
 import copy
-import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -10,7 +9,7 @@ from torch import nn
 
 from .dependencies import Dependency, Kind, dependencies
 from .grouping import fixed_labels, group_units, linked, token_labels
-from .plan import Plan, Side
+from .plan import FIXED, Plan, Side
 from .probe import trace
 from .replica import probe_shape
 from .residual import BlockWatch
@@ -107,8 +106,8 @@ def with_whole_heads(plan: Plan) -> Plan:
     """The plan with the inputs of attention kept in steps of heads, where they have as many channels as the heads."""
     alike = []
     for out, inp in (sides[:2] for sides in plan.tensors.values() if len(sides) > 1 and None not in sides[:2]):
-        for heads, inputs in itertools.product(out.groups, inp.groups):
-            a, b = plan.groups[heads], plan.groups[inputs]
-            if a.size > b.size == 1 and a.size * a.units == b.units:
-                alike.append({heads, inputs})
+        for number in out.groups:
+            heads = plan.groups[number]
+            if heads.size > 1 and heads.size * heads.units == len(inp.group) and FIXED not in inp.group:
+                alike.append({number} | inp.groups)
     return replace(plan, groups=linked(plan.groups, alike))
