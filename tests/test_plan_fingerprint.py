@@ -181,3 +181,10 @@ def test_another_process_finds_the_same_fingerprint():
     other = subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True, timeout=120,
                            env={**os.environ, 'PYTHONHASHSEED': '1'})
     assert other.stdout.strip() == _print(timm.create_model('test_vit'))
+
+
+def test_compiling_a_network_leaves_fingerprints_as_they_were():
+    model = timm.create_model('test_resnet')
+    before = fingerprint(model, plans_by_probing)
+    torch.compile(nn.Linear(2, 2), backend='eager')(torch.zeros(1, 2))
+    assert before is not None and fingerprint(model, plans_by_probing) == before

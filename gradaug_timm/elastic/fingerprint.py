@@ -96,9 +96,10 @@ def _values(tensor: torch.Tensor) -> tuple[str, bytes | None]:
 
 
 def _patches(cls: type[nn.Module]) -> list[tuple[str, FunctionType]]:
-    """Methods that were put into a class, or its bases, from elsewhere."""
+    """Methods put into a class or its bases from elsewhere, other than torch's own, which compiling adds."""
     return [(name, method) for base in cls.__mro__ for name, method in vars(base).items()
-            if isinstance(method, FunctionType) and method.__module__ != base.__module__]
+            if isinstance(method, FunctionType) and method.__module__ != base.__module__
+            and method.__module__.partition('.')[0] not in KNOWN]
 
 
 def _sources(names: set[str]) -> list[tuple[str, str]]:
