@@ -2,6 +2,7 @@
 import argparse
 import difflib
 import math
+import os
 from collections.abc import Callable, Iterable, Sequence
 
 from timm.utils import ParseKwargs
@@ -37,6 +38,18 @@ def ranged(
             raise argparse.ArgumentTypeError(f'{text!r} must be {wanted}')
         return value
 
+    return convert
+
+
+def file_to_write(ending: str = '') -> Callable[[str], str]:
+    """An argument's `type`: a file that ends in `ending`, in a folder that is there."""
+    def convert(path: str) -> str:
+        folder = os.path.dirname(path) or '.'
+        if not path.endswith(ending):
+            raise argparse.ArgumentTypeError(f'{path!r} must end in {ending}, by which its format is known')
+        if not os.path.isdir(folder):
+            raise argparse.ArgumentTypeError(f'{path!r} must lie in a folder that is there, {folder} is not')
+        return path
     return convert
 
 

@@ -1,5 +1,4 @@
 """`python -m gradaug_timm.convert ORIGINAL.pth.tar OUT.safetensors`: checkpoints of the original code, for timm."""
-import argparse
 import json
 import os
 import pickle
@@ -10,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from safetensors.torch import save
 
-from .cli import StrictParser
+from .cli import StrictParser, file_to_write
 from .models.original import Original, recognise, rename
 
 CONTAINERS = ('state_dict', 'model')
@@ -25,7 +24,7 @@ def build_parser() -> StrictParser:
         prog='python -m gradaug_timm.convert',
         description='Converts a checkpoint of the original GradAug code into one that validate.py and timm load.')
     parser.add_argument('original', metavar='ORIGINAL', help='checkpoint of the original code, .pth.tar or .pth')
-    parser.add_argument('out', metavar=f'OUT{ENDING}', type=_out, help='file to write')
+    parser.add_argument('out', metavar=f'OUT{ENDING}', type=file_to_write(ENDING), help='file to write')
     parser.add_argument('--overwrite', action='store_true', help='replace OUT where it is there already')
     return parser
 
@@ -129,15 +128,6 @@ def _is_plain(tensor: torch.Tensor) -> bool:
     if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_complex():
         return False
     return tensor.nbytes <= tensor.untyped_storage().nbytes()
-
-
-def _out(path: str) -> str:
-    folder = os.path.dirname(path) or '.'
-    if not path.endswith(ENDING):
-        raise argparse.ArgumentTypeError(f'{path!r} must end in {ENDING}, by which timm knows the format')
-    if not os.path.isdir(folder):
-        raise argparse.ArgumentTypeError(f'{path!r} must lie in a folder that is there, {folder} is not')
-    return path
 
 
 def _reason(error: Exception) -> str:

@@ -4,7 +4,6 @@ import copy
 import pytest
 import timm
 import torch
-from timm.layers import ScaledStdConv2d
 from timm.models import (
     cait,
     convmixer,
@@ -25,12 +24,11 @@ from timm.models import (
     xcit,
 )
 from timm.models.resnet import ResNet
-from torch import nn
 
-from gradaug_timm.coverage import Misfit, check_subnets, table
+from gradaug_timm.coverage import Misfit, check_subnets, modules, table
 from gradaug_timm.coverage.__main__ import main
 from gradaug_timm.coverage.checks import Finding, check_model
-from gradaug_timm.coverage.modules import smallest, timm_modules
+from gradaug_timm.coverage.modules import check_module, smallest, timm_modules
 from gradaug_timm.elastic import make_elastic
 from gradaug_timm.elastic.network import elastic_state
 from gradaug_timm.elastic.replica import replica_of
@@ -121,10 +119,20 @@ def test_a_refused_network_is_in_the_table_with_the_reason():
     assert '0 of 1 modules' in page and '| lost | lost_net | refused: it has no channels |' in page
 
 
-def test_an_unknown_module_is_refused(capsys):
+@pytest.mark.parametrize('arguments, word', [
+    (['resnets'], 'resnets'), (['resnet', '--jobs', '0'], "'0'"), (['resnet', '--output', 'nowhere/x.md'], 'nowhere')])
+def test_bad_arguments_are_refused_before_anything_is_checked(arguments, word, capsys):
     with pytest.raises(SystemExit):
-        main(['resnets'])
-    assert 'resnets' in capsys.readouterr().err
+        main(arguments)
+    assert word in capsys.readouterr().err
+
+
+def test_a_check_that_fails_leaves_a_row_with_the_reason(monkeypatch):
+    def fail(*_):
+        raise RuntimeError('out of\nluck')
+    monkeypatch.setattr(modules, 'check_model', fail)
+    monkeypatch.setattr(modules, 'smallest', lambda module: f'{module}_s')
+    assert check_module('lost') == Finding('lost', 'lost_s', reason='RuntimeError: out of luck')
 
 
 @pytest.mark.slow
@@ -133,19 +141,3 @@ def test_an_unknown_module_is_refused(capsys):
 def test_the_smallest_network_of_each_module_runs_as_its_subnetworks(module):
     finding = check_model(module, smallest(module))
     assert not finding.reason
-
-
-def test_scaled_standardised_weights_are_those_of_the_kept_inputs():
-    class Standardised(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv1, self.conv2 = ScaledStdConv2d(3, 16, 3), ScaledStdConv2d(16, 24, 3)
-            self.fc = nn.Linear(24, 5)
-
-        def forward(self, x):
-            return self.fc(self.conv2(self.conv1(x).relu()).mean((2, 3)))
-
-    model = Standardised()
-    plan = elastic_state(make_elastic(copy.deepcopy(model)))[1].plan
-    assert not plan.frozen and len(plan.groups) == 2
-    check_subnets(replica_of(model), plan)

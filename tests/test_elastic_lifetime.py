@@ -7,6 +7,7 @@ import timm
 import torch
 from timm.layers import convert_sync_batchnorm, freeze_batch_norm_2d
 from torch import nn
+from torch.nn.utils import prune
 
 from gradaug_timm import Subnet, activate, extract, make_elastic
 from gradaug_timm.elastic import is_elastic, set_statistics
@@ -248,3 +249,20 @@ def test_a_layer_that_runs_twice_keeps_the_same_channels_on_both_sides():
     assert dense.conv2.weight.shape[:2] == (8, 8) and dense.conv1.out_channels == 8
     images = torch.randn(2, 3, 16, 16)
     assert torch.equal(dense(images), _as_subnet(model, images))
+
+
+def test_a_pruned_weight_is_sliced_too(images):
+    model = make_elastic(timm.create_model('resnet18').eval())
+    prune.l1_unstructured(model.conv1, 'weight', amount=0.5)
+    dense = extract(timm.create_model('gradaug_resnet18').eval(), SUBNET)
+    with activate(model, SUBNET):
+        assert model.conv1.weight.shape == dense.conv1.weight.shape and (model.conv1.weight == 0).any()
+    assert model.conv1.weight.shape[0] == 64 and model(images).shape == (len(images), 1000)
+
+
+def test_a_replica_of_data_parallel_holds_tensors_of_its_own():
+    replica = make_elastic(timm.create_model('resnet18')).conv1._replicate_for_data_parallel()
+    replica.weight = torch.ones(64, 3, 7, 7)  # as torch.nn.parallel.replicate does
+    assert replica.weight.eq(1).all()
+    with pytest.raises(AttributeError, match='bias_of_none'):
+        _ = replica.bias_of_none

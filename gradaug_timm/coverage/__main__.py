@@ -3,7 +3,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 
-from ..cli import StrictParser
+from ..cli import StrictParser, file_to_write, ranged
 from .modules import check_module, timm_modules
 from .table import table
 
@@ -12,8 +12,9 @@ def main(argv: list[str] | None = None) -> None:
     """The command line."""
     parser = StrictParser(prog='python -m gradaug_timm.coverage', description=__doc__)
     parser.add_argument('modules', nargs='*', metavar='MODULE', help='modules of timm (default: all)')
-    parser.add_argument('--output', metavar='FILE', help='file for the table (default: stdout)')
-    parser.add_argument('-j', '--jobs', type=int, default=1, metavar='N', help='processes (default: 1)')
+    parser.add_argument('--output', type=file_to_write(), metavar='FILE', help='file for the table (default: stdout)')
+    parser.add_argument(
+        '-j', '--jobs', type=ranged(int, minimum=1), default=1, metavar='N', help='processes (default: 1)')
     args = parser.parse_args(argv)
     modules = timm_modules()
     unknown = set(args.modules) - set(modules)

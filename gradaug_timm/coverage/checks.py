@@ -83,7 +83,8 @@ def check_subnets(small: nn.Module, plan: Plan) -> None:
         plan: Its plan.
 
     Raises:
-        Misfit: A sub-network isn't the masked full-size network or the extracted dense one, or has gradients outside.
+        Misfit: A sub-network isn't the masked full-size network or the extracted dense one, or has gradients outside;
+            or the full network isn't the plain one any more.
     """
     dtype = torch.float64 if sum(parameter.numel() for parameter in small.parameters()) < LARGE else torch.float32
     plain = small.to(dtype).requires_grad_()
@@ -98,6 +99,13 @@ def check_subnets(small: nn.Module, plan: Plan) -> None:
         dense = extract(model, subnet)
         for training in (False, True):
             _check_gradients(model.train(training), dense.train(training), plan, subnet, images)
+    for training in (False, True):
+        outputs = []
+        for network in (model, plain):
+            torch.manual_seed(1)
+            outputs.append(network.train(training)(images))
+        if not torch.equal(*outputs):
+            raise Misfit('the full network\'s output has changed')
 
 
 def _check_gradients(model: nn.Module, dense: nn.Module, plan: Plan, subnet: Subnet, images: torch.Tensor) -> None:
@@ -136,7 +144,7 @@ def _divided(tensor: torch.Tensor, dims: tuple[Ranges | None, ...]) -> tuple[tor
 
 
 def _agree(a: torch.Tensor, b: torch.Tensor, what: str, *, scale: float | None = None) -> None:
-    scale = float(b.abs().max()) if scale is None else scale
+    scale = float(b.detach().abs().max()) if scale is None else scale
     tolerance = 1e-6 if a.dtype == torch.float64 else 1e-3
     if a.shape != b.shape or not torch.allclose(a, b, rtol=tolerance, atol=tolerance * scale):
         raise Misfit(f'it isn\'t {what}')

@@ -13,7 +13,11 @@ def check_module(module: str) -> Finding:
     warnings.simplefilter('ignore')
     torch.set_num_threads(1)
     os.environ['GRADAUG_CACHE_DIR'] = ''  # planning is timed
-    return check_model(module, smallest(module))
+    architecture = smallest(module)
+    try:
+        return check_model(module, architecture)
+    except Exception as error:  # so that the others are still listed
+        return Finding(module, architecture, reason=f'{type(error).__name__}: {" ".join(str(error).split())}')
 
 
 def timm_modules() -> list[str]:

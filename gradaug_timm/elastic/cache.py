@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,7 +26,7 @@ _logger = logging.getLogger(__name__)
 
 def cached_plan(
         network: nn.Module,
-        planner: Callable[[nn.Module], Plan],
+        planner: Callable[[nn.Module], Iterable[Plan]],
         make: Callable[[], Plan],
         *,
         ignored: frozenset[str] = frozenset(),

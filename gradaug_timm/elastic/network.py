@@ -149,7 +149,7 @@ def make_elastic(model: nn.Module) -> nn.Module:
     Parameters, buffers, state-dict keys and outputs at full width stay what they are.
 
     Args:
-        model: A ResNet of timm, one of our CIFAR networks, or a network built of layers like theirs.
+        model: A network that takes images [N, C, H, W] and returns a tensor or several.
 
     Returns:
         `model`.

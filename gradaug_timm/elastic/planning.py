@@ -73,23 +73,19 @@ def _plan(
         complete: bool,
 ) -> Plan:
     """The plan that follows from dependencies; without those where all depend on all, if `complete` is false."""
+    whole = [(dependency.key, dependency.entries) for _, dependency in found
+             if dependency.kind is Kind.COMPLETE and not complete]
+    ties = [(user, dependency) for user, dependency in found
+            if dependency.kind is Kind.PARTIAL or (dependency.kind is Kind.COMPLETE and complete)]
+    transposed = [(dependency.key, user) for user, dependency in found if dependency.kind is Kind.TRANSPOSED]
     units = Units(seen.channels)
     for tie in seen.ties:
         units.tie(*tie)
-    transposed, whole = [], []
-    unused = {key: np.ones(seen.channels[key], dtype=bool) for key in seen.made}
-    for user, dependency in found:
-        if dependency.kind is Kind.TRANSPOSED:
-            transposed.append((dependency.key, user))
-        elif dependency.kind is Kind.COMPLETE and not complete:
-            whole.append((dependency.key, dependency.entries))
-        else:
-            units.tie(dependency.key, dependency.entries, user, dependency.users)
-            if dependency.key in unused:
-                unused[dependency.key][dependency.entries] = False
+    for user, dependency in ties:
+        units.tie(dependency.key, dependency.entries, user, dependency.users)
     labels = units.labels()
     fixed = [fixed_labels(units, labels, seen), token_labels(units, labels, seen, transposed),
-             *(labels[units.span[key]][entries] for key, entries in [*whole, *unused.items()])]
+             *(labels[units.span[key]][entries] for key, entries in [*whole, *_unused(seen, ties)])]
     groups, sides = group_units(units, labels, np.unique(np.concatenate(fixed)), seen)
     tensors: dict[str, list[Side | None]] = {
         name: [sides.get((name, dim)) for dim in range(tensor.dim())]
@@ -100,6 +96,15 @@ def _plan(
         {name: tuple(dims) for name, dims in tensors.items() if any(side is not None for side in dims)},
         {**counted(model, sides, seen), **numbers},
     )
+
+
+def _unused(seen: Trace, ties: list[tuple[Key, Dependency]]) -> list[tuple[Key, np.ndarray]]:
+    """The output channels of layers on which nothing depends by itself, as (key, bool [channels])."""
+    unused = {key: np.ones(seen.channels[key], dtype=bool) for key in seen.made}
+    for _, dependency in ties:
+        if dependency.key in unused:
+            unused[dependency.key][dependency.entries] = False
+    return list(unused.items())
 
 
 def with_whole_heads(plan: Plan) -> Plan:

@@ -1,10 +1,10 @@
 """One forward pass of a network in which what lies between its layers can be read off by differentiation.
 
 The outputs of convolutions and linear layers are replaced by positive constants, normalisations and activations that
-are flat somewhere by the identity.
-So each layer's input depends only on the outputs of the layers directly upstream and on parameters in between (scales,
-tokens, tables); all that stands there (additions, concatenations, splits, gates, heads) is the model's own code. Layers
-are met as calls of torch's functions, so it doesn't matter which module makes the call, or with whose parameters.
+are flat somewhere by the identity. So each layer's input depends only on the outputs of the layers directly upstream
+and on parameters in between (scales, tokens, tables); all that stands there (additions, concatenations, splits, gates,
+heads) is the model's own code. Layers are met as calls of torch's functions, so it doesn't matter which module makes
+the call, or with whose parameters.
 """
 import numpy as np
 import torch

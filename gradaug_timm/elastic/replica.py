@@ -1,6 +1,9 @@
 """A copy of a network to try things on, and the size of image that it takes."""
 import copy
 import itertools
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from timm.layers import to_2tuple
@@ -28,9 +31,22 @@ def _shrink_input(replica: nn.Module) -> None:
     """Lets a network of a fixed input size take a small one, where timm can."""
     if hasattr(replica, 'set_input_size') and hasattr(replica, 'patch_embed'):
         patch = max(to_2tuple(replica.patch_embed.patch_size))
-        replica.set_input_size(img_size=max(4 * patch, 64 // patch * patch))
+        with _quiet_timm():
+            replica.set_input_size(img_size=max(4 * patch, 64 // patch * patch))
         for tensor in [*replica.parameters(), *replica.buffers()]:
             tensor.data = _random_like(tensor).data.requires_grad_(False)
+
+
+@contextmanager
+def _quiet_timm() -> Iterator[None]:
+    """Without timm's messages about the position embeddings of a network that isn't the user's."""
+    logger = logging.getLogger('timm')
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _random_like(tensor: torch.Tensor) -> torch.Tensor:

@@ -69,17 +69,20 @@ def _rebuild(plain: type[nn.Module], attributes: tuple[Attribute, ...], mixin: t
 
 
 def _property(name: str, holder: str) -> property:
-    if not holder:
-        return property(
-            lambda self: self.kept[name] if name in self.kept else self.__dict__[name],
-            lambda self, value: self.__dict__.__setitem__(name, value))
+    """A property of what a module holds, or, as after pruning or in DataParallel, of what stands in its place."""
+    def set_value(self, value):
+        self.__dict__[name] = value
 
-    def get(self):
-        tensor = getattr(self, holder)[name]
-        kept = self.kept
+    def get_tensor(self):
+        held, kept = getattr(self, holder), self.kept
+        if name not in held and name not in self.__dict__:
+            raise AttributeError(f'{type(self).__name__} has no {name}')
+        tensor = held[name] if name in held else self.__dict__[name]
         if name not in kept or tensor is None:
             return tensor
         cut = kept[name]
         return cut.of(tensor) if isinstance(cut, Cut) else cut.to(tensor)
 
-    return property(get)
+    if holder:
+        return property(get_tensor, set_value)
+    return property(lambda self: self.kept[name] if name in self.kept else self.__dict__[name], set_value)

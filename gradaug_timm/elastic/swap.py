@@ -49,7 +49,7 @@ def _caches(module: nn.Module) -> frozenset[str]:
 
 def is_batch_norm(module: nn.Module) -> bool:
     """Whether a module follows running statistics."""
-    return isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
 
 
 def make_view(
@@ -115,7 +115,7 @@ def _filled(value: int | tuple | list, count: int | tuple[int | None, ...]):
 
 
 def _by_module(values: dict[str, object]) -> dict[str, dict[str, object]]:
-    """Values by 'module.attribute', sorted by module and then attribute."""
+    """Values by 'module.attribute' as those of each module by attribute."""
     found: dict[str, dict[str, object]] = {}
     for name, value in values.items():
         module, _, attribute = name.rpartition('.')

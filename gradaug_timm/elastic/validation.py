@@ -1,5 +1,6 @@
 """Checking a plan against the full-size network with the dropped channels masked."""
 import copy
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from .subnet import Subnet
 from .swap import apply_view, make_view, restore_classes, swap_classes
 
 WIDTHS = (0.5, 0.75, 0.9)
+DIVISORS = (1, 8)  # the paper's and ours: groups that must be as wide as each other may differ at one alone
 
 
 def validated(replica: nn.Module, planner: Callable[[nn.Module], Iterable[Plan]]) -> Plan:
@@ -26,23 +28,24 @@ def validated(replica: nn.Module, planner: Callable[[nn.Module], Iterable[Plan]]
     Raises:
         ValueError: The network can't run as a sub-network of any width.
     """
+    network = copy.deepcopy(replica).double().eval()
+    image = torch.randn(1, *probe_shape(replica), dtype=torch.float64)
     for plan in planner(replica):
-        if _agrees(replica, plan):
+        if _agrees(network, plan, image):
             return plan
     everything = frozenset(range(len(plan.groups)))
     wrong = frozenset(
-        group for group in everything if not _agrees(replica, replace(plan, frozen=everything - {group})))
+        group for group in everything if not _agrees(network, replace(plan, frozen=everything - {group}), image))
     plan = replace(plan, frozen=wrong)
-    if wrong == everything or not _agrees(replica, plan):
+    if wrong == everything or not _agrees(network, plan, image):
         raise ValueError(f'{type(replica).__name__} can\'t run as sub-networks: they disagree with the masked network.')
     return plan
 
 
-def _agrees(replica: nn.Module, plan: Plan) -> bool:
-    network = copy.deepcopy(replica).double().eval()
-    image = torch.randn(1, *probe_shape(replica), dtype=torch.float64)
+def _agrees(network: nn.Module, plan: Plan, image: torch.Tensor) -> bool:
     try:
-        return all(_agrees_at(network, plan, Subnet(width, divisor=1), image) for width in WIDTHS)
+        return all(_agrees_at(network, plan, Subnet(width, divisor), image)
+                   for width, divisor in itertools.product(WIDTHS, DIVISORS))
     except (AssertionError, IndexError, RuntimeError, TypeError, ValueError):  # shapes that don't fit
         return False
 

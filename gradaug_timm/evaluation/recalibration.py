@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..elastic import Subnet, activate, set_statistics
+from ..elastic.swap import is_batch_norm
 
 _logger = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class BatchAverage:
 
 def _batch_norms(model: nn.Module) -> Iterator[tuple[str, _BatchNorm]]:
     for name, module in model.named_modules():
-        if isinstance(module, _BatchNorm) and module.running_mean is not None:
+        if is_batch_norm(module):
             yield name, module
 
 

@@ -1,8 +1,7 @@
 """The command line of `python -m gradaug_timm.extract`."""
 import argparse
-import os
 
-from ..cli import Keywords, StrictParser
+from ..cli import Keywords, StrictParser, file_to_write
 from ..evaluation import arguments as validation
 from ..evaluation.arguments import COUNT, NATURAL, SHARE
 
@@ -22,7 +21,7 @@ def build_parser() -> StrictParser:
         description='Writes a sub-network of a trained network as a file, which gradaug_timm.load_extracted opens.')
     add = parser.add_argument
     add('checkpoint', metavar='CHECKPOINT', help='checkpoint of train.py, or other weights with --model')
-    add('--output', required=True, type=_output, metavar=f'FILE{ENDING}', help='file to write')
+    add('--output', required=True, type=file_to_write(ENDING), metavar=f'FILE{ENDING}', help='file to write')
     add('--overwrite', action='store_true', help='replace the file where it is there already')
     add('--use-ema', action='store_true', help='averaged weights of the checkpoint where it has them')
     add = parser.add_argument_group('sub-network').add_argument
@@ -60,12 +59,3 @@ def as_for_validation(args: argparse.Namespace, trained: dict) -> argparse.Names
     if trained.get('bn_eps') is not None:
         values['model_kwargs'] = {'bn_eps': trained['bn_eps'], **values['model_kwargs']}
     return argparse.Namespace(**{**values, 'use_train_size': True})
-
-
-def _output(path: str) -> str:
-    folder = os.path.dirname(path) or '.'
-    if not path.endswith(ENDING):
-        raise argparse.ArgumentTypeError(f'{path!r} must end in {ENDING}')
-    if not os.path.isdir(folder):
-        raise argparse.ArgumentTypeError(f'{path!r} must lie in a folder that is there, {folder} is not')
-    return path
