@@ -5,7 +5,7 @@ import pytest
 import timm
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import run_ranks
 from timm.data import Mixup
 from timm.loss import SoftTargetCrossEntropy
 from torch import nn
@@ -146,4 +146,4 @@ def _train_rank(rank: int, init_file: str) -> None:
 
 
 def test_ddp(tmp_path):
-    mp.spawn(_train_rank, (str(tmp_path / 'init'),), nprocs=2)
+    run_ranks(_train_rank, str(tmp_path / 'init'))
