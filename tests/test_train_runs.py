@@ -25,7 +25,7 @@ def losses(folder) -> list[float]:
 
 
 def test_a_run_leaves_table_checkpoint_flags_and_picture(image_folder, tmp_path, capsys):
-    folder = train(image_folder, tmp_path, epochs=2)
+    folder = train(image_folder, tmp_path, epochs=2, picture=True)
     printed = capsys.readouterr().out
     names = {path.name for path in folder.iterdir()}
     assert {'summary.csv', 'args.yaml', 'last.pth.tar', 'model_best.pth.tar', 'learning_curves.png'} <= names
