@@ -126,7 +126,7 @@ def test_runs_without_a_name_get_different_folders(image_folder, tmp_path):
     dict(opt='adahessian', lr=0.01),
 ], ids=lambda flags: '-'.join(flags) or 'plain')
 def test_training_lowers_a_finite_loss(image_folder, tmp_path, flags):
-    folder = train(image_folder, tmp_path, epochs=4, lr=flags.pop('lr', 0.05), log_interval=1, **flags)
+    folder = train(image_folder, tmp_path, epochs=2, lr=flags.pop('lr', 0.05), log_interval=1, **flags)
     trained = losses(folder)
     assert all(map(math.isfinite, trained))
     assert trained[-1] < trained[0]
