@@ -132,6 +132,7 @@ def test_bad_arguments_are_refused_before_anything_is_checked(arguments, word, c
 def test_a_check_that_fails_leaves_a_row_with_the_reason(monkeypatch):
     def fail(*_):
         raise RuntimeError('out of\nluck')
+    monkeypatch.setenv('GRADAUG_CACHE_DIR', '')  # as it is set for a process of its own; put back after this test
     monkeypatch.setattr(modules, 'check_model', fail)
     monkeypatch.setattr(modules, 'smallest', lambda module: f'{module}_s')
     assert check_module('lost') == Finding('lost', 'lost_s', reason='RuntimeError: out of luck')
