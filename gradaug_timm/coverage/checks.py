@@ -71,6 +71,8 @@ def check_model(module: str, architecture: str) -> Finding:
         if not torch.equal(model.eval()(image), plain.eval()(image)):
             return Finding(module, architecture, seconds=seconds, reason='the full network\'s output has changed')
     share = multiply_adds(model, Subnet(0.75, divisor=1), size) / multiply_adds(plain, None, size)
+    if share == 1:
+        return Finding(module, architecture, seconds=seconds, reason='its sub-networks are the whole network')
     whole = sum(group.units == 1 or index in plan.frozen for index, group in enumerate(plan.groups))
     return Finding(module, architecture, share, len(plan.groups), whole, len(plan.blocks), seconds)
 
