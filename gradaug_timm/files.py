@@ -26,7 +26,9 @@ def written_aside(path: str | os.PathLike) -> Iterator[str]:
 
 def unreadable(error: Exception) -> str:
     """Why torch didn't load a checkpoint with `weights_only`, in one line."""
+    if not isinstance(error, pickle.UnpicklingError):
+        return f'it is damaged or no checkpoint ({" ".join([type(error).__name__, *str(error).split()])[:200]})'
     blocked = re.search(r'GLOBAL (\S+)', str(error))
-    if isinstance(error, pickle.UnpicklingError) and blocked:
+    if blocked:
         return f'it holds {blocked[1]}, more than tensors and plain values, and is not loaded for safety'
-    return f'it is damaged or no checkpoint ({" ".join([type(error).__name__, *str(error).split()])[:200]})'
+    return 'it is damaged or no checkpoint'  # torch's own words are advice to load it unsafely

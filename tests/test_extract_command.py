@@ -141,7 +141,7 @@ def test_weights_without_arguments_need_the_models_name(run, refusal, tmp_path):
 def test_what_cannot_be_done_is_refused_in_one_line(refusal, tmp_path, image_folder):
     assert 'x.pth is no file' in refusal(checkpoint=tmp_path / 'x.pth')
     (tmp_path / 'x.pth').write_bytes(b'garbage')
-    assert 'x.pth can\'t be read: it is damaged or no checkpoint (' in refusal(checkpoint=tmp_path / 'x.pth')
+    assert 'x.pth can\'t be read: it is damaged or no checkpoint' in refusal(checkpoint=tmp_path / 'x.pth')
     torch.save([1], tmp_path / 'x.pth')
     assert 'x.pth holds no weights but a list' in refusal(checkpoint=tmp_path / 'x.pth')
     (tmp_path / 'd.safetensors').mkdir()

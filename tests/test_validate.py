@@ -199,6 +199,24 @@ def test_nothing_that_can_be_evaluated_is_an_error(refusal, tmp_path):
     assert '--split test' in refusal('--retry', '--split', 'test')
 
 
+@pytest.mark.parametrize('done', [0, 1])
+def test_an_interrupted_row_of_evaluations_gives_what_is_done(evaluate, tmp_path, monkeypatch, done):
+    def validate(args):
+        if args.checkpoint.endswith('b.pth' if done else 'a.pth'):
+            raise KeyboardInterrupt
+        return dict(top1=1)
+
+    monkeypatch.setattr(sys.modules['gradaug_timm.evaluation.main'], 'validate', validate)
+    for name in ('a.pth', 'b.pth'):
+        (tmp_path / name).touch()
+    if done:
+        assert evaluate(checkpoint=tmp_path) == [dict(top1=1, checkpoint=str(tmp_path / 'a.pth'))]
+    else:
+        with pytest.raises(SystemExit) as exit:
+            evaluate(checkpoint=tmp_path)
+        assert exit.value.code == 130
+
+
 @pytest.mark.parametrize('format', ['csv', 'json'])
 def test_results_that_cannot_be_written_are_printed_and_the_old_file_stays(
         evaluate, tmp_path, format, monkeypatch, capsys):
@@ -312,7 +330,7 @@ def damaged_checkpoints(folder, network):
 def test_a_damaged_checkpoint_ends_with_one_line(refusal, network, tmp_path):
     for name, content in damaged_checkpoints(tmp_path, network).items():
         (tmp_path / name).write_bytes(content)
-        assert f'{name} can\'t be read: it is damaged or no checkpoint (' in refusal(checkpoint=tmp_path / name)
+        assert f'{name} can\'t be read: it is damaged or no checkpoint' in refusal(checkpoint=tmp_path / name)
     torch.save([network.state_dict()], tmp_path / 'list.pth')
     assert 'list.pth holds no weights but a list' in refusal(checkpoint=tmp_path / 'list.pth')
     assert 'missing.pth is no file' in refusal(checkpoint=tmp_path / 'missing.pth')
