@@ -78,7 +78,10 @@ def _check_full(model: nn.Module, plain: nn.Module) -> float:
     with torch.no_grad():
         if not torch.equal(model.eval()(image), plain.eval()(image)):
             raise Misfit('the full network\'s output has changed')
-    return multiply_adds(model, Subnet(0.75, divisor=1), size) / multiply_adds(plain, None, size)
+    share = multiply_adds(model, Subnet(0.75, divisor=1), size) / multiply_adds(plain, None, size)
+    if share == 1:
+        raise Misfit('its sub-networks are the whole network')
+    return share
 
 
 def check_subnets(small: nn.Module, plan: Plan) -> None:
