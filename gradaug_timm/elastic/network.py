@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 from .cache import cached_plan
 from .plan import Plan
 from .planning import plans_by_probing
-from .replica import replica_of
+from .replica import one_line, replica_of
 from .slicing import Elastic, Ranges
 from .subnet import Subnet
 from .swap import CACHES, STATISTICS, View, apply_view, is_batch_norm, make_view, restore_classes, swap_classes
@@ -114,19 +114,24 @@ def _plan(network: nn.Module) -> Plan:
     """The network's plan, whatever the caller's modes and default device; the caller's random numbers stay."""
     classes = (cls for module in network.modules() for cls in type(module).__mro__)
     planner = next((PLANNERS[cls] for cls in classes if cls in PLANNERS), plans_by_probing)
+    name = (network.plain if isinstance(network, Elastic) else type(network)).__name__
 
     def make() -> Plan:
         torch.default_generator.manual_seed(0)
-        replica = replica_of(network)
-        restore_classes(replica)
-        return validated(replica, planner)
+        try:
+            replica = replica_of(network)
+            restore_classes(replica)
+            return validated(replica, planner)
+        except ValueError:
+            raise
+        except Exception as error:  # the network's own code may raise anything
+            raise ValueError(f'{name} can\'t run as sub-networks: planning fails ({one_line(error)}).') from error
 
     with torch.device('cpu'), torch.random.fork_rng(devices=[]):
         plan = cached_plan(network, planner, make, ignored=CACHES | {ATTRIBUTE})
     whole = [name.removesuffix('.weight') for name, sides in plan.tensors.items()
              if len(sides) > 1 and any(side is not None and side.groups & plan.frozen for side in sides)]
     if whole:
-        name = (network.plain if isinstance(network, Elastic) else type(network)).__name__
         _logger.warning(f'{name}: channels of {", ".join(whole)} stay whole in sub-networks, since what is between '
                         'them mixes channels.')
     return plan
@@ -197,7 +202,9 @@ def activate(model: nn.Module, subnet: Subnet) -> Iterator[nn.Module]:
     """Runs `model` as a sub-network for the time of the context, whose end always restores what was before.
 
     In training mode BatchNorm takes the batch's statistics and leaves the running ones alone; in evaluation mode it
-    takes those recalibrated for `subnet` where there are some, else the kept entries of the running ones.
+    takes those recalibrated for `subnet` where there are some, else the kept entries of the running ones. Other layers'
+    buffers stay what they are, too. With activation checkpointing backward, which runs layers again, belongs into the
+    context.
 
     Args:
         model: An elastic network, under DDP's or torch.compile's wrapper or not.
