@@ -1,4 +1,4 @@
-"""Processes that are new but needn't import torch and timm: a server that has imported them, and nothing of ours, forks."""
+"""New processes that needn't import torch and timm: a server that has imported them, and nothing of ours, forks."""
 import os
 import runpy
 import sys

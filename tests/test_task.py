@@ -23,7 +23,8 @@ def make_model():
 
 def make_batch(step=0, count=6):
     generator = torch.Generator().manual_seed(step)
-    return torch.randn(count, 3, SIZE, SIZE, generator=generator), torch.randint(0, CLASSES, (count,), generator=generator)
+    images = torch.randn(count, 3, SIZE, SIZE, generator=generator)
+    return images, torch.randint(0, CLASSES, (count,), generator=generator)
 
 
 def make_settings(**given):

@@ -93,8 +93,8 @@ def evaluate(image_folder, tmp_path, model, capsys):
     def run(*flags, name='gradaug_resnet20_cifar', state=None):
         torch.save(state or model.state_dict(), tmp_path / 'model.pth')
         main([
-            str(image_folder), '--model', name, '--model-kwargs', 'depth=14', '--checkpoint', str(tmp_path / 'model.pth'), '--num-classes', '6',
-            '--device', 'cpu', '-j', '0', '-b', '24', *map(str, flags)])
+            str(image_folder), '--model', name, '--model-kwargs', 'depth=14', '--num-classes', '6',
+            '--checkpoint', str(tmp_path / 'model.pth'), '--device', 'cpu', '-j', '0', '-b', '24', *map(str, flags)])
         return json.loads(capsys.readouterr().out.removeprefix('--result\n'))
     return run
 
