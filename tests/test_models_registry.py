@@ -93,8 +93,9 @@ def test_an_unknown_tag_is_refused():
         timm.create_model('gradaug_resnet18.nonsense')
 
 
-@pytest.mark.parametrize('name', ['resnet18', 'resnet50', 'resnext50_32x4d', 'seresnet18', 'resnet26t', 'resnetaa50',
-                                  'resnet20_cifar', 'wide_resnet16_8', 'pyramidnet110_a270'])
+@pytest.mark.parametrize('name', [
+    'resnet18', 'resnet50', 'seresnet18', 'resnet26t', 'resnet20_cifar', 'wide_resnet16_8', 'pyramidnet110_a270',
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ('resnext50_32x4d', 'resnetaa50'))])
 @torch.no_grad()
 def test_state_dicts_are_exchanged_strictly_and_outputs_are_bit_identical(name):
     torch.manual_seed(0)
