@@ -36,7 +36,8 @@ def test_the_baseline_of_the_quickstart_is_the_same_file_without_gradaug(tmp_pat
 
 
 def test_the_script_tells_a_wrong_flag_in_one_line_on_stderr(project_root, tmp_path):
-    ended = run_script(shutil.copy(project_root / 'train.py', tmp_path), '--modle', 'x')
+    shutil.copy(project_root / 'train.py', tmp_path)
+    ended = run_script(tmp_path / 'train.py', '--modle', 'x')
     assert ended.returncode == 2
     assert ended.stderr == 'train.py: error: unknown flag --modle, did you mean --model?\n'
 
