@@ -11,7 +11,6 @@ from timm.models import get_arch_pretrained_cfgs
 
 import gradaug_timm  # noqa: F401  (registers the models)
 from gradaug_timm.elastic import is_elastic
-from gradaug_timm.models.unsupported import UNSUPPORTED, unsupported_reason
 
 CIFAR = ('resnet20_cifar', 'resnet56_cifar', 'resnet110_cifar', 'wide_resnet16_8', 'wide_resnet28_10',
          'pyramidnet110_a270', 'pyramidnet200_a240')
@@ -33,20 +32,10 @@ def small_image(name: str) -> torch.Tensor:
 
 
 def test_every_architecture_of_timm_and_every_cifar_network_has_its_elastic_twin():
-    names = {*timm_architectures(), *CIFAR}
-    twins = {f'gradaug_{name}' for name in names if unsupported_reason(name) is None}
+    twins = {f'gradaug_{name}' for name in {*timm_architectures(), *CIFAR}}
     assert set(timm.list_models('gradaug_*')) == twins
     assert len(twins) > 1000
     assert all(timm.is_model(name) for name in twins)
-    assert not any(timm.is_model(f'gradaug_{name}') for name in names if unsupported_reason(name))
-
-
-def test_the_unsupported_have_a_reason_and_are_architectures_of_timm(monkeypatch):
-    assert all(reason for reason in UNSUPPORTED.values())
-    assert [pattern for pattern in UNSUPPORTED if not timm.list_models(pattern)] == []
-    monkeypatch.setitem(UNSUPPORTED, 'sequencer2d_*', 'its channels are those of recurrent layers')
-    assert unsupported_reason('sequencer2d_s') == 'its channels are those of recurrent layers'
-    assert unsupported_reason('resnet18') is None
 
 
 def test_timms_own_lists_of_modules_stay_as_they_are():
