@@ -11,28 +11,38 @@ from .plan import Plan
 from .subnet import Subnet
 
 
-def masked(network: nn.Module, plan: Plan, subnet: Subnet) -> nn.Module:
-    """A copy of a network whose dropped parameters and statistics are zeros.
+@torch.no_grad()
+def mask(masked: nn.Module, network: nn.Module, plan: Plan, subnet: Subnet) -> None:
+    """Makes a copy of a network hold its parameters and statistics, with zeros for those that are dropped.
 
     Args:
+        masked: A copy of `network`.
         network: A network of plain modules.
         plan: Its plan.
         subnet: The sub-network; without skipped blocks.
     """
-    network = copy.deepcopy(network).train().eval()  # which empties caches
-    tensors = dict([*network.named_parameters(), *network.named_buffers()])
+    tensors, whole = _tensors(masked), _tensors(network)
+    torch._foreach_copy_(list(tensors.values()), list(whole.values()))
     for name, dims in plan.ranges(subnet).items():
         for dim, runs in enumerate(dims):
             if runs is not None:
-                stays = torch.zeros(tensors[name].shape[dim], dtype=torch.bool, device=tensors[name].device)
+                dropped = torch.ones(tensors[name].shape[dim], dtype=torch.bool, device=tensors[name].device)
                 for start, length in runs:
-                    stays[start:start + length] = True
-                with torch.no_grad():
-                    tensors[name].index_fill_(dim, (~stays).nonzero().flatten(), 0)
-    return network
+                    dropped[start:start + length] = False
+                tensors[name].index_fill_(dim, dropped.nonzero().flatten(), 0)
 
 
-def masked_forward(network: nn.Module, plan: Plan, subnet: Subnet, image: torch.Tensor):
+def _tensors(network: nn.Module) -> dict[str, torch.Tensor]:
+    return dict([*network.named_parameters(), *network.named_buffers()])
+
+
+def masked_forward(
+        network: nn.Module,
+        plan: Plan,
+        subnet: Subnet,
+        image: torch.Tensor,
+        masked: nn.Module | None = None,
+):
     """The full-size network's outputs where what `subnet` drops is zero, and no statistic counts it.
 
     Args:
@@ -40,9 +50,13 @@ def masked_forward(network: nn.Module, plan: Plan, subnet: Subnet, image: torch.
         plan: Its plan.
         subnet: The sub-network; without skipped blocks.
         image: The input [N, C, H, W].
+        masked: A copy of `network` to mask; made where it is None.
     """
+    masked = copy.deepcopy(network) if masked is None else masked
+    masked.train().eval()  # which empties caches
+    mask(masked, network, plan, subnet)
     with KeptStatistics():
-        return masked(network, plan, subnet)(image)
+        return masked(image)
 
 
 class KeptStatistics(TorchFunctionMode):
