@@ -116,7 +116,7 @@ class GradAugTask(ClassificationTask):
             [] each and detached, the components 'loss_full' and 'loss_subnet_0' (the widest) onwards.
         """
         training = self.trainable_module.training and torch.is_grad_enabled()
-        draws = self._draw() if training else []
+        draws = self._next_draws() if training else []
         full = super().forward(input, target)
         loss, output = full['loss'], full['output'].detach()
         components = {'loss_full': loss.detach().clone()} if training else {}
@@ -125,11 +125,15 @@ class GradAugTask(ClassificationTask):
             components.update((f'loss_subnet_{index}', value) for index, value in enumerate(losses))
         return {'loss': loss, 'output': output, **components}
 
-    def _draw(self) -> list[Draw]:
-        step, self.step = self.step, self.step + 1
+    def draws(self, step: int) -> list[Draw]:
+        """The sub-networks of training step `step`, the widest first."""
         if not self.enabled or step % self.settings.interval:
             return []
         return draw_step(self.settings, step, num_blocks=self._num_blocks)
+
+    def _next_draws(self) -> list[Draw]:
+        self.step += 1
+        return self.draws(self.step - 1)
 
     def _add_subnets(
             self,
