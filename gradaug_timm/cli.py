@@ -42,13 +42,15 @@ def ranged(
 
 
 def file_to_write(ending: str = '') -> Callable[[str], str]:
-    """An argument's `type`: a file that ends in `ending`, in a folder that is there."""
+    """An argument's `type`: a file that ends in `ending`, in a folder that is there; it is no folder itself."""
     def convert(path: str) -> str:
         folder = os.path.dirname(path) or '.'
         if not path.endswith(ending):
             raise argparse.ArgumentTypeError(f'{path!r} must end in {ending}, by which its format is known')
         if not os.path.isdir(folder):
             raise argparse.ArgumentTypeError(f'{path!r} must lie in a folder that is there, {folder} is not')
+        if os.path.isdir(path):
+            raise argparse.ArgumentTypeError(f'{path!r} must be a file, it is a folder')
         return path
     return convert
 

@@ -1,8 +1,6 @@
 """`python -m gradaug_timm.convert ORIGINAL.pth.tar OUT.safetensors`: checkpoints of the original code, for timm."""
 import json
 import os
-import pickle
-import re
 import shlex
 from collections.abc import Mapping
 
@@ -10,6 +8,7 @@ import torch
 from safetensors.torch import save
 
 from .cli import StrictParser, file_to_write
+from .files import unreadable, written_aside
 from .models.original import Original, recognise, rename
 
 CONTAINERS = ('state_dict', 'model')
@@ -61,7 +60,8 @@ def convert(source: str, out: str) -> Original:
     except ValueError as error:
         raise ValueError(f'{source}: {error}') from error
     tensors = {names[key]: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in state.items()}
-    _write(tensors, out, metadata(original, source))
+    with written_aside(out) as path, open(path, 'wb') as file:
+        file.write(save(tensors, metadata(original, source)))
     return original
 
 
@@ -76,7 +76,7 @@ def read_original(path: str) -> dict[str, torch.Tensor]:
     try:
         checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # what a damaged file makes the unpickler raise has no common class
-        raise ValueError(f'{path} can\'t be read: {_reason(error)}') from error
+        raise ValueError(f'{path} can\'t be read: {unreadable(error)}') from error
     state = checkpoint
     if isinstance(checkpoint, Mapping):
         state = next((checkpoint[key] for key in CONTAINERS if isinstance(checkpoint.get(key), Mapping)), checkpoint)
@@ -128,25 +128,6 @@ def _is_plain(tensor: torch.Tensor) -> bool:
     if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_complex():
         return False
     return tensor.nbytes <= tensor.untyped_storage().nbytes()
-
-
-def _reason(error: Exception) -> str:
-    blocked = re.search(r'GLOBAL (\S+)', str(error))
-    if isinstance(error, pickle.UnpicklingError) and blocked:
-        return f'it holds {blocked[1]}, more than tensors and plain values, and is not loaded for safety'
-    return f'it is damaged or no checkpoint of torch ({" ".join([type(error).__name__, *str(error).split()])[:200]})'
-
-
-def _write(tensors: dict[str, torch.Tensor], path: str, metadata: dict[str, str]) -> None:
-    partial = f'{path}.partial'
-    try:
-        with open(partial, 'wb') as file:
-            file.write(save(tensors, metadata))
-        os.replace(partial, path)
-    except BaseException:
-        if os.path.exists(partial):
-            os.remove(partial)
-        raise
 
 
 if __name__ == '__main__':

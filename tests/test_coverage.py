@@ -1,5 +1,7 @@
 """Networks of every kind run as their sub-networks: forward, backward, masked, extracted."""
 import copy
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import timm
@@ -25,11 +27,11 @@ from timm.models import (
 )
 from timm.models.resnet import ResNet
 
-from gradaug_timm.coverage import Misfit, check_subnets, modules, table
+from gradaug_timm.coverage import Misfit, check_subnets, checks, modules, table
 from gradaug_timm.coverage.__main__ import main
 from gradaug_timm.coverage.checks import Finding, check_model
 from gradaug_timm.coverage.modules import check_module, smallest, timm_modules
-from gradaug_timm.elastic import make_elastic
+from gradaug_timm.elastic import Plan, Side, make_elastic, network
 from gradaug_timm.elastic.network import elastic_state
 from gradaug_timm.elastic.replica import replica_of
 
@@ -96,14 +98,42 @@ def test_a_network_of_each_kind_runs_as_its_subnetworks(kind):
     check_subnets(replica_of(model), plan)
 
 
-def test_the_check_finds_a_subnetwork_that_is_wrong():
+@pytest.mark.parametrize('changed, reason', [
+    ({'layer1.0.conv2.weight': 1}, 'it isn\'t the masked network at width 0.5'),  # reads what wasn't computed
+    ({'layer1.0.conv1.weight': 0, 'layer1.0.conv2.weight': 1, 'layer1.0.bn1.weight': 0, 'layer1.0.bn1.bias': 0,
+      'layer1.0.bn1.running_mean': 0, 'layer1.0.bn1.running_var': 0}, None),  # the last channels instead of the first
+])
+def test_the_check_finds_a_subnetwork_that_is_wrong(changed, reason):
     model = timm.create_model('test_resnet', **SMALL)
     plan = elastic_state(make_elastic(copy.deepcopy(model)))[1].plan
-    tensors = {name: sides for name, sides in plan.tensors.items() if not name.endswith('bn1.bias')}
-    wrong = copy.deepcopy(plan)
-    object.__setattr__(wrong, 'tensors', tensors)
-    with pytest.raises((Misfit, RuntimeError)):
+    sides = {name: list(sides) for name, sides in plan.tensors.items()}
+    for name, dim in changed.items():
+        sides[name][dim] = Side(sides[name][dim].group, sides[name][dim].rank[::-1].copy())
+    wrong = replace(plan, tensors={name: tuple(dims) for name, dims in sides.items()})
+    with pytest.raises(Misfit, match=reason) if reason else nullcontext():
         check_subnets(replica_of(model), wrong)
+
+
+@pytest.mark.parametrize('training', [False, True])
+def test_the_check_finds_gradients_that_are_wrong(training, monkeypatch):
+    model = timm.create_model('test_resnet', **SMALL)
+    plan = elastic_state(make_elastic(copy.deepcopy(model)))[1].plan
+    check, name = checks._check_gradients, 'layer1.0.conv1.weight'
+
+    def with_hook(model, dense, *args):
+        handle = model.get_parameter(name).register_hook(lambda gradient: gradient + (model.training == training))
+        check(model, dense, *args)
+        handle.remove()
+
+    monkeypatch.setattr(checks, '_check_gradients', with_hook)
+    with pytest.raises(Misfit, match=f'{name} has gradients outside of width 0.5'):
+        check_subnets(replica_of(model), plan)
+
+
+def test_a_network_without_anything_to_drop_is_no_success(monkeypatch):
+    monkeypatch.setattr(network, '_plan', lambda _: Plan((), {}))
+    finding = check_model('resnet', 'test_resnet')
+    assert finding.reason == 'its sub-networks are the whole network'
 
 
 def test_the_table_tells_what_was_found(capsys):
@@ -111,6 +141,7 @@ def test_the_table_tells_what_was_found(capsys):
     page = capsys.readouterr().out
     assert '1 of 1 modules; in 1 of them' in page
     row = next(line for line in page.splitlines() if line.startswith('| lcnetv2 |'))
+    assert 'Written by `python -m gradaug_timm.coverage lcnetv2` with' in page
     assert row.split(' | ')[1] == 'lcnetv2_small' and 50 < int(row.split(' | ')[2].rstrip('%')) < 60
 
 
@@ -120,7 +151,8 @@ def test_a_refused_network_is_in_the_table_with_the_reason():
 
 
 @pytest.mark.parametrize('arguments, word', [
-    (['resnets'], 'resnets'), (['resnet', '--jobs', '0'], "'0'"), (['resnet', '--output', 'nowhere/x.md'], 'nowhere')])
+    (['resnets'], 'resnets'), (['resnet', '--jobs', '0'], "'0'"), (['resnet', '--output', 'nowhere/x.md'], 'nowhere'),
+    (['resnet', '--output', '.'], 'is a folder')])
 def test_bad_arguments_are_refused_before_anything_is_checked(arguments, word, capsys):
     with pytest.raises(SystemExit):
         main(arguments)

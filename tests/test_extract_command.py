@@ -12,6 +12,7 @@ from train_helpers import train
 
 from gradaug_timm import Subnet, activate, load_extracted, make_elastic
 from gradaug_timm.evaluation import main as validate
+from gradaug_timm.evaluation import recalibrate
 from gradaug_timm.evaluation.network import load_weights
 from gradaug_timm.extraction.main import main
 from gradaug_timm.regularizers import add_shake_drop
@@ -106,6 +107,26 @@ def test_the_file_tells_how_the_checkpoint_was_trained(run):
     assert run('--width', 0.5, '--img-size', 48, '--overwrite')[0].pretrained_cfg['input_size'] == (3, 48, 48)
 
 
+def test_another_size_replaces_all_of_the_trained_one(run, checkpoint, tmp_path):
+    content = torch.load(checkpoint, weights_only=False)
+    content['args'].input_size, content['args'].img_size = [3, 32, 32], None
+    torch.save(content, tmp_path / 'sized.pth.tar')
+    for flags, side in ((), 32), (('--img-size', 48), 48):
+        network, _ = run('--overwrite', *flags, checkpoint=tmp_path / 'sized.pth.tar')
+        assert network.pretrained_cfg['input_size'] == (3, side, side)
+
+
+@torch.no_grad()
+def test_a_dataset_that_needs_no_folder_recalibrates_too(run, checkpoint, monkeypatch):
+    images = torch.randn(24, 3, 32, 32)
+    monkeypatch.setattr('gradaug_timm.extraction.main.training_batches', lambda *_, **__: [images])
+    network, _ = run('--width', 0.5, '--dataset', 'gradaug/mnist5k')
+    model = add_shake_drop(trained_network(checkpoint), 0.5).eval()
+    recalibrate(model, Subnet(0.5, 4), [images])
+    with activate(model, Subnet(0.5, 4)):
+        torch.testing.assert_close(network(images), model(images))
+
+
 @torch.no_grad()
 def test_weights_without_arguments_need_the_models_name(run, refusal, tmp_path):
     model = timm.create_model('gradaug_test_vit', num_classes=3)
@@ -120,12 +141,17 @@ def test_weights_without_arguments_need_the_models_name(run, refusal, tmp_path):
 def test_what_cannot_be_done_is_refused_in_one_line(refusal, tmp_path, image_folder):
     assert 'x.pth is no file' in refusal(checkpoint=tmp_path / 'x.pth')
     (tmp_path / 'x.pth').write_bytes(b'garbage')
-    assert 'x.pth can\'t be read: ' in refusal(checkpoint=tmp_path / 'x.pth')
+    assert 'x.pth can\'t be read: it is damaged or no checkpoint' in refusal(checkpoint=tmp_path / 'x.pth')
+    torch.save([1], tmp_path / 'x.pth')
+    assert 'x.pth holds no weights but a list' in refusal(checkpoint=tmp_path / 'x.pth')
+    (tmp_path / 'd.safetensors').mkdir()
+    assert 'd.safetensors\' must be a file, it is a folder' in refusal(output=tmp_path / 'd.safetensors')
+    assert '--divisor 64 is too large for --width 0.5' in refusal('--width', 0.5, '--divisor', 64)
     assert 'must end in .safetensors' in refusal(output=tmp_path / 'small.pth')
     assert 'must lie in a folder that is there' in refusal(output=tmp_path / 'gone' / 'small.safetensors')
     assert '--width: \'1.5\' must be a number above 0 and at most 1' in refusal('--width', 1.5)
     assert 'unknown flag --widths, did you mean --width?' in refusal('--widths', 0.5)
-    assert 'Subnet skipped=(9,) must hold block indexes below 6' in refusal('--skip-blocks', 9)
+    assert '--skip-blocks 6 9 can\'t be used' in (line := refusal('--skip-blocks', 5, 6, 9)) and 'has 6 blocks' in line
     assert 'doesn\'t fit --model resnet20_cifar' in refusal('--num-classes', 3)
     assert '--train-split nowhere: there is no such folder' in refusal(
         '--width', 0.5, '--data-dir', image_folder, '--train-split', 'nowhere')

@@ -111,7 +111,30 @@ def test_missing_damaged_and_foreign_files_are_refused(original, tmp_path):
         load_extracted(tmp_path / 'broken')
 
 
-@pytest.mark.parametrize('kwargs', [None, dict(depth=14), dict(depth=8, act_layer='silu')])
+@torch.no_grad()
+def test_a_network_tells_its_own_arguments(tmp_path):
+    model = make_elastic(timm.create_model(
+        'gradaug_test_resnet', num_classes=6, in_chans=1, global_pool='max', act_layer='silu', drop_path_rate=0.2))
+    dense = save_extracted(model, Subnet(0.5), tmp_path / 'small.safetensors')
+    opened, x = load_extracted(tmp_path / 'small.safetensors'), torch.randn(2, 1, 64, 64)
+    assert torch.equal(opened(x), dense(x))
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(model, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, 'No space left on device')
+
+    path = tmp_path / 'small.safetensors'
+    path.write_text('before')
+    monkeypatch.setattr('gradaug_timm.files.os.replace', fail)
+    with pytest.raises(OSError, match=r'small.safetensors can\'t be written: No space left on device'):
+        save_extracted(model, Subnet(0.5), path)
+    assert path.read_text() == 'before' and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(OSError, match=r'gone.* can\'t be written: No such file'):
+        save_extracted(model, Subnet(0.5), tmp_path / 'gone' / 'small.safetensors')
+
+
+@pytest.mark.parametrize('kwargs', [dict(depth=14), dict(depth=8, act_layer='silu')])
 def test_arguments_that_make_another_network_are_refused_and_nothing_is_written(model, kwargs, tmp_path):
     path = tmp_path / 'small.safetensors'
     path.write_text('before')

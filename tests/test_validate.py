@@ -193,6 +193,47 @@ def test_every_checkpoint_of_a_folder_is_evaluated_and_the_best_comes_first(eval
     assert len(results) == 2 and results[0]['top1'] > results[1]['top1'] == 0
 
 
+def test_nothing_that_can_be_evaluated_is_an_error(refusal, tmp_path):
+    (tmp_path / 'a.pth').write_bytes(b'broken')
+    assert f'none of {tmp_path / "a.pth"} could be evaluated' in refusal(checkpoint=tmp_path)
+    assert '--split test' in refusal('--retry', '--split', 'test')
+
+
+@pytest.mark.parametrize('done', [0, 1])
+def test_an_interrupted_row_of_evaluations_gives_what_is_done(evaluate, tmp_path, monkeypatch, done):
+    def validate(args):
+        if args.checkpoint.endswith('b.pth' if done else 'a.pth'):
+            raise KeyboardInterrupt
+        return dict(top1=1)
+
+    monkeypatch.setattr(sys.modules['gradaug_timm.evaluation.main'], 'validate', validate)
+    for name in ('a.pth', 'b.pth'):
+        (tmp_path / name).touch()
+    if done:
+        assert evaluate(checkpoint=tmp_path) == [dict(top1=1, checkpoint=str(tmp_path / 'a.pth'))]
+    else:
+        with pytest.raises(SystemExit) as exit:
+            evaluate(checkpoint=tmp_path)
+        assert exit.value.code == 130
+
+
+@pytest.mark.parametrize('format', ['csv', 'json'])
+def test_results_that_cannot_be_written_are_printed_and_the_old_file_stays(
+        evaluate, tmp_path, format, monkeypatch, capsys):
+    def fail(*_):
+        raise OSError(28, 'No space left on device')
+
+    path = tmp_path / 'results'
+    path.write_text('before')
+    monkeypatch.setattr('gradaug_timm.files.os.replace', fail)
+    with pytest.raises(SystemExit) as exit:
+        evaluate('--results-file', path, '--results-format', format)
+    printed = capsys.readouterr()
+    assert exit.value.code == 2 and json.loads(printed.out.removeprefix('--result\n'))['model'] == MODEL
+    assert f'{path} can\'t be written: No space left on device' in printed.err.splitlines()[-1]
+    assert path.read_text() == 'before' and list(tmp_path.iterdir()) == [path]
+
+
 def test_retry_takes_smaller_batches_until_one_fits(evaluate, monkeypatch):
     sizes = []
 
@@ -205,6 +246,14 @@ def test_retry_takes_smaller_batches_until_one_fits(evaluate, monkeypatch):
     monkeypatch.setattr(sys.modules['gradaug_timm.evaluation.main'], 'validate', validate)
     assert evaluate('--retry') == dict(top1=1)
     assert sizes == [4, 3, 2, 1]
+
+
+def test_what_fails_with_every_batch_size_is_an_error(refusal, monkeypatch):
+    def validate(args):
+        raise RuntimeError('out of\nmemory')
+
+    monkeypatch.setattr(sys.modules['gradaug_timm.evaluation.main'], 'validate', validate)
+    assert f'--model {MODEL} fails with batches of 1: out of memory' in refusal('--retry')
 
 
 @pytest.mark.parametrize('flags, words', [
@@ -229,6 +278,12 @@ def test_retry_takes_smaller_batches_until_one_fits(evaluate, monkeypatch):
     (['--num-gpu', '64'], ['--num-gpu', '64']),
     (['--gp', 'median'], [MODEL, 'median']),
     (['--results-file', '/no/such/folder/results.csv'], ['--results-file', '/no/such/folder']),
+    (['--results-file', os.curdir], ['--results-file', 'is a folder']),
+    (['--mean', '0.5', '0.5'], ['--mean', 'each of 3 channels']),
+    (['--std', '1', '1', '--in-chans', '1'], ['--std', 'each of 1 channels']),
+    (['--in-chans', '1', '--input-size', '3', '32', '32'], ['--in-chans 1', '--input-size']),
+    (['--task', 'multilabel'], ['--task multilabel', '--dataset']),
+    (['--model', sys.executable], ['--model', sys.executable, '--checkpoint']),
     (['--valid-labels', '/no/such/file'], ['--valid-labels', '/no/such/file']),
     (['--real-labels', '/no/such/file'], ['--real-labels', '/no/such/file']),
     (['--split', 'test'], ['test']),
@@ -268,20 +323,24 @@ def damaged_checkpoints(folder, network):
         'text.pth': b'no checkpoint',
         'text.safetensors': b'no checkpoint',
         'text.npz': b'no checkpoint',
+        'other.csv': b'epoch,loss\n1,2\n',
     }
 
 
 def test_a_damaged_checkpoint_ends_with_one_line(refusal, network, tmp_path):
     for name, content in damaged_checkpoints(tmp_path, network).items():
         (tmp_path / name).write_bytes(content)
-        assert name in refusal(checkpoint=tmp_path / name)
+        assert f'{name} can\'t be read: it is damaged or no checkpoint' in refusal(checkpoint=tmp_path / name)
+    torch.save([network.state_dict()], tmp_path / 'list.pth')
+    assert 'list.pth holds no weights but a list' in refusal(checkpoint=tmp_path / 'list.pth')
     assert 'missing.pth is no file' in refusal(checkpoint=tmp_path / 'missing.pth')
 
 
 def test_code_in_a_checkpoint_is_not_run(refusal, network, tmp_path):
     canary = tmp_path / 'canary'
     torch.save({'state_dict': network.state_dict(), 'args': Canary(canary)}, tmp_path / 'evil.pth')
-    assert 'evil.pth' in refusal(checkpoint=tmp_path / 'evil.pth')
+    line = refusal(checkpoint=tmp_path / 'evil.pth')
+    assert 'evil.pth can\'t be read: it holds ' in line and line.endswith('is not loaded for safety')
     assert not canary.exists()
 
 
@@ -290,9 +349,9 @@ def test_a_checkpoint_of_another_network_is_named(refusal, network, tmp_path):
     path = tmp_path / 'other.pth.tar'
     torch.save(dict(
         state_dict=timm.create_model('test_resnet', num_classes=7).state_dict(),
-        arch='test_resnet', args=Namespace(num_classes=7, in_chans=None)), path)
+        arch='test_resnet', args=Namespace(num_classes=7, in_chans=None, img_size=96)), path)
     line = refusal(checkpoint=path)
-    assert f'--model {MODEL}' in line and '--model test_resnet --num-classes 7' in line
+    assert f'--model {MODEL}' in line and '--model test_resnet --num-classes 7 --img-size 96' in line
 
 
 def test_every_flag_of_timm_is_known_with_its_default():
@@ -316,6 +375,21 @@ def test_every_flag_of_timm_is_known_with_its_default():
     assert {flag: actions[flag].default for flag in defaults} == defaults
     for refused in ('--torchscript', '--aot-autograd', '--fuser', '--naflex-loader', '--naflex-max-seq-len'):
         assert re.search('TorchScript|NaFlex', actions[refused].reason)
+
+
+def test_batch_norm_has_the_epsilon_of_training(evaluate, tmp_path):
+    from argparse import Namespace
+    torch.manual_seed(0)
+    state = timm.create_model('test_efficientnet', num_classes=6).state_dict()
+    torch.save(dict(state_dict=state, args=Namespace(bn_eps=0.5)), tmp_path / 'trained.pth')
+    torch.save(dict(state_dict=state), tmp_path / 'plain.pth')
+    losses = [
+        evaluate('--img-size', 32, *flags, model='test_efficientnet', checkpoint=tmp_path / name)['loss']
+        for name, *flags in (
+            ['trained.pth'], ['plain.pth', '--model-kwargs', 'bn_eps=0.5'], ['plain.pth'],
+            ['trained.pth', '--model-kwargs', 'bn_eps=1e-5'])
+    ]
+    assert losses[0] == losses[1] != losses[2] == losses[3]
 
 
 @pytest.mark.gpu

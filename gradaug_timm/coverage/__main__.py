@@ -4,6 +4,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 
 from ..cli import StrictParser, file_to_write, ranged
+from ..files import written_aside
 from .modules import check_module, timm_modules
 from .table import table
 
@@ -15,6 +16,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--output', type=file_to_write(), metavar='FILE', help='file for the table (default: stdout)')
     parser.add_argument(
         '-j', '--jobs', type=ranged(int, minimum=1), default=1, metavar='N', help='processes (default: 1)')
+    argv = sys.argv[1:] if argv is None else argv
     args = parser.parse_args(argv)
     modules = timm_modules()
     unknown = set(args.modules) - set(modules)
@@ -25,9 +27,9 @@ def main(argv: list[str] | None = None) -> None:
         for done in as_completed(running):
             print(done.result(), file=sys.stderr, flush=True)
     findings = [done.result() for done in running]
-    page = table(findings, ' '.join(['python -m gradaug_timm.coverage', *sys.argv[1:]]))
+    page = table(findings, ' '.join(['python -m gradaug_timm.coverage', *argv]))
     if args.output:
-        with open(args.output, 'w') as file:
+        with written_aside(args.output) as partial, open(partial, 'w') as file:
             file.write(page)
     else:
         print(page, end='')

@@ -62,17 +62,26 @@ def check_model(module: str, architecture: str) -> Finding:
     try:
         plan = elastic_state(model)[1].plan
         seconds = time.perf_counter() - start
+        share = _check_full(model, plain)
+        del model  # of a large network there isn't room for many copies
         check_subnets(replica_of(plain), plan)
     except (Misfit, ValueError) as error:
         return Finding(module, architecture, seconds=time.perf_counter() - start, reason=str(error))
+    whole = sum(group.units == 1 or index in plan.frozen for index, group in enumerate(plan.groups))
+    return Finding(module, architecture, share, len(plan.groups), whole, len(plan.blocks), seconds)
+
+
+def _check_full(model: nn.Module, plain: nn.Module) -> float:
+    """The share of multiply-adds of width 0.75, of a network that at full width has the plain one's outputs."""
     size = plain.pretrained_cfg['input_size']
     image = torch.rand(1, *size)
     with torch.no_grad():
         if not torch.equal(model.eval()(image), plain.eval()(image)):
-            return Finding(module, architecture, seconds=seconds, reason='the full network\'s output has changed')
+            raise Misfit('the full network\'s output has changed')
     share = multiply_adds(model, Subnet(0.75, divisor=1), size) / multiply_adds(plain, None, size)
-    whole = sum(group.units == 1 or index in plan.frozen for index, group in enumerate(plan.groups))
-    return Finding(module, architecture, share, len(plan.groups), whole, len(plan.blocks), seconds)
+    if share == 1:
+        raise Misfit('its sub-networks are the whole network')
+    return share
 
 
 def check_subnets(small: nn.Module, plan: Plan) -> None:

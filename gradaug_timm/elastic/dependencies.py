@@ -142,15 +142,17 @@ def _name_users(
     for place in questions:
         ones, zeros = (sum(hits[place].astype(np.int64) << bit for bit, hits in zip(bits, coded[start::2]))
                        for start in (0, 1))
-        reached, both = (ones | zeros) > 0, ones & zeros
-        entries = np.flatnonzero(reached & (both == 0))
+        reached, both = ones | zeros, ones & zeros
+        single = (both == 0) & (reached == 2 ** len(bits) - 1) & (ones < len(users))
+        entries = np.flatnonzero(single)
         if len(entries):
             found.append(products.dependency(place, entries, users[ones[entries]]))
-        if both.any():
-            several[place] = both > 0
+        more = (reached > 0) & ~single
+        if more.any():
+            several[place] = more
             codes = np.stack([ones ^ zeros, ones & ~zeros], 1)
-            for shared, value in np.unique(codes[both > 0], axis=0).tolist():
-                same = (codes == (shared, value)).all(1) & (both > 0)
+            for shared, value in np.unique(codes[more], axis=0).tolist():
+                same = (codes == (shared, value)).all(1) & more
                 patterns.setdefault((shared, value), {})[place] = same
     return found, several, patterns
 

@@ -1,5 +1,4 @@
 """Checking a plan against the full-size network with the dropped channels masked."""
-import copy
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -21,15 +20,16 @@ def validated(replica: nn.Module, planner: Callable[[nn.Module], Iterable[Plan]]
     """The plan of a network, with every group frozen that doesn't agree with the masked full-size network.
 
     Args:
-        replica: A copy of the network, of plain modules on the CPU (replica.replica_of).
+        replica: A copy of the network, of plain modules on the CPU (replica.replica_of); it ends in double precision.
         planner: Gives the plans that it may have; the last is the one to freeze groups of.
 
     Raises:
         ValueError: The network can't run as a sub-network of any width.
     """
-    network = copy.deepcopy(replica).double().eval()
-    image = torch.randn(1, *probe_shape(replica), dtype=torch.float64)
-    for plan in planner(replica):
+    plans = list(planner(replica))
+    network = replica.double().eval()
+    image = torch.randn(1, *probe_shape(network), dtype=torch.float64)
+    for plan in plans:
         if _agrees(network, plan, image, CHECKS):
             return plan
     everything = frozenset(range(len(plan.groups)))
@@ -39,7 +39,7 @@ def validated(replica: nn.Module, planner: Callable[[nn.Module], Iterable[Plan]]
         found = replace(plan, frozen=wrong)
         if wrong != everything and _agrees(network, found, image, CHECKS):
             return found
-    raise ValueError(f'{type(replica).__name__} can\'t run as sub-networks: they disagree with the masked network.')
+    raise ValueError(f'{type(network).__name__} can\'t run as sub-networks: they disagree with the masked network.')
 
 
 def _agrees(network: nn.Module, plan: Plan, image: torch.Tensor, checks: tuple[tuple[float, int], ...]) -> bool:

@@ -1,9 +1,8 @@
 """The command line of validate.py: timm's flags, and those of sub-networks."""
 import argparse
 import importlib.util
-import os
 
-from ..cli import Keywords, Refuse, StrictParser, compile_backend, compile_mode, ranged
+from ..cli import Keywords, Refuse, StrictParser, compile_backend, compile_mode, file_to_write, ranged
 
 NATURAL = ranged(int, minimum=1)
 COUNT = ranged(int, minimum=0)
@@ -38,9 +37,10 @@ def _conflicts(args):
     single_label_only = args.valid_labels or args.real_labels or args.metrics_avg
     scalings = [f'--{name.replace("_", "-")}' for name in SCALINGS if getattr(args, name) is not None]
     widths = args.width or []
-    results_folder = os.path.dirname(args.results_file) or '.'
+    channels = image_channels(args)
     return (
         (args.target_format == 'multihot' and not multilabel, '--target-format multihot needs --task multilabel'),
+        (multilabel and not args.dataset, '--task multilabel needs a --dataset: images in folders have one label each'),
         (multilabel and single_label_only,
          '--valid-labels, --real-labels and --metrics-avg are for --task classification'),
         (args.metrics_avg and importlib.util.find_spec('sklearn') is None,
@@ -51,8 +51,17 @@ def _conflicts(args):
         (len(set(widths)) < len(widths), f'--width {" ".join(map(str, widths))} names a width twice'),
         (len(scalings) > 1, f'{" and ".join(scalings)} exclude each other: all of them scale the residual branches'),
         (args.divisor is not None and args.width is None, '--divisor needs --width'),
-        (not os.path.isdir(results_folder), f'--results-file {args.results_file}: {results_folder} is no folder'),
+        (args.input_size and args.input_size[0] != channels,
+         f'--in-chans {channels} contradicts the channels of --input-size {args.input_size}'),
+        *((len(values or [0]) not in {1, channels},
+           f'{flag} {values} must have one value or one for each of {channels} channels')
+          for flag, values in (('--mean', args.mean), ('--std', args.std))),
     )
+
+
+def image_channels(args: argparse.Namespace) -> int:
+    """Channels of the images: those given, else 3."""
+    return args.in_chans or (args.input_size[0] if args.input_size else 3)
 
 
 def _add_data(parser: StrictParser):
@@ -149,7 +158,7 @@ def _add_metrics(parser: StrictParser):
     add('--real-labels', default='', metavar='FILE', help='JSON of ImageNet\'s re-assessed labels')
     add('--valid-labels', default='', metavar='FILE', help='text file of the outputs that count, one index a line')
     add('--log-freq', type=NATURAL, default=10, metavar='N', help='batches between log lines (default: 10)')
-    add('--results-file', default='', metavar='FILE', help='file for the results')
+    add('--results-file', type=file_to_write(), default='', metavar='FILE', help='file for the results')
     add('--results-format', default='csv', choices=('csv', 'json'), help='its format (default: csv)')
 
 

@@ -28,24 +28,22 @@ def main(argv: list[str] | None = None):
         jobs = find_jobs(args)
         if jobs is not None:
             results = validate_all(args, jobs)
-        elif args.retry:
-            results = validate_with_retry(args)
         else:
-            results = validate(args)
+            results = validate_with_retry(args) if args.retry else validate(args)
+        print_results(results)
         if args.results_file:
             write_results(args.results_file, results, format=args.results_format)
     except (OSError, ValueError) as error:
         build_parser().error(str(error))
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    print_results(results)
 
 
 def find_jobs(args) -> list[tuple[str, str]] | None:
     """(model, checkpoint) of each evaluation where the command asks for several; else None.
 
     Raises:
-        ValueError: A folder or pattern matches nothing.
+        ValueError: A folder or pattern matches nothing, or a file holds no names.
     """
     if os.path.isdir(args.checkpoint):
         paths = [path for ending in ('pth.tar', 'pth') for path in glob.glob(f'{args.checkpoint}/*.{ending}')]
@@ -53,8 +51,7 @@ def find_jobs(args) -> list[tuple[str, str]] | None:
     if args.model == 'all':
         return [(name, '') for name in timm.list_models(pretrained=True, exclude_filters=LEFT_OUT)]
     if os.path.isfile(args.model):
-        with open(args.model) as file:
-            return _some([(line.strip(), '') for line in file if line.strip()], f'--model {args.model}')
+        return _some([(name, '') for name in _names_in(args.model)], f'--model {args.model}')
     if set('*?[') & set(args.model):
         names = timm.list_models(args.model, pretrained=True)
         return _some([(name, '') for name in names], f'--model {args.model}')
@@ -65,43 +62,63 @@ def validate_all(args, jobs: list[tuple[str, str]]) -> list[dict]:
     """Results of all that could be evaluated, best first; after Ctrl-C of those that are done.
 
     The widths of a network stay together, in their order; its best one ranks it.
+
+    Raises:
+        ValueError: Nothing could be evaluated.
     """
     evaluator = MultiLabelClassificationEvaluator if args.task == 'multilabel' else ClassificationEvaluator
     _logger.info(f'Evaluating {len(jobs)}: {", ".join(checkpoint or model for model, checkpoint in jobs)}')
     results = []
     try:
         for model, checkpoint in jobs:
-            rows = as_rows(validate_with_retry(_with(args, model=model, checkpoint=checkpoint)))
-            if 'error' not in rows[0]:
-                results.append([{**row, 'checkpoint': checkpoint} if checkpoint else row for row in rows])
+            try:
+                rows = as_rows(validate_with_retry(_with(args, model=model, checkpoint=checkpoint)))
+            except ValueError as error:
+                _logger.error(f'{model}: {error}')
+                continue
+            results.append([{**row, 'checkpoint': checkpoint} if checkpoint else row for row in rows])
     except KeyboardInterrupt:
+        if not results:
+            raise
         _logger.warning('Interrupted, the models that are left are not evaluated.')
+    if not results:
+        raise ValueError(f'none of {", ".join(checkpoint or model for model, checkpoint in jobs)} could be evaluated')
     results.sort(key=lambda rows: max(row[evaluator.default_metric] for row in rows), reverse=True)
     return [row for rows in results for row in rows]
 
 
 def validate_with_retry(args) -> dict | list[dict]:
-    """The results, from smaller and smaller batches while memory runs out; the error where nothing helps."""
-    batch_size, error = args.batch_size, ''
-    while batch_size:
+    """The results, from smaller and smaller batches while memory runs out.
+
+    Raises:
+        ValueError: Something the arguments name isn't there or doesn't fit, or smaller batches don't help.
+    """
+    batch_size = args.batch_size
+    while True:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         try:
             return validate(_with(args, batch_size=batch_size * args.num_gpu))
-        except (RuntimeError, ValueError) as exception:
-            error = ' '.join(str(exception).split())
-            _logger.error(f'{args.model}: {error}')
-            if isinstance(exception, ValueError) or not check_batch_size_retry(error):
-                break
-        batch_size = decay_batch_step(batch_size)
-        _logger.warning(f'Trying again with batches of {batch_size}.')
-    return dict(model=args.model, error=error)
+        except RuntimeError as error:
+            smaller = decay_batch_step(batch_size)
+            if not smaller or not check_batch_size_retry(str(error)):
+                raise ValueError(f'--model {args.model} fails with batches of {batch_size}: {error}') from error
+            _logger.warning(f'{args.model}: {" ".join(str(error).split())}; trying again with batches of {smaller}.')
+        batch_size = smaller
 
 
 def _some(jobs: list[tuple[str, str]], argument: str) -> list[tuple[str, str]]:
     if not jobs:
         raise ValueError(f'{argument} names nothing to evaluate')
     return jobs
+
+
+def _names_in(path: str) -> list[str]:
+    try:
+        with open(path) as file:
+            return [line.strip() for line in file if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f'--model {path} must be a name or a text file of names; weights: --checkpoint') from error
 
 
 def _with(args, **changes):

@@ -1,5 +1,6 @@
 """The network that is evaluated: created by name, with weights, as a whole or as one of its sub-networks."""
 import argparse
+import logging
 import os
 import zipfile
 
@@ -8,11 +9,16 @@ import torch
 from timm.models import load_checkpoint
 from torch import nn
 
+from ..files import unreadable
 from ..models.creation import model_arguments, name_problem
+from .arguments import image_channels
+
+_logger = logging.getLogger(__name__)
+CREATION_FLAGS = ('model', 'num_classes', 'in_chans', 'img_size', 'input_size', 'gp', 'model_kwargs')
 
 
 def create_network(args) -> nn.Module:
-    """The model that the arguments name, on the CPU.
+    """The model that the arguments name, on the CPU; with a checkpoint its BatchNorm has the epsilon of training.
 
     Raises:
         ValueError: The model or its weights can't be had.
@@ -20,21 +26,28 @@ def create_network(args) -> nn.Module:
     problem = name_problem(args.model)
     if problem:
         raise ValueError(problem)
-    in_chans = args.in_chans or (args.input_size[0] if args.input_size else 3)
+    trained = training_arguments(args.checkpoint)
     try:
         model = timm.create_model(
             args.model,
             pretrained=args.pretrained or not args.checkpoint,
             num_classes=args.num_classes,
-            in_chans=in_chans,
+            in_chans=image_channels(args),
             global_pool=args.gp,
-            **model_arguments(args),
+            **_with_epsilon(model_arguments(args), trained.get('bn_eps')),
         )
     except (AssertionError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f'--model {args.model} can\'t be created: {error}') from error
     if args.checkpoint:
         load_weights(model, args.checkpoint, name=args.model, use_ema=args.use_ema)
     return model
+
+
+def _with_epsilon(model_kwargs: dict, bn_eps: float | None) -> dict:
+    if bn_eps is None or 'bn_eps' in model_kwargs:
+        return model_kwargs
+    _logger.info(f'BatchNorm has the epsilon {bn_eps:g}, as the checkpoint was trained.')
+    return {**model_kwargs, 'bn_eps': bn_eps}
 
 
 def load_weights(model: nn.Module, path: str, *, name: str, use_ema: bool = False) -> None:
@@ -50,9 +63,9 @@ def load_weights(model: nn.Module, path: str, *, name: str, use_ema: bool = Fals
     except RuntimeError as error:
         if 'loading state_dict' in str(error):
             raise ValueError(_describe_mismatch(path, name, str(error))) from error
-        raise ValueError(f'--checkpoint {path} can\'t be read: {error}') from error
+        raise ValueError(f'--checkpoint {path} can\'t be read: {unreadable(error)}') from error
     except Exception as error:  # what a damaged file makes the unpickler raise has no common class
-        raise ValueError(f'--checkpoint {path} can\'t be read: {str(error) or type(error).__name__}') from error
+        raise ValueError(f'--checkpoint {path} can\'t be read: {unreadable(error)}') from error
 
 
 def pick_device(name: str | None) -> torch.device:
@@ -83,17 +96,26 @@ def _trained_as(path: str) -> str:
         return ''
     flags = [
         f'--{key.replace("_", "-")} {_written(args[key])}'
-        for key in ('model', 'num_classes', 'in_chans', 'input_size', 'gp', 'model_kwargs') if args.get(key)
+        for key in CREATION_FLAGS if args.get(key)
     ]
     return f', it was trained with {" ".join(flags)}'
 
 
 def training_arguments(path: str) -> dict:
-    """The flags of train.py that a checkpoint was trained with; none where it doesn't tell."""
+    """The flags of train.py that a checkpoint was trained with; none where it doesn't tell, or there is none.
+
+    Raises:
+        ValueError: The file is damaged, unsafe or no checkpoint.
+    """
     if not os.path.isfile(path) or path.lower().endswith(('.safetensors', '.npz', '.npy')):
         return {}
-    with torch.serialization.safe_globals([argparse.Namespace]):  # mmap can't read the format before torch 1.6
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path))
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):  # mmap can't read the format before torch 1.6
+            checkpoint = torch.load(path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # what a damaged file makes the unpickler raise has no common class
+        raise ValueError(f'--checkpoint {path} can\'t be read: {unreadable(error)}') from error
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f'--checkpoint {path} holds no weights but a {type(checkpoint).__name__}')
     args = vars(checkpoint['args']) if isinstance(checkpoint.get('args'), argparse.Namespace) else {}
     return {'model': checkpoint['arch'], **args} if 'arch' in checkpoint else args
 

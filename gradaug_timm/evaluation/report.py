@@ -5,6 +5,8 @@ import os
 
 from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
 
+from ..files import written_aside
+
 METRICS = tuple(
     name for evaluator in (ClassificationEvaluator, MultiLabelClassificationEvaluator)
     for name in evaluator.metric_names if name != 'loss')
@@ -12,8 +14,12 @@ HEADINGS = {'top1': 'top-1', 'top5': 'top-5'}
 
 
 def write_results(path: str, results: dict | list[dict], *, format: str = 'csv') -> None:
-    """Writes one model's results, or those of several."""
-    with open(path, mode='w', newline='') as file:
+    """Writes one model's results, or those of several.
+
+    Raises:
+        OSError: The file can't be written.
+    """
+    with written_aside(path) as partial, open(partial, mode='w', newline='') as file:
         if format == 'json':
             json.dump(results, file, indent=4)
             return

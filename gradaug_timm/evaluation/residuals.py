@@ -19,7 +19,7 @@ def scale_branches(model: nn.Module, args) -> dict[str, float]:
     Raises:
         ValueError: The model has no such branches.
     """
-    trained = training_arguments(args.checkpoint) if args.checkpoint else {}
+    trained = training_arguments(args.checkpoint)
     asked = {name: getattr(args, name) for name in SCALINGS if getattr(args, name) is not None}
     chosen = asked or {name: trained[name] for name in SCALINGS if trained.get(name) is not None}
     for name, value in chosen.items():

@@ -27,6 +27,20 @@ def subnetworks(
     Raises:
         ValueError: The model can't run as sub-networks.
     """
+    subnets = choose_subnets(model, args, config)
+    narrow = [subnet for subnet in subnets if subnet.width < 1]
+    if narrow and args.recalibration_batches:
+        with autocast():
+            recalibrate_all(model, narrow, batches)
+    return {subnet: extract(model, subnet) for subnet in subnets}
+
+
+def choose_subnets(model: nn.Module, args, config: dict) -> list[Subnet]:
+    """The sub-network of each `--width`; makes the model elastic.
+
+    Raises:
+        ValueError: The model can't run as sub-networks, or one of them would be the whole network.
+    """
     try:
         make_elastic(model)
     except ValueError as error:
@@ -34,11 +48,7 @@ def subnetworks(
     divisor = args.divisor or training_arguments(args.checkpoint).get('gradaug_divisor') or DEFAULT_DIVISOR
     subnets = [Subnet(width, divisor) for width in args.width]
     _check_costs(model, subnets, config['input_size'], name=args.model)
-    narrow = [subnet for subnet in subnets if subnet.width < 1]
-    if narrow and args.recalibration_batches:
-        with autocast():
-            recalibrate_all(model, narrow, batches)
-    return {subnet: extract(model, subnet) for subnet in subnets}
+    return subnets
 
 
 def _check_costs(model: nn.Module, subnets: list[Subnet], input_size: tuple[int, int, int], *, name: str) -> None:

@@ -35,7 +35,8 @@ def build_parser() -> StrictParser:
     add('--model-kwargs', nargs='*', action=Keywords, metavar='KEY=VALUE', help='its further arguments')
     add('--img-size', type=NATURAL, metavar='N', help='side of its images')
     add = parser.add_argument_group('recalibration of BatchNorm on training images').add_argument
-    add('--data-dir', metavar='DIR', help='folder of the data (default: the full network\'s statistics are kept)')
+    add('--data-dir', metavar='DIR',
+        help='folder of the data (without it and --dataset the full network\'s statistics are kept)')
     add('--dataset', metavar='NAME', help='"<kind>/<name>" (default: as the checkpoint was trained)')
     add('--train-split', metavar='NAME', help='split of the images (default: as the checkpoint was trained)')
     add('--recalibration-batches', type=NATURAL, metavar='N', help='number of batches (default: 16)')
@@ -56,6 +57,6 @@ def as_for_validation(args: argparse.Namespace, trained: dict) -> argparse.Names
     values = vars(validation.build_parser().parse_args([]))
     values |= {name: trained[name] for name in AS_TRAINED if trained.get(name) is not None}
     values |= {name: value for name, value in vars(args).items() if value is not None}
-    if trained.get('bn_eps') is not None:
-        values['model_kwargs'] = {'bn_eps': trained['bn_eps'], **values['model_kwargs']}
-    return argparse.Namespace(**{**values, 'use_train_size': True})
+    if args.img_size and values['input_size']:
+        values |= {'in_chans': values['in_chans'] or values['input_size'][0], 'input_size': None}
+    return argparse.Namespace(**{**values, 'use_train_size': True, 'width': [args.width]})

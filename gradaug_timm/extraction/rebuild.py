@@ -3,6 +3,7 @@ import inspect
 
 import timm
 import torch
+from timm.layers import DropPath
 from torch import nn
 
 from ..elastic.extract import leave_out
@@ -55,7 +56,7 @@ def changed_numbers(network: nn.Module, plain: nn.Module) -> dict[str, Number]:
     Raises:
         ValueError: The networks aren't of the same modules.
     """
-    modules, others = dict(network.named_modules()), dict(plain.named_modules())
+    modules, others = _of_evaluation(network), _of_evaluation(plain)
     if modules.keys() != others.keys():
         differing = sorted(modules.keys() ^ others.keys())
         raise ValueError(f'only one of them has {", ".join(differing[:3])}{", ..." if len(differing) > 3 else ""}')
@@ -65,6 +66,11 @@ def changed_numbers(network: nn.Module, plain: nn.Module) -> dict[str, Number]:
             if is_number(value) and value != vars(others[name]).get(attribute):
                 found[f'{name}.{attribute}'] = value
     return found
+
+
+def _of_evaluation(network: nn.Module) -> dict[str, nn.Module]:
+    """The modules by name, without those that evaluation doesn't use: at rate 0 some networks have none."""
+    return {name: module for name, module in network.named_modules() if not isinstance(module, DropPath)}
 
 
 def set_numbers(network: nn.Module, numbers: dict[str, Number]) -> None:

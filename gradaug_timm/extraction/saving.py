@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from timm.data import resolve_data_config
+from timm.models import get_model_args
 from torch import nn
 
 from ..elastic import Subnet, extract
 from ..elastic.network import elastic_state
 from ..elastic.replica import probe_shape
+from ..files import written_aside
 from ..models.gradaug_models import PREFIX
 from ..regularizers import ResidualScale, ShakeDrop
 from .description import DATA, Description
@@ -32,7 +34,7 @@ def save_extracted(
         model: An elastic network that `timm.create_model` created.
         subnet: The sub-network.
         path: The file.
-        model_kwargs: Arguments of `timm.create_model` that the network needs beside its name and number of classes.
+        model_kwargs: Arguments of `timm.create_model` beside those that `timm.models.get_model_args` knows.
         data: How images are shown to it, as `timm.data.resolve_data_config` says it; default: what `model` tells.
 
     Returns:
@@ -48,7 +50,7 @@ def save_extracted(
         raise ValueError(f'{type(network).__name__} can\'t be saved: it is no classifier of timm.create_model')
     dense = extract(model, subnet).cpu().eval()
     skipped = tuple(state.plan.blocks[index] for index in subnet.skipped)
-    description = _describe(dense, subnet, skipped, model_kwargs or {}, data or resolve_data_config({}, model=network))
+    description = _describe(dense, subnet, skipped, model_kwargs, data or resolve_data_config({}, model=network))
     tensors = {name: tensor.detach().clone(memory_format=torch.contiguous_format)
                for tensors in (dense.named_parameters, dense.named_buffers)
                for name, tensor in tensors(remove_duplicate=False)}
@@ -59,7 +61,8 @@ def save_extracted(
     except ValueError as error:
         raise ValueError(f'{description.architecture} with model_kwargs={description.model_kwargs!r} isn\'t the '
                          f'network to be saved: {error}') from error
-    _write(tensors, metadata, path)
+    with written_aside(path) as partial, open(partial, 'wb') as file:
+        file.write(save(tensors, metadata))
     return dense
 
 
@@ -67,14 +70,16 @@ def _describe(
         dense: nn.Module,
         subnet: Subnet,
         skipped: tuple[str, ...],
-        model_kwargs: dict,
+        model_kwargs: dict | None,
         data: dict,
 ) -> Description:
     """All but the numbers."""
+    model_kwargs = get_model_args(dense, model_kwargs)
+    num_classes = model_kwargs.pop('num_classes')
     return Description(
         architecture=dense.pretrained_cfg['architecture'].removeprefix(PREFIX),
         model_kwargs=model_kwargs,
-        num_classes=dense.num_classes,
+        num_classes=num_classes,
         width=subnet.width,
         divisor=subnet.divisor,
         skipped=skipped,
@@ -99,14 +104,3 @@ def _check_same(dense: nn.Module, restored: nn.Module) -> None:
     with torch.no_grad():
         if not torch.allclose(dense(image), restored(image), rtol=0, atol=0, equal_nan=True):
             raise ValueError('it gives other outputs')
-
-
-def _write(tensors: dict[str, torch.Tensor], metadata: dict[str, str], path: str | os.PathLike) -> None:
-    """Writes the file aside, so that what is at `path` is never half a file."""
-    partial = f'{path}.partial'
-    try:
-        save_file(tensors, partial, metadata)
-        os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
