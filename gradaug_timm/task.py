@@ -10,7 +10,7 @@ from .carry import CarriedLoss
 from .elastic import activate, make_elastic, num_blocks
 from .loss_scale import EarlyLossScale
 from .losses import subnet_loss_for
-from .sampling import Draw, draw_step, width_grid
+from .sampling import Draw, draw_step, images_seen, width_grid
 from .settings import GradAugSettings
 from .transforms import apply_transform
 
@@ -56,7 +56,7 @@ class GradAugTask(ClassificationTask):
         self.settings = settings or GradAugSettings()
         self.subnet_loss = subnet_loss_for(self.criterion, self.multi_label) if self.settings.subnets else None
         self.step = 0
-        self.enabled = True
+        self.epoch = 0
         self._early_scale = EarlyLossScale(loss_scale)
         self._num_blocks = num_blocks(make_elastic(model)) if self.settings.subnets else 0
         if hasattr(model, '_orig_mod'):
@@ -66,8 +66,8 @@ class GradAugTask(ClassificationTask):
                              f'{type(model).__name__} has none; mode=\'width\' is allowed.')
 
     def set_epoch(self, epoch: int) -> None:
-        """Turns sub-networks off from `settings.off_epoch` on."""
-        self.enabled = not self.settings.off_epoch or epoch < self.settings.off_epoch
+        """Tells the epoch, which `settings.off_epoch` and `settings.size_epochs` need."""
+        self.epoch = epoch
 
     def get_task_state(self, module: nn.Module | None = None, ema: bool = False) -> dict:
         return {} if ema else {'step': self.step, 'loss_scale': self._early_scale.state_dict()}
@@ -126,10 +126,10 @@ class GradAugTask(ClassificationTask):
         return {'loss': loss, 'output': output, **components}
 
     def draws(self, step: int) -> list[Draw]:
-        """The sub-networks of training step `step`, the widest first."""
-        if not self.enabled or step % self.settings.interval:
+        """The sub-networks of training step `step` of the present epoch, the widest first."""
+        if step % self.settings.interval:
             return []
-        return draw_step(self.settings, step, num_blocks=self._num_blocks)
+        return draw_step(self.settings.at(self.epoch), step, num_blocks=self._num_blocks)
 
     def _next_draws(self) -> list[Draw]:
         self.step += 1
@@ -154,7 +154,8 @@ class GradAugTask(ClassificationTask):
         network = module.module if isinstance(module, DistributedDataParallel) else module
         carried = CarriedLoss([p for p in network.parameters() if p.requires_grad], self._fp16_scale(input.device.type))
         recomputes = any(getattr(m, 'grad_checkpointing', False) for m in network.modules())
-        losses = []
+        seen = images_seen(len(input), self.settings.batch_fraction)
+        input, output, losses = input[:seen], output[:seen], []
         carried.add(loss)
         for index, draw in enumerate(draws):
             with activate(network, draw.subnet):
