@@ -45,6 +45,13 @@ class Passes:
         network = network.to(memory_format=self.case.layout).train()
         return torch.compile(network, dynamic=False) if self.case.compiled else network
 
+    def to(self, dtype: torch.dtype) -> None:
+        """Converts the networks and what they see."""
+        for network in (self.network, *self.dense.values()):
+            network.to(dtype)
+        self.images = self.images.to(dtype)
+        self.inputs = {transform: images.to(dtype) for transform, images in self.inputs.items()}
+
     def full(self, number: int) -> None:
         """The full network's pass."""
         with self.case.autocast():
