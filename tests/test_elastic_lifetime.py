@@ -269,3 +269,14 @@ def test_a_replica_of_data_parallel_holds_tensors_of_its_own():
     assert replica.weight.eq(1).all()
     with pytest.raises(AttributeError, match='bias_of_none'):
         _ = replica.bias_of_none
+
+
+def test_a_network_that_has_computed_something_from_its_parameters_is_planned_and_extracted():
+    network = timm.create_model('levit_128s', num_classes=5).eval()
+    images = torch.randn(1, 3, 224, 224)
+    expected = network(images).detach()  # fills attention_bias_cache with tensors that can't be copied
+    make_elastic(network)
+    assert torch.equal(network(images), expected)
+    dense = extract(network, SUBNET).eval()
+    with activate(network, SUBNET):
+        assert torch.allclose(network(images), dense(images), atol=1e-5)

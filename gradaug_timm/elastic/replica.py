@@ -9,6 +9,8 @@ import torch
 from timm.layers import to_2tuple
 from torch import nn
 
+from .swap import without_caches
+
 
 def replica_of(model: nn.Module) -> nn.Module:
     """A copy on the CPU in float32 and evaluation mode, with random parameters and buffers, of a network on any device.
@@ -17,6 +19,7 @@ def replica_of(model: nn.Module) -> nn.Module:
     BatchNorm's variance or a blur's filter.
     """
     memo = {id(tensor): _random_like(tensor) for tensor in [*model.parameters(), *model.buffers()]}
+    memo.update(without_caches(model))
     replica = copy.deepcopy(model, memo).requires_grad_(False)
     for module in replica.modules():  # what watches the network isn't to see the copy
         module._forward_hooks.clear()

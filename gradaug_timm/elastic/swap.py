@@ -44,7 +44,13 @@ def restore_classes(network: nn.Module) -> None:
 
 
 def _caches(module: nn.Module) -> frozenset[str]:
+    """The names under which a module keeps what it computed from parameters."""
     return CACHES & vars(module).keys()
+
+
+def without_caches(network: nn.Module) -> dict[int, object]:
+    """What to hand to `copy.deepcopy` as memo, since tensors that were computed from parameters can't be copied."""
+    return {id(vars(module)[key]): {} for module in network.modules() for key in _caches(module)}
 
 
 def is_batch_norm(module: nn.Module) -> bool:
