@@ -32,7 +32,6 @@ def main(argv: list[str] | None = None) -> None:
         pipeline = images_per_second(itertools.islice(forever(loader), args.batches + 1))
         batch = next(iter(loader))
         trainer.loaders.train = [batch] * args.batches
-        trainer.batches = args.batches
         start = time.perf_counter()
         train_epoch(trainer, 0)
         if batch[0].is_cuda:

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
+from timm.utils import unwrap_model
 from torch import nn
 
 from gradaug_timm import GradAugTask
@@ -12,12 +13,14 @@ from gradaug_timm.sampling import Draw
 from gradaug_timm.transforms import apply_transform
 
 from .case import Case, Step, case_from, case_parser, gradaug_step, plain_step
+from .instant import make_instant
 from .record import report
 from .timing import Times, medians, ratio, take_turns
 
 PLAIN, GRADAUG, FULL, SUBNETS, DENSE = (
     'plain step', 'GradAug step', 'full network alone', 'sub-networks alone', 'sub-networks as dense networks')
 PAPER = 'GradAug step as in the paper'
+PLAIN_INSTANT, GRADAUG_INSTANT = 'plain step without its network', 'GradAug step without its network'
 
 
 class Passes:
@@ -41,6 +44,13 @@ class Passes:
     def _ready(self, network: nn.Module) -> nn.Module:
         network = network.to(memory_format=self.case.layout).train()
         return torch.compile(network, dynamic=False) if self.case.compiled else network
+
+    def to(self, dtype: torch.dtype) -> None:
+        """Converts the networks and what they see."""
+        for network in (self.network, *self.dense.values()):
+            network.to(dtype)
+        self.images = self.images.to(dtype)
+        self.inputs = {transform: images.to(dtype) for transform, images in self.inputs.items()}
 
     def full(self, number: int) -> None:
         """The full network's pass."""
@@ -90,6 +100,9 @@ def main(argv: list[str] | None = None) -> None:
     draws = [gradaug.task.draws(number) for number in range(max(args.repeats, args.warmup))]
     passes = Passes(case, draws)
     runs = {PLAIN: plain, GRADAUG: gradaug, FULL: passes.full, SUBNETS: passes.subnets, DENSE: passes.dense_subnets}
+    for name, step in ((PLAIN_INSTANT, plain_step(case)), (GRADAUG_INSTANT, gradaug_step(case))):
+        make_instant(unwrap_model(step.task.trainable_module), passes.output)
+        runs[name] = step
     if args.paper:
         plainest = replace(case, channels_last=False, precision='fp32', compiled=False)
         runs[PAPER] = Step(plainest, PaperTask(plainest, draws))
@@ -124,6 +137,8 @@ def ratios(times: Times) -> dict[str, float]:
         'task: GradAug step / (plain step + sub-networks alone)': ratio(times, [GRADAUG], [PLAIN, SUBNETS]),
         'cost: GradAug step / plain step': ratio(times, [GRADAUG], [PLAIN]),
     }
+    found['bookkeeping: what GradAug adds without its network / GradAug step'] = (
+        ratio(times, [GRADAUG_INSTANT], [GRADAUG]) - ratio(times, [PLAIN_INSTANT], [GRADAUG]))
     if PAPER in times:
         found['speed-up: step as in the paper / GradAug step'] = ratio(times, [PAPER], [GRADAUG])
     return found

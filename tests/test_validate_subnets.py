@@ -16,7 +16,7 @@ SUBNETS = [Subnet(0.5, 4), Subnet(0.7, 1), Subnet(0.5, 8, skipped=(1, 3))]
 @pytest.fixture(scope='module')
 def model():
     torch.manual_seed(0)
-    model = make_elastic(timm.create_model('gradaug_resnet20_cifar', num_classes=6))
+    model = make_elastic(timm.create_model('gradaug_resnet20_cifar', num_classes=6, depth=14))
     with torch.no_grad():
         for _ in range(3):
             model(torch.randn(8, 3, 32, 32))
@@ -93,8 +93,8 @@ def evaluate(image_folder, tmp_path, model, capsys):
     def run(*flags, name='gradaug_resnet20_cifar', state=None):
         torch.save(state or model.state_dict(), tmp_path / 'model.pth')
         main([
-            str(image_folder), '--model', name, '--checkpoint', str(tmp_path / 'model.pth'), '--num-classes', '6',
-            '--device', 'cpu', '-j', '0', '-b', '24', *map(str, flags)])
+            str(image_folder), '--model', name, '--model-kwargs', 'depth=14', '--num-classes', '6',
+            '--checkpoint', str(tmp_path / 'model.pth'), '--device', 'cpu', '-j', '0', '-b', '24', *map(str, flags)])
         return json.loads(capsys.readouterr().out.removeprefix('--result\n'))
     return run
 
