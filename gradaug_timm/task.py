@@ -10,6 +10,7 @@ from .carry import CarriedLoss
 from .elastic import activate, make_elastic, num_blocks
 from .loss_scale import EarlyLossScale
 from .losses import subnet_loss_for
+from .repeats import drew_nothing, is_unchanged, is_whole, random_states
 from .sampling import Draw, draw_step, images_seen, width_grid
 from .settings import GradAugSettings
 from .transforms import apply_transform
@@ -117,11 +118,13 @@ class GradAugTask(ClassificationTask):
         """
         training = self.trainable_module.training and torch.is_grad_enabled()
         draws = self._next_draws() if training else []
+        states = random_states(input.device) if draws else None
         full = super().forward(input, target)
         loss, output = full['loss'], full['output'].detach()
         components = {'loss_full': loss.detach().clone()} if training else {}
         if draws:
-            loss, losses = self._add_subnets(loss, input, output, draws)
+            repeats = self._repeats(input, draws) if drew_nothing(input.device, states) else set()
+            loss, losses = self._add_subnets(loss, input, output, draws, repeats)
             components.update((f'loss_subnet_{index}', value) for index, value in enumerate(losses))
         return {'loss': loss, 'output': output, **components}
 
@@ -135,12 +138,20 @@ class GradAugTask(ClassificationTask):
         self.step += 1
         return self.draws(self.step - 1)
 
+    def _repeats(self, input: torch.Tensor, draws: list[Draw]) -> set[int]:
+        """Which passes would repeat the full network's where that drew no random numbers: their gradient is zero."""
+        if images_seen(len(input), self.settings.batch_fraction) < len(input):
+            return set()
+        return {index for index, draw in enumerate(draws)
+                if is_unchanged(draw.transform, *input.shape[-2:]) and is_whole(self.trainable_module, draw.subnet)}
+
     def _add_subnets(
             self,
             loss: torch.Tensor,
             input: torch.Tensor,
             output: torch.Tensor,
             draws: list[Draw],
+            repeats: set[int],
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """The loss of all passes, and those of the sub-networks, detached.
 
@@ -149,6 +160,7 @@ class GradAugTask(ClassificationTask):
             input: The batch [N, C, H, W].
             output: The full network's logits [N, classes], detached.
             draws: The sub-networks.
+            repeats: Those whose logits are `output`, and which aren't run.
         """
         module = self.trainable_module
         network = module.module if isinstance(module, DistributedDataParallel) else module
@@ -156,15 +168,22 @@ class GradAugTask(ClassificationTask):
         recomputes = any(getattr(m, 'grad_checkpointing', False) for m in network.modules())
         seen = images_seen(len(input), self.settings.batch_fraction)
         input, output, losses = input[:seen], output[:seen], []
+        last = max(set(range(len(draws))) - repeats, default=None)
         carried.add(loss)
         for index, draw in enumerate(draws):
+            if index in repeats:
+                losses.append(self._subnet_loss(output, output))
+                continue
             with activate(network, draw.subnet):
-                logits = network(apply_transform(input, draw.transform))
-                loss = self.settings.weight * self.subnet_loss(logits, output, self.settings.temperature)
+                loss = self._subnet_loss(network(apply_transform(input, draw.transform)), output)
                 losses.append(loss.detach())
-                if recomputes or index + 1 < len(draws):  # activation checkpointing needs the sub-network in backward
+                if recomputes or index != last:  # activation checkpointing needs the sub-network in backward
                     carried.add(loss)
-        return carried.total(None if recomputes else loss), losses
+        total = carried.total(None if recomputes or last is None else loss)
+        return sum((losses[index] for index in repeats), start=total), losses
+
+    def _subnet_loss(self, logits: torch.Tensor, full_logits: torch.Tensor) -> torch.Tensor:
+        return self.settings.weight * self.subnet_loss(logits, full_logits, self.settings.temperature)
 
     def _fp16_scale(self, device_type: str) -> EarlyLossScale | None:
         is_fp16 = torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type) == torch.float16
