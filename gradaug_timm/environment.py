@@ -1,16 +1,17 @@
 """GradAug's settings from environment variables, for scripts that have no flags for them."""
+import argparse
 from collections.abc import Mapping
 
 from .cli import StrictParser
 from .elastic.cache import VARIABLE
-from .training.arguments.gradaug import add_gradaug, given_settings
+from .training.arguments.gradaug import add_gradaug
 
 PREFIX = 'GRADAUG_'
-NOT_HERE = ('GRADAUG_OFF_EPOCH',)  # timm's script doesn't tell its task the epoch
+NOT_HERE = ('GRADAUG_OFF_EPOCH', 'GRADAUG_SIZE_EPOCHS')  # timm's script doesn't tell its task the epoch
 
 
-def settings_in(environment: Mapping[str, str]) -> dict:
-    """The fields of GradAugSettings that GRADAUG_* variables give.
+def flags_in(environment: Mapping[str, str]) -> argparse.Namespace:
+    """The flags of GradAug that GRADAUG_* variables give.
 
     Args:
         environment: Environment variables; several values are separated by commas or blanks.
@@ -25,4 +26,4 @@ def settings_in(environment: Mapping[str, str]) -> dict:
         if name in NOT_HERE:
             parser.error(f'{name} is not supported: timm\'s script does not tell its task the epoch')
         arguments += [f'--{name.lower().replace("_", "-")}', *environment[name].replace(',', ' ').split()]
-    return given_settings(parser.parse_args(arguments))
+    return parser.parse_args(arguments)

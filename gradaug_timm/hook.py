@@ -13,9 +13,12 @@ import timm.task
 import torch
 from timm.utils import unwrap_model
 
-from .environment import settings_in
+from .environment import flags_in
 from .settings import GradAugSettings
 from .task import GradAugTask, MultiLabelGradAugTask
+from .training.arguments import given_settings
+from .training.budget import within_budget
+from .training.cost import RelativeCost
 from .training.inputs import fit_inputs, log_inputs
 
 _logger = logging.getLogger(__name__)
@@ -25,21 +28,25 @@ class _Hooked:
     """Takes the preset of the batches' size from the first of them."""
 
     def __init__(self, model, *args, **kwargs):
-        self._given = settings_in(os.environ)
+        flags = flags_in(os.environ)
+        self._given, self._budget = given_settings(flags), flags.gradaug_budget
         size = (getattr(model, 'pretrained_cfg', None) or {}).get('input_size', (3, 224, 224))[-1]
         super().__init__(model, *args, settings=GradAugSettings.preset(size, **self._given), **kwargs)
         self._announced = False
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
         if not self._announced:
-            self._fit(tuple(input.shape[1:]))
+            self._fit(len(input), tuple(input.shape[1:]))
             self._announced = True
         return super().forward(input, target)
 
-    def _fit(self, input_size: tuple[int, int, int]) -> None:
+    def _fit(self, batch: int, input_size: tuple[int, int, int]) -> None:
         network = unwrap_model(self.trainable_module)
         preset = GradAugSettings.preset(max(input_size[1:]), **self._given)
         self.settings = fit_inputs(network, preset, input_size, given=self._given) if preset.subnets else preset
+        if self._budget and self.settings.subnets:
+            cost = RelativeCost(network, input_size, batch=batch)
+            self.settings = within_budget(self.settings, self._budget, cost, given=self._given)
         if self.verbose:
             log_inputs(network, preset, self.settings)
             _logger.info(f'GradAug is on: {self.settings}')

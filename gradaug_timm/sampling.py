@@ -1,4 +1,5 @@
 """What a step draws: sub-networks and the transformations of their inputs, from (seed, step) alone."""
+import math
 import random
 from dataclasses import dataclass
 
@@ -37,6 +38,11 @@ def width_grid(settings: GradAugSettings) -> tuple[float, ...]:
     """The widths that sub-networks are drawn from, ascending; empty where any width is."""
     low, steps = settings.min_width, settings.width_steps
     return tuple(round(low + (1 - low) * index / steps, 6) for index in range(steps + 1)) if steps else ()
+
+
+def images_seen(batch: int, fraction: float) -> int:
+    """How many images of a batch sub-networks see, given the share: at least two, without which BatchNorm fails."""
+    return max(min(2, batch), math.floor(fraction * batch + 0.5))
 
 
 def survival_probabilities(num_blocks: int, min_survival: float) -> list[float]:

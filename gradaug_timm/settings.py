@@ -1,7 +1,7 @@
 """What can be set about GradAug."""
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 
 MODES = ('width', 'depth', 'both')
@@ -29,7 +29,9 @@ class GradAugSettings:
         weight: Weight of each sub-network's loss.
         temperature: Temperature of both softmaxes; the loss is multiplied by its square.
         interval: Sub-networks are trained on every `interval`-th batch.
+        batch_fraction: Share of the batch that sub-networks see, its first images; at least two, which BatchNorm needs.
         off_epoch: From this epoch on training is plain; 0: never.
+        size_epochs: Until this epoch the sizes join one after the other, the smallest first; 0: all from the beginning.
         seed: The draws of a step depend on this and the step's number alone.
 
     Raises:
@@ -47,7 +49,9 @@ class GradAugSettings:
     weight: float = 1.0
     temperature: float = 1.0
     interval: int = 1
+    batch_fraction: float = 1.0
     off_epoch: int = 0
+    size_epochs: int = 0
     seed: int = 42
 
     def __post_init__(self):
@@ -59,6 +63,9 @@ class GradAugSettings:
         if self.statistics == 'all' and self.mode in ('width', 'both'):
             problems.append(f"statistics='all' must be 'full' with mode={self.mode!r}: narrow layers would mix "
                             'statistics of different networks')
+        if self.size_epochs and not problems and len({size > 1 for size in self.sizes}) > 1:
+            problems.append(f'size_epochs={self.size_epochs!r} must be 0 with sizes={self.sizes!r}: which of fractions '
+                            'and pixels are the smaller depends on the batch')
         if problems:
             raise ValueError(f'GradAugSettings: {"; ".join(problems)}.')
 
@@ -76,6 +83,16 @@ class GradAugSettings:
         if image_size < SMALL_IMAGE:
             given = {'min_width': 0.8, 'sizes': (1.0, 7 / 8, 3 / 4), **given}
         return cls(**given)
+
+    def at(self, epoch: int) -> 'GradAugSettings':
+        """The settings of one epoch: without the sizes that are still to join, or without sub-networks."""
+        if self.off_epoch and epoch >= self.off_epoch:
+            return replace(self, subnets=0)
+        if epoch >= self.size_epochs:
+            return self
+        sizes = sorted(set(self.sizes))
+        largest = sizes[(len(sizes) - 1) * epoch // self.size_epochs]
+        return replace(self, sizes=tuple(size for size in self.sizes if size <= largest))
 
     @property
     def random_width(self) -> bool:
@@ -119,7 +136,9 @@ _RULES = {
     'weight': (_number(lambda value: value >= 0), 'at least 0'),
     'temperature': (_number(lambda value: value > 0), 'above 0'),
     'interval': (_integer(1), 'an integer of at least 1'),
+    'batch_fraction': (_number(lambda value: 0 < value <= 1), 'above 0 and at most 1'),
     'off_epoch': (_integer(0), 'an integer of at least 0'),
+    'size_epochs': (_integer(0), 'an integer of at least 0'),
     'seed': (_integer(0), 'an integer of at least 0'),
 }
 assert set(_RULES) == {field.name for field in fields(GradAugSettings)}

@@ -7,10 +7,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .carry import CarriedLoss
+from .compilation import allow_graphs
 from .elastic import activate, make_elastic, num_blocks
 from .loss_scale import EarlyLossScale
 from .losses import subnet_loss_for
-from .sampling import Draw, draw_step, width_grid
+from .repeats import drew_nothing, is_unchanged, is_whole, random_states
+from .sampling import Draw, draw_step, images_seen, width_grid
 from .settings import GradAugSettings
 from .transforms import apply_transform
 
@@ -56,7 +58,7 @@ class GradAugTask(ClassificationTask):
         self.settings = settings or GradAugSettings()
         self.subnet_loss = subnet_loss_for(self.criterion, self.multi_label) if self.settings.subnets else None
         self.step = 0
-        self.enabled = True
+        self.epoch = 0
         self._early_scale = EarlyLossScale(loss_scale)
         self._num_blocks = num_blocks(make_elastic(model)) if self.settings.subnets else 0
         if hasattr(model, '_orig_mod'):
@@ -66,8 +68,8 @@ class GradAugTask(ClassificationTask):
                              f'{type(model).__name__} has none; mode=\'width\' is allowed.')
 
     def set_epoch(self, epoch: int) -> None:
-        """Turns sub-networks off from `settings.off_epoch` on."""
-        self.enabled = not self.settings.off_epoch or epoch < self.settings.off_epoch
+        """Tells the epoch, which `settings.off_epoch` and `settings.size_epochs` need."""
+        self.epoch = epoch
 
     def get_task_state(self, module: nn.Module | None = None, ema: bool = False) -> dict:
         return {} if ema else {'step': self.step, 'loss_scale': self._early_scale.state_dict()}
@@ -78,7 +80,7 @@ class GradAugTask(ClassificationTask):
             self._early_scale.load_state_dict(state['loss_scale'], self.device)
 
     def compile(self, backend: str = 'inductor', mode: str | None = None, **compile_kwargs) -> nn.Module:
-        """Compiles the network; one graph for each pair of width and size.
+        """Compiles the network; one graph for each pair of width and size, and none is run without being compiled.
 
         Raises:
             ValueError: Widths are continuous or depth is random, which would compile anew at nearly every step.
@@ -91,8 +93,8 @@ class GradAugTask(ClassificationTask):
         widths = width_grid(self.settings)
         if self.settings.subnets and (self.settings.random_depth or not widths):
             raise ValueError('torch.compile needs few sub-networks: mode=\'width\' and width_steps of at least 1.')
-        graphs = 2 * (1 + len(widths)) * len(self.settings.sizes)
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, graphs)
+        batches = 2 + 2  # of two sizes in training; in evaluation as many, of the network and its average
+        allow_graphs(batches * (1 + len(widths) * len(self.settings.sizes)), at_least=True)
 
     def prepare_distributed(self, device_ids: list | None = None, **ddp_kwargs) -> 'GradAugTask':
         """Wraps the network in DDP.
@@ -116,20 +118,33 @@ class GradAugTask(ClassificationTask):
             [] each and detached, the components 'loss_full' and 'loss_subnet_0' (the widest) onwards.
         """
         training = self.trainable_module.training and torch.is_grad_enabled()
-        draws = self._draw() if training else []
+        draws = self._next_draws() if training else []
+        states = random_states(input.device) if draws else None
         full = super().forward(input, target)
         loss, output = full['loss'], full['output'].detach()
         components = {'loss_full': loss.detach().clone()} if training else {}
         if draws:
-            loss, losses = self._add_subnets(loss, input, output, draws)
+            repeats = self._repeats(input, draws) if drew_nothing(input.device, states) else set()
+            loss, losses = self._add_subnets(loss, input, output, draws, repeats)
             components.update((f'loss_subnet_{index}', value) for index, value in enumerate(losses))
         return {'loss': loss, 'output': output, **components}
 
-    def _draw(self) -> list[Draw]:
-        step, self.step = self.step, self.step + 1
-        if not self.enabled or step % self.settings.interval:
+    def draws(self, step: int) -> list[Draw]:
+        """The sub-networks of training step `step` of the present epoch, the widest first."""
+        if step % self.settings.interval:
             return []
-        return draw_step(self.settings, step, num_blocks=self._num_blocks)
+        return draw_step(self.settings.at(self.epoch), step, num_blocks=self._num_blocks)
+
+    def _next_draws(self) -> list[Draw]:
+        self.step += 1
+        return self.draws(self.step - 1)
+
+    def _repeats(self, input: torch.Tensor, draws: list[Draw]) -> set[int]:
+        """Which passes would repeat the full network's where that drew no random numbers: their gradient is zero."""
+        if images_seen(len(input), self.settings.batch_fraction) < len(input):
+            return set()
+        return {index for index, draw in enumerate(draws)
+                if is_unchanged(draw.transform, *input.shape[-2:]) and is_whole(self.trainable_module, draw.subnet)}
 
     def _add_subnets(
             self,
@@ -137,6 +152,7 @@ class GradAugTask(ClassificationTask):
             input: torch.Tensor,
             output: torch.Tensor,
             draws: list[Draw],
+            repeats: set[int],
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """The loss of all passes, and those of the sub-networks, detached.
 
@@ -145,21 +161,30 @@ class GradAugTask(ClassificationTask):
             input: The batch [N, C, H, W].
             output: The full network's logits [N, classes], detached.
             draws: The sub-networks.
+            repeats: Those whose logits are `output`, and which aren't run.
         """
         module = self.trainable_module
         network = module.module if isinstance(module, DistributedDataParallel) else module
         carried = CarriedLoss([p for p in network.parameters() if p.requires_grad], self._fp16_scale(input.device.type))
         recomputes = any(getattr(m, 'grad_checkpointing', False) for m in network.modules())
-        losses = []
+        seen = images_seen(len(input), self.settings.batch_fraction)
+        input, output, losses = input[:seen], output[:seen], []
+        last = max(set(range(len(draws))) - repeats, default=None)
         carried.add(loss)
         for index, draw in enumerate(draws):
+            if index in repeats:
+                losses.append(self._subnet_loss(output, output))
+                continue
             with activate(network, draw.subnet):
-                logits = network(apply_transform(input, draw.transform))
-                loss = self.settings.weight * self.subnet_loss(logits, output, self.settings.temperature)
+                loss = self._subnet_loss(network(apply_transform(input, draw.transform)), output)
                 losses.append(loss.detach())
-                if recomputes or index + 1 < len(draws):  # activation checkpointing needs the sub-network in backward
+                if recomputes or index != last:  # activation checkpointing needs the sub-network in backward
                     carried.add(loss)
-        return carried.total(None if recomputes else loss), losses
+        total = carried.total(None if recomputes or last is None else loss)
+        return sum((losses[index] for index in repeats), start=total), losses
+
+    def _subnet_loss(self, logits: torch.Tensor, full_logits: torch.Tensor) -> torch.Tensor:
+        return self.settings.weight * self.subnet_loss(logits, full_logits, self.settings.temperature)
 
     def _fp16_scale(self, device_type: str) -> EarlyLossScale | None:
         is_fp16 = torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type) == torch.float16

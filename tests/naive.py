@@ -11,10 +11,11 @@ def naive_loss(model, images, target, settings, step, *, num_blocks, criterion=F
     """The sum of the criterion and of all sub-networks' divergences [], the whole graph alive."""
     full = model(images)
     loss = criterion(full, target)
+    part = round(settings.batch_fraction * len(images))
     for draw in draw_step(settings, step, num_blocks=num_blocks):
         with activate(model, draw.subnet):
-            logits = model(apply_transform(images, draw.transform)).float() / settings.temperature
-        soft = full.detach().float() / settings.temperature
+            logits = model(apply_transform(images[:part], draw.transform)).float() / settings.temperature
+        soft = full[:part].detach().float() / settings.temperature
         if multi_label:
             q, p = soft.sigmoid(), logits.sigmoid()
             divergence = -(q * p.log() + (1 - q) * (1 - p).log()).mean()

@@ -4,7 +4,8 @@ from functools import partial
 import pytest
 from processes import run_script
 
-from gradaug_timm.environment import settings_in
+from gradaug_timm.environment import flags_in
+from gradaug_timm.training.arguments import given_settings
 
 SCRIPT = '''
 import argparse, importlib
@@ -50,6 +51,12 @@ def test_the_hook_trains_a_script_of_timms_shape_with_gradaug(run):
     assert 'subnets=2' in done.stdout and 'min_width=0.8' in done.stdout  # the preset of 32 px, not of the model's 160
 
 
+def test_a_budget_chooses_in_a_script_too(run):
+    done = run('--device-modules', 'gradaug_timm.hook', '--model', 'gradaug_test_resnet', GRADAUG_BUDGET='1.3')
+    assert done.returncode == 0, done.stderr
+    assert 'subnets=1' in done.stdout and 'batch_fraction=0.62' in done.stdout  # two of the four images
+
+
 def test_a_network_of_one_size_gets_rotated_images(run):
     done = run('--device-modules', 'gradaug_timm.hook', '--model', 'vit_tiny_patch16_224',
                '--model-kwargs', 'img_size=32', 'depth=1', GRADAUG_SUBNETS='1')
@@ -65,10 +72,11 @@ def test_without_the_hook_importing_the_package_patches_nothing(run):
 
 @pytest.mark.parametrize('environment, words', [
     (dict(GRADAUG_SUBNET='2'), 'did you mean --gradaug-subnets'), (dict(GRADAUG_MIN_WIDTH='2'), '--gradaug-min-width'),
-    (dict(GRADAUG_OFF_EPOCH='3'), 'GRADAUG_OFF_EPOCH is not supported')])
+    (dict(GRADAUG_OFF_EPOCH='3'), 'GRADAUG_OFF_EPOCH is not supported'),
+    (dict(GRADAUG_SIZE_EPOCHS='3'), 'GRADAUG_SIZE_EPOCHS is not supported')])
 def test_wrong_variables_end_the_script_with_one_line(capsys, environment, words):
     with pytest.raises(SystemExit) as end:
-        settings_in(environment)
+        flags_in(environment)
     assert end.value.code == 2
     message = capsys.readouterr().err
     assert message.count('\n') == 1 and words in message
@@ -77,4 +85,5 @@ def test_wrong_variables_end_the_script_with_one_line(capsys, environment, words
 def test_variables_are_written_as_flags_are():
     environment = {'GRADAUG_SIZES': '1.0, 6/7 128', 'GRADAUG_MODE': 'both', 'GRADAUG_ROTATION': '-10 10', 'PATH': '/',
                    'GRADAUG_CACHE_DIR': '/tmp'}
-    assert settings_in(environment) == {'sizes': (1.0, 6 / 7, 128), 'mode': 'both', 'rotation': (-10.0, 10.0)}
+    assert given_settings(flags_in(environment)) == {
+        'sizes': (1.0, 6 / 7, 128), 'mode': 'both', 'rotation': (-10.0, 10.0)}

@@ -2,7 +2,7 @@
 import pytest
 
 from gradaug_timm import GradAugSettings, Subnet
-from gradaug_timm.sampling import draw_step, survival_probabilities, width_grid
+from gradaug_timm.sampling import draw_step, images_seen, survival_probabilities, width_grid
 
 
 @pytest.mark.parametrize('given, words', [
@@ -16,6 +16,8 @@ from gradaug_timm.sampling import draw_step, survival_probabilities, width_grid
     (dict(weight=-1), 'weight=-1'),
     (dict(temperature=0), 'temperature=0'), (dict(interval=0), 'interval=0'), (dict(off_epoch=-1), 'off_epoch'),
     (dict(statistics='none'), 'one of full, all'), (dict(statistics='all'), "statistics='all' must be 'full'"),
+    (dict(batch_fraction=0), 'batch_fraction=0'), (dict(batch_fraction=1.1), 'batch_fraction=1.1'),
+    (dict(size_epochs=-1), 'size_epochs=-1'), (dict(size_epochs=2, sizes=(1.0, 20)), 'size_epochs=2 must be 0 with'),
     (dict(seed=-1), 'seed=-1'), (dict(weight=float('nan')), 'weight=nan')])
 def test_a_setting_out_of_range_is_refused_with_its_name_and_value(given, words):
     with pytest.raises(ValueError, match=words):
@@ -82,3 +84,39 @@ def test_sizes_and_angles_come_from_the_lists():
 def test_no_subnetworks_draw_nothing():
     assert draw_step(GradAugSettings(subnets=0), 0, num_blocks=3) == []
     assert draw_step(GradAugSettings(subnets=1), 0, num_blocks=3)[0].subnet == Subnet(0.9)
+
+
+def sizes_drawn(settings, epoch):
+    return {draw.transform.size for step in range(60) for draw in draw_step(settings.at(epoch), step, num_blocks=0)}
+
+
+@pytest.mark.parametrize('sizes', [(1.0, 0.5, 0.75), (32, 16, 24)])
+def test_sizes_join_one_after_the_other_the_smallest_first(sizes):
+    _, small, middle = sizes
+    settings = GradAugSettings(sizes=sizes, size_epochs=4)
+    drawn = [sizes_drawn(settings, epoch) for epoch in range(6)]
+    assert drawn == [{small}, {small}, {small, middle}, {small, middle}, set(sizes), set(sizes)]
+
+
+def test_all_sizes_are_there_in_time_where_epochs_are_few():
+    settings = GradAugSettings(sizes=(1.0, 0.5, 0.75, 0.6), size_epochs=1)
+    assert (sizes_drawn(settings, 0), sizes_drawn(settings, 1)) == ({0.5}, {1.0, 0.5, 0.75, 0.6})
+
+
+def test_an_epochs_sizes_leave_the_widths_as_they_are_and_later_draws_too():
+    early, plain = GradAugSettings(size_epochs=9), GradAugSettings()
+    for step in range(20):
+        first, usual = (draw_step(which, step, num_blocks=0) for which in (early.at(0), plain))
+        assert [draw.subnet for draw in first] == [draw.subnet for draw in usual]
+        assert draw_step(early.at(9), step, num_blocks=0) == usual
+
+
+def test_from_the_off_epoch_on_nothing_is_drawn():
+    settings = GradAugSettings(off_epoch=2)
+    assert [len(draw_step(settings.at(epoch), 0, num_blocks=0)) for epoch in range(4)] == [3, 3, 0, 0]
+
+
+@pytest.mark.parametrize('batch, fraction, seen', [
+    (128, 1, 128), (128, 0.5, 64), (5, 0.5, 3), (16, 0.01, 2), (2, 0.3, 2), (1, 0.5, 1)])
+def test_subnetworks_see_a_share_of_the_batch_but_never_a_single_image_of_several(batch, fraction, seen):
+    assert images_seen(batch, fraction) == seen

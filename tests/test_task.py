@@ -38,6 +38,7 @@ SETTINGS = {
     'both': make_settings(mode='both', min_survival=0.4, rotation=(0.0, 20.0)),
     'weight and temperature': make_settings(weight=0.5, temperature=3.0),
     'one': make_settings(subnets=1),
+    'part of the batch': make_settings(batch_fraction=0.7),
 }
 
 
@@ -184,6 +185,15 @@ def test_subnetworks_train_on_every_kth_step_and_until_the_off_epoch():
     assert 'loss_subnet_0' in task(*batch)
     task.set_epoch(3)
     assert ['loss_subnet_0' in task(*batch) for _ in range(2)] == [False, False]
+
+
+def test_the_epoch_tells_which_sizes_have_joined():
+    task = GradAugTask(make_model(), nn.CrossEntropyLoss(), settings=make_settings(size_epochs=2))
+    sizes = []
+    for epoch in range(3):
+        task.set_epoch(epoch)
+        sizes.append({draw.transform.size for step in range(40) for draw in task.draws(step)})
+    assert sizes == [{0.75}, {0.75, 0.875}, {0.75, 0.875, 1.0}]
 
 
 def test_a_restored_task_goes_on_with_the_same_draws():

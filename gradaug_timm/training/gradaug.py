@@ -5,20 +5,21 @@ import logging
 from collections.abc import Callable
 from dataclasses import fields
 
+import torch
+from timm.scheduler import create_scheduler_v2, scheduler_kwargs
 from torch import nn
 
-from ..elastic import Subnet, make_elastic, multiply_adds, num_blocks
-from ..sampling import draw_step, width_grid
+from ..elastic import Subnet, make_elastic, multiply_adds
+from ..sampling import width_grid
 from ..settings import GradAugSettings
-from ..transforms import output_size
 from .arguments import given_settings
+from .budget import CHOSEN, within_budget
+from .cost import RelativeCost
 from .inputs import fit_inputs, log_inputs
 
 _logger = logging.getLogger(__name__)
 
 BARELY_NARROWER = 0.95  # share of the multiply-adds above which the minimum width hardly regularises
-COST_SAMPLES = 24  # sub-networks that are measured at most for the estimate of the cost
-MOST_STEPS = 500  # whose draws it averages
 SMALLER_WIDTHS = (0.8, 0.7, 0.6, 0.5)  # that are tried where the minimum width hardly regularises
 
 
@@ -27,19 +28,23 @@ def enable_gradaug(
         network: nn.Module,
         input_size: tuple[int, int, int],
 ) -> tuple[GradAugSettings, float]:
-    """Makes `network` elastic and tries it.
+    """Makes `network` elastic and tries it; what a budget chooses is filled in among the flags.
 
     Returns:
         The preset of the image size as far as the network takes it, with the flags in place of its values; and the
-        multiply-adds of a step, relative to plain training.
+        multiply-adds of training, relative to plain training.
 
     Raises:
-        ValueError: A setting is out of range, or the network can't be carried or fails on what it is to take.
+        ValueError: A setting is out of range, the network can't be carried or fails on what it is to take, or the
+            budget is too small.
     """
     preset = _preset(args, input_size)
     settings = settings_for(args, network, input_size)
     log_inputs(network, preset, settings)
-    cost = relative_cost(network, settings, input_size) if settings.subnets else 1.
+    estimate = RelativeCost(network, input_size, batch=args.batch_size, epochs=_scheduled_epochs(args))
+    if args.gradaug_budget and settings.subnets:
+        settings = _choose(args, settings, estimate)
+    cost = estimate(settings) if settings.subnets else 1.
     describe(settings, cost)
     if settings.subnets and settings.random_width:
         check_narrower(args.model, network, settings, input_size)
@@ -73,6 +78,21 @@ def _preset(args: argparse.Namespace, input_size: tuple[int, int, int]) -> GradA
     return GradAugSettings.preset(max(input_size[1:]), **{'seed': args.seed, **given_settings(args)})
 
 
+def _scheduled_epochs(args: argparse.Namespace) -> int:
+    """Epochs of the whole schedule, however early this part of the run stops."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.)
+    return create_scheduler_v2(optimizer, **scheduler_kwargs(args), updates_per_epoch=1)[1]
+
+
+def _choose(args: argparse.Namespace, settings: GradAugSettings, estimate: RelativeCost) -> GradAugSettings:
+    settings = within_budget(settings, args.gradaug_budget, estimate, given=given_settings(args))
+    for name in CHOSEN:
+        setattr(args, f'gradaug_{name}', getattr(settings, name))
+    chosen = ', '.join(f'{name} {_show(getattr(settings, name))}' for name in CHOSEN)
+    _logger.info(f'--gradaug-budget {args.gradaug_budget:g}: {chosen}.')
+    return settings
+
+
 def describe(settings: GradAugSettings, cost: float) -> None:
     """Logs the settings and the cost of a step relative to plain training."""
     if not settings.subnets:
@@ -82,23 +102,6 @@ def describe(settings: GradAugSettings, cost: float) -> None:
     details = [f'{field.name} {_show(getattr(settings, field.name))}' for field in fields(settings)]
     grid = f'; widths {_show(widths)}' if widths else ''
     _logger.info(f'GradAug is on: {", ".join(details)}{grid}; a step costs about {cost:.2f} times a plain one.')
-
-
-def relative_cost(network: nn.Module, settings: GradAugSettings, input_size: tuple[int, int, int]) -> float:
-    """Multiply-adds of a step, relative to plain training: the mean over the first steps' draws."""
-    full = multiply_adds(network, Subnet(), input_size)
-    measured: dict[tuple, int] = {}
-    totals = []
-    blocks = num_blocks(network)
-    for step in itertools.count():
-        draws = draw_step(settings, step, num_blocks=blocks)
-        keys = [(draw.subnet, output_size(draw.transform.size, *input_size[1:])) for draw in draws]
-        new = [key for key in dict.fromkeys(keys) if key not in measured]
-        if (totals and len(measured) + len(new) > COST_SAMPLES) or step == MOST_STEPS:
-            break
-        measured.update((key, multiply_adds(network, key[0], (input_size[0], *key[1]))) for key in new)
-        totals.append(sum(measured[key] for key in keys))
-    return 1 + sum(totals) / len(totals) / full / settings.interval
 
 
 def check_narrower(model: str, network: nn.Module, settings: GradAugSettings, input_size: tuple[int, int, int]) -> None:

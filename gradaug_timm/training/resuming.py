@@ -1,6 +1,7 @@
 """Whether a run continues what its checkpoint began."""
 import argparse
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 
 from ..settings import GradAugSettings
 from .arguments.checks import model_name
@@ -71,9 +72,9 @@ def _gradaug_differences(args, saved, settings: GradAugSettings | None, settings
         yield ('--gradaug', 'no GradAug') if args.gradaug else ('--no-gradaug', 'GradAug')
     elif settings is not None:
         old = settings_for(argparse.Namespace(**{**vars(saved), 'channels_last': args.channels_last}))
-        for name in (key.removeprefix(PREFIX) for key in vars(args) if key.startswith(PREFIX)):
+        for name in (field.name for field in fields(settings)):
             ours, theirs = getattr(settings, name), getattr(old, name)
-            if ours != theirs:
+            if ours != theirs and PREFIX + name in args:
                 yield f'--gradaug-{name.replace("_", "-")} {_show(ours)}', _show(theirs)
 
 

@@ -12,7 +12,7 @@ from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
 
 from ...models.creation import name_problem
 from ..criteria import loss_settings, mixing_active
-from .gradaug import given_settings
+from .gradaug import given_flags
 
 DEFAULT_OUTPUT = './output/train'
 
@@ -98,7 +98,7 @@ def _regularizer_problems(args) -> Iterator[str]:
 
 
 def _gradaug_problems(args, asked: bool | None) -> Iterator[str]:
-    given = ', '.join(f'--gradaug-{name.replace("_", "-")}' for name in given_settings(args))
+    given = ', '.join(f'--gradaug-{name.replace("_", "-")}' for name in given_flags(args))
     if given and not args.gradaug and asked is not False:
         yield f'{given} without GradAug: add --gradaug, or take a model gradaug_*'
     if not args.gradaug:

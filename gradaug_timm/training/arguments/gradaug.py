@@ -1,7 +1,9 @@
 """Flags of GradAug; each that isn't given takes the preset of the image size."""
 import argparse
+from dataclasses import fields
 
 from ...cli import StrictParser, ranged
+from ...settings import GradAugSettings
 from .values import COUNT, DEGREES, NATURAL, NON_NEGATIVE, POSITIVE, SHARE, fraction_or_pixels
 
 PREFIX = 'gradaug_'
@@ -26,11 +28,23 @@ def add_gradaug(parser: StrictParser):
     add('--gradaug-weight', type=NON_NEGATIVE, metavar='W', help='weight of each sub-network\'s loss')
     add('--gradaug-temperature', type=POSITIVE, metavar='T', help='temperature of the soft targets')
     add('--gradaug-interval', type=NATURAL, metavar='K', help='sub-networks on every K-th step only')
+    add('--gradaug-batch-fraction', type=SHARE, metavar='F', help='sub-networks see this share of the batch')
     add('--gradaug-off-epoch', type=COUNT, metavar='N', help='no sub-networks from this epoch on, 0: never off')
+    add('--gradaug-size-epochs', type=COUNT, metavar='N',
+        help='lower sizes first: all of them are drawn from epoch N on, 0: from the beginning')
+    add('--gradaug-budget', type=ranged(float, above=1), metavar='C',
+        help='cost of training relative to plain training, within which sub-networks, their share of the batch, and '
+             'the interval are chosen as far as they are not given')
 
 
-def given_settings(args: argparse.Namespace) -> dict:
-    """The fields of GradAugSettings that the command line or the YAML file names."""
+def given_flags(args: argparse.Namespace) -> dict:
+    """The flags of GradAug that the command line or the YAML file gives, by name without prefix."""
     given = {name.removeprefix(PREFIX): value for name, value in vars(args).items() if name.startswith(PREFIX)}
     return {name: tuple(value) if isinstance(value, list) else value
             for name, value in given.items() if value is not None}
+
+
+def given_settings(args: argparse.Namespace) -> dict:
+    """The fields of GradAugSettings among them."""
+    names = {field.name for field in fields(GradAugSettings)}
+    return {name: value for name, value in given_flags(args).items() if name in names}

@@ -1,0 +1,134 @@
+"""What is measured: a network, its batch, and how it is trained."""
+import argparse
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import timm
+import torch
+from timm.optim import create_optimizer_v2
+from timm.task import ClassificationTask
+from torch import nn
+
+import gradaug_timm  # noqa: F401  registers gradaug_* models
+from gradaug_timm import GradAugSettings, GradAugTask
+from gradaug_timm.cli import StrictParser, ranged
+
+PRECISIONS = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and how it is trained.
+
+    Args:
+        model: Name of the architecture, without `gradaug_`.
+        size: Height and width of the images, in pixels.
+        batch: Images.
+        mode: What is random in sub-networks.
+        precision: A key of PRECISIONS.
+        channels_last: The layout.
+        compiled: Whether it goes through torch.compile.
+        device: Where it runs.
+        classes: Number of classes.
+    """
+    model: str
+    size: int
+    batch: int
+    mode: str
+    precision: str
+    channels_last: bool
+    compiled: bool
+    device: torch.device
+    classes: int = 1000
+
+    @property
+    def layout(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def network(self) -> nn.Module:
+        """The network, with the same random weights each time."""
+        torch.manual_seed(0)
+        network = timm.create_model(f'gradaug_{self.model}', num_classes=self.classes)
+        return network.to(self.device, memory_format=self.layout).train()
+
+    def images(self) -> torch.Tensor:
+        """A batch [N, 3, H, W] of random numbers."""
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(self.batch, 3, self.size, self.size, generator=generator)
+        return images.to(self.device, memory_format=self.layout)
+
+    def target(self) -> torch.Tensor:
+        """Class indices [N]."""
+        return torch.arange(self.batch, device=self.device) % self.classes
+
+    def settings(self, **given) -> GradAugSettings:
+        """GradAug's preset for the size of the images."""
+        return GradAugSettings.preset(self.size, **{'mode': self.mode, **given})
+
+    def autocast(self) -> AbstractContextManager:
+        dtype = PRECISIONS[self.precision]
+        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+
+
+class Step:
+    """A training step of timm's: forward, backward, optimizer.
+
+    Args:
+        case: What is trained.
+        task: The task.
+    """
+
+    def __init__(self, case: Case, task: ClassificationTask):
+        self.case, self.task = case, task
+        self.images, self.target = case.images(), case.target()
+        self.optimizer = create_optimizer_v2(task.trainable_module, opt='sgd', lr=1e-3, momentum=0.9)
+        if case.compiled:
+            task.compile()
+
+    def __call__(self, number: int) -> torch.Tensor:
+        """Takes the step of this number and gives its loss []."""
+        self.task.step = number
+        with self.case.autocast():
+            loss = self.task(self.images, self.target)['loss']
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss.detach()
+
+
+def plain_step(case: Case) -> Step:
+    """Plain training with timm's own task."""
+    return Step(case, ClassificationTask(case.network(), nn.CrossEntropyLoss(), verbose=False))
+
+
+def gradaug_step(case: Case, **settings) -> Step:
+    """Training with GradAug; `settings` take the place of the preset's."""
+    task = GradAugTask(case.network(), nn.CrossEntropyLoss(), settings=case.settings(**settings), verbose=False)
+    return Step(case, task)
+
+
+def case_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """The flags that all benchmarks share."""
+    parser = StrictParser(prog=f'python -m benchmarks.{name}', description=description)
+    positive = ranged(int, minimum=1)
+    parser.add_argument('--model', default='resnet50', help='architecture, without gradaug_ (default: %(default)s)')
+    parser.add_argument('--size', type=positive, default=160, help='pixels (default: %(default)s)')
+    parser.add_argument('--batch', type=positive, default=16, help='images (default: %(default)s)')
+    parser.add_argument('--classes', type=positive, default=1000, help='classes (default: %(default)s)')
+    parser.add_argument('--mode', choices=('width', 'depth', 'both'), default='width', help='of sub-networks')
+    parser.add_argument('--precision', choices=PRECISIONS, default='fp32', help='autocast to (default: %(default)s)')
+    parser.add_argument('--channels-last', action='store_true', help='the layout')
+    parser.add_argument('--torchcompile', action='store_true', help='through torch.compile')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='default: %(default)s')
+    parser.add_argument('--threads', type=positive, default=torch.get_num_threads(), help='default: %(default)s')
+    parser.add_argument('--repeats', type=positive, default=10, help='that are timed (default: %(default)s)')
+    parser.add_argument('--warmup', type=positive, default=2, help='repeats before them (default: %(default)s)')
+    parser.add_argument('--json', default='', metavar='FILE', help='add the line of JSON to this file')
+    return parser
+
+
+def case_from(args: argparse.Namespace) -> Case:
+    """The case that the flags tell; sets the number of threads."""
+    torch.set_num_threads(args.threads)
+    return Case(args.model, args.size, args.batch, args.mode, args.precision, args.channels_last, args.torchcompile,
+                torch.device(args.device), args.classes)

@@ -1,0 +1,64 @@
+"""Measures images per second of train.py's input pipeline, and of the training step that it feeds.
+
+Takes the flags of train.py: `python -m benchmarks.loader -c hparams/... --data-dir DIR --workers 2`.
+"""
+import argparse
+import itertools
+import tempfile
+import time
+
+import torch
+
+from gradaug_timm.training.arguments import build_parser, parse_arguments
+from gradaug_timm.training.epoch import train_epoch
+from gradaug_timm.training.host import start_host
+from gradaug_timm.training.preparation import prepare
+
+from .record import report
+
+BATCHES = 50
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line."""
+    own = argparse.ArgumentParser(prog='python -m benchmarks.loader', description=__doc__, add_help=False)
+    own.add_argument('--batches', type=int, default=BATCHES, help='that are timed (default: %(default)s)')
+    own.add_argument('--json', default='', metavar='FILE', help='add the line of JSON to this file')
+    args, rest = own.parse_known_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        flags, _ = parse_arguments(build_parser(), [*rest, '--output', folder, '--log-interval', '1000000'])
+        trainer = prepare(flags, '', start_host(flags.device)).trainer
+        loader = trainer.loaders.train
+        pipeline = images_per_second(itertools.islice(forever(loader), args.batches + 1))
+        batch = next(iter(loader))
+        trainer.loaders.train = [batch] * args.batches
+        start = time.perf_counter()
+        train_epoch(trainer, 0)
+        if batch[0].is_cuda:
+            torch.cuda.synchronize()
+        step = args.batches * len(batch[0]) / (time.perf_counter() - start)
+    rows = [{'what': 'input pipeline', 'images/s': pipeline}, {'what': 'training step', 'images/s': step},
+            {'what': 'pipeline / step', 'images/s': pipeline / step}]
+    args.command = ' '.join(rest)
+    report('loader', args, rows)
+
+
+def forever(loader):
+    """Its batches, epoch after epoch."""
+    while True:
+        yield from loader
+
+
+def images_per_second(batches) -> float:
+    """Speed of an iterator of (images, target); the time until the first batch, when workers start, doesn't count."""
+    next(batches)
+    start, count = time.perf_counter(), 0
+    for images, _ in batches:
+        count += len(images)
+    if images.is_cuda:
+        torch.cuda.synchronize()
+    return count / (time.perf_counter() - start)
+
+
+if __name__ == '__main__':
+    main()

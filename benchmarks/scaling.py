@@ -1,0 +1,33 @@
+"""Measures what a GradAug step costs by number of sub-networks, batch and resolution."""
+from dataclasses import replace
+
+from .case import Case, case_from, case_parser, gradaug_step, plain_step
+from .record import report
+from .timing import medians, ratio, take_turns
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line."""
+    parser = case_parser('scaling', __doc__)
+    parser.add_argument('--subnets', type=int, nargs='+', default=[1, 2, 3, 4], help='default: %(default)s')
+    parser.add_argument('--batches', type=int, nargs='+', default=[], help='besides --batch')
+    parser.add_argument('--resolutions', type=int, nargs='+', default=[], help='besides --size')
+    args = parser.parse_args(argv)
+    case = case_from(args)
+    rows = [row(case, subnets, args.repeats, args.warmup) for subnets in args.subnets]
+    rows += [row(replace(case, batch=batch), 3, args.repeats, args.warmup) for batch in args.batches]
+    rows += [row(replace(case, size=size), 3, args.repeats, args.warmup) for size in args.resolutions]
+    report('scaling', args, rows)
+
+
+def row(case: Case, subnets: int, repeats: int, warmup: int) -> dict[str, float]:
+    """Times of a plain and a GradAug step with this number of sub-networks."""
+    runs = {'plain': plain_step(case), 'gradaug': gradaug_step(case, subnets=subnets)}
+    times = take_turns(runs, repeats=repeats, warmup=warmup, device=case.device)
+    found = medians(times)
+    return {'sub-networks': subnets, 'batch': case.batch, 'size': case.size, 'plain ms': found['plain'],
+            'GradAug ms': found['gradaug'], 'cost': ratio(times, ['gradaug'], ['plain'])}
+
+
+if __name__ == '__main__':
+    main()

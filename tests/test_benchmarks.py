@@ -1,0 +1,146 @@
+"""The benchmarks measure what they say."""
+import json
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import ddp, floor, loader, memory, scaling, step_time, widths
+from benchmarks.case import Case, case_from, case_parser, gradaug_step
+from benchmarks.floor import Roofline
+from benchmarks.instant import make_instant
+from benchmarks.step_time import Passes
+from benchmarks.timing import medians, ratio, take_turns
+from gradaug_timm.elastic import activate
+from gradaug_timm.transforms import apply_transform
+
+CPU = torch.device('cpu')
+SMALL = ['--model', 'resnet20_cifar', '--size', '16', '--batch', '4', '--classes', '10', '--device', 'cpu',
+         '--threads', '1', '--repeats', '2', '--warmup', '1']
+
+
+def small_case() -> Case:
+    return case_from(case_parser('test', '').parse_args(SMALL))
+
+
+def printed(capsys) -> dict:
+    """The line of JSON."""
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def by_name(rows: list[dict]) -> dict[str, float]:
+    return {row['what']: row['value'] for row in rows}
+
+
+def test_alternatives_are_timed_in_turns_after_a_warm_up():
+    order = []
+    runs = {name: (lambda number, name=name: order.append((name, number))) for name in 'ab'}
+    times = take_turns(runs, repeats=2, warmup=1, device=CPU)
+    assert order == [('a', 0), ('b', 0), ('a', 0), ('b', 0), ('a', 1), ('b', 1)]
+    assert {name: len(values) for name, values in times.items()} == {'a': 2, 'b': 2}
+
+
+def test_what_takes_longer_is_measured_as_longer():
+    times = take_turns({'short': lambda _: time.sleep(0.01), 'long': lambda _: time.sleep(0.04)},
+                       repeats=3, warmup=0, device=CPU)
+    assert 10 <= medians(times)['short'] < 30 and 40 <= medians(times)['long'] < 80
+    assert 2 < ratio(times, ['long'], ['short']) < 5
+
+
+def test_a_ratio_is_the_median_over_repetitions_of_sums():
+    times = {'step': [6., 10., 100.], 'a': [1., 2., 3.], 'b': [2., 3., 1.]}
+    assert ratio(times, ['step'], ['a', 'b']) == 2  # of 2, 2 and 25
+
+
+def test_dense_passes_compute_what_the_subnetworks_do():
+    case = small_case()
+    draws = [gradaug_step(case).task.draws(number) for number in range(2)]
+    passes = Passes(case, draws)
+    for draw in (draw for step in draws for draw in step):
+        with activate(passes.network, draw.subnet):
+            expected = passes.network(apply_transform(passes.images, draw.transform))
+        torch.testing.assert_close(passes.dense[draw.subnet](passes.inputs[draw.transform]), expected)
+
+
+def test_multiply_adds_of_a_step_are_those_of_the_network_once_for_each_pass_of_its_size():
+    case = small_case()
+    draw = next(draw for number in range(50) for draw in gradaug_step(case).task.draws(number)
+                if draw.subnet.width == 1 and draw.transform.size == 1)
+    assert Passes(case, [[draw, draw]]).relative_multiply_adds() == 3
+
+
+def test_an_instant_network_has_zero_gradients_and_its_parameters():
+    network = nn.Sequential(nn.Linear(3, 2))
+    make_instant(network, torch.ones(5, 2))
+    network(torch.zeros(5, 3)).sum().backward()
+    assert torch.equal(network[0].weight.grad, torch.zeros(2, 3))
+
+
+def test_the_floor_of_a_linear_layer_is_that_computed_by_hand():
+    layer, images = nn.Linear(40, 30, bias=False, device='meta'), torch.empty(20, 40, device='meta')
+    with torch.no_grad(), Roofline(operations=1e6, bandwidth=1e9) as roofline:
+        layer(images)
+    assert roofline.total['operations'] == 2 * 20 * 30 * 40
+    assert roofline.total['bytes'] == 4 * (20 * 40 + 30 * 40 + 20 * 30)
+    assert roofline.total['floor'] == pytest.approx(0.048)
+
+
+def test_the_peak_of_memory_is_that_of_what_is_alive_together():
+    def run():
+        for _ in range(3):
+            a = torch.ones(2 ** 20)
+            del a
+        b, c = torch.ones(2 ** 20), torch.ones(2 ** 20)
+        return b, c
+    assert 8 * 2 ** 20 <= memory._peak_on_cpu(run) < 8.1 * 2 ** 20
+
+
+def test_step_time_prints_times_and_ratios_that_belong_together(capsys):
+    step_time.main([*SMALL, '--paper'])
+    found = printed(capsys)
+    values = by_name(found['rows'])
+    assert found['benchmark'] == 'step_time' and found['torch'] == torch.__version__
+    assert values['cost: GradAug step / plain step'] > 1.2 and values['cost by multiply-adds'] > 2
+    assert values['GradAug step'] > values['plain step'] > values['plain step without its network']
+
+
+def test_a_line_is_added_to_the_file_that_json_names(tmp_path, capsys):
+    for _ in range(2):
+        memory.main([*SMALL, '--json', str(tmp_path / 'lines')])
+    lines = [json.loads(line) for line in (tmp_path / 'lines').read_text().splitlines()]
+    assert len(lines) == 2
+    assert 1 <= by_name(lines[0]['rows'])['GradAug step / plain step'] < 2
+
+
+def test_widths_prints_a_row_for_each_width_and_divisor(capsys):
+    widths.main([*SMALL, '--widths', '0.5', '1', '--divisors', '1', '16'])
+    rows = printed(capsys)['rows']
+    assert [(row['width'], row['divisor'], row['multiply-adds']) for row in rows[2:]] == [(1, 1, 1), (1, 16, 1)]
+    assert rows[0]['multiply-adds'] < rows[1]['multiply-adds'] < 1
+
+
+def test_scaling_prints_a_row_for_each_number_of_subnetworks_and_batch(capsys):
+    scaling.main([*SMALL, '--subnets', '1', '3', '--batches', '2'])
+    assert [(row['sub-networks'], row['batch']) for row in printed(capsys)['rows']] == [(1, 4), (3, 4), (3, 2)]
+
+
+def test_floor_needs_no_device(capsys):
+    floor.main(SMALL)
+    rows = printed(capsys)['rows']
+    assert rows[2]['floor ms'] == pytest.approx(rows[0]['floor ms'] + rows[1]['floor ms'])
+    assert 1 < rows[2]['cost'] < 4
+
+
+def test_loader_times_the_pipeline_and_the_step_of_a_command_of_train_py(image_folder, capsys):
+    loader.main([
+        '--batches', '2', str(image_folder), '--model', 'gradaug_resnet20_cifar', '--model-kwargs', 'depth=8',
+        '--num-classes', '2', '--input-size', '3', '16', '16', '-b', '4', '-j', '0', '--device', 'cpu'])
+    rows = {row['what']: row['images/s'] for row in printed(capsys)['rows']}
+    assert rows['pipeline / step'] == pytest.approx(rows['input pipeline'] / rows['training step'])
+
+
+def test_ddp_finds_the_gradients_of_two_processes_equal(capsys):
+    ddp.main(SMALL)
+    rows = printed(capsys)['rows']
+    assert [row['processes'] for row in rows] == [1, 2] and all(row['gradients equal'] for row in rows)

@@ -1,0 +1,127 @@
+"""What GradAug costs, and settings that keep it within a budget, against costs that are computed by hand."""
+import logging
+from dataclasses import replace
+
+import pytest
+from torch import nn
+from train_helpers import arguments, error_line, train
+
+from gradaug_timm import GradAugSettings, make_elastic
+from gradaug_timm.training.budget import within_budget
+from gradaug_timm.training.cost import RelativeCost
+from gradaug_timm.training.record import read_record
+
+PASSES = {1: 0.52, 2: 1.10, 3: 1.68}  # of the ImageNet preset, in plain steps (paper's facts)
+BUDGET_FLAGS = ('subnets', 'batch_fraction', 'interval')
+
+
+def by_hand(settings: GradAugSettings) -> float:
+    return 1 + PASSES[settings.subnets] * settings.batch_fraction / settings.interval
+
+
+@pytest.mark.parametrize('budget, given, chosen', [
+    (3.0, dict(), (3, 1.0, 1)),
+    (2.68, dict(), (3, 1.0, 1)),
+    (2.1, dict(), (2, 1.0, 1)),
+    (2.0, dict(), (2, 0.9, 1)),
+    (1.5, dict(), (1, 0.96, 1)),
+    (1.25, dict(), (1, 0.48, 1)),
+    (1.05, dict(), (1, 0.28, 3)),
+    (1.5, dict(subnets=3), (3, 0.29, 1)),
+    (1.5, dict(batch_fraction=1.0), (3, 1.0, 4)),
+    (2.0, dict(interval=4), (3, 1.0, 4)),
+])
+def test_a_budget_is_used_by_fewer_subnetworks_then_fewer_images_then_fewer_steps(budget, given, chosen):
+    found = within_budget(GradAugSettings(**given), budget, by_hand, given=given)
+    assert tuple(getattr(found, name) for name in BUDGET_FLAGS) == chosen
+    assert by_hand(found) <= budget
+
+
+@pytest.mark.parametrize('budget', [1.02, 1.1, 1.25, 1.4, 1.5, 1.75, 2.0, 2.4])
+def test_nearly_all_of_a_budget_is_used_and_everything_else_stays(budget):
+    settings = GradAugSettings(min_width=0.7, off_epoch=3, temperature=2)
+    found = within_budget(settings, budget, by_hand)
+    assert 0.85 * (budget - 1) < by_hand(found) - 1 <= budget - 1
+    assert replace(found, subnets=3, batch_fraction=1.0, interval=1) == settings
+
+
+def test_a_budget_that_the_given_flags_exceed_is_refused_with_the_least_cost():
+    given = dict(subnets=3, batch_fraction=0.5, interval=2)
+    with pytest.raises(ValueError, match=r'--gradaug-budget 1\.4 must be at least 1\.42'):
+        within_budget(GradAugSettings(**given), 1.4, by_hand, given=given)
+
+
+@pytest.fixture(scope='module')
+def network():
+    """Multiply-adds by hand: 9 * 3 * 8 a pixel (3x3, padded), and 8 * 5 in the classifier; width 0.5 keeps 4 of 8."""
+    return make_elastic(nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)))
+
+
+def hand_cost(width: float, pixels: int) -> float:
+    channels = 8 * width
+    return (27 * channels * pixels ** 2 + 5 * channels) / (27 * 8 * 16 ** 2 + 40)
+
+
+ONE = GradAugSettings(subnets=1, min_width=0.5, divisor=1, sizes=(0.5,))
+
+
+@pytest.mark.parametrize('given, passes', [
+    (dict(), hand_cost(0.5, 8)),
+    (dict(sizes=(1.0,)), hand_cost(0.5, 16)),
+    (dict(interval=4), hand_cost(0.5, 8) / 4),
+    (dict(batch_fraction=0.3), hand_cost(0.5, 8) * 3 / 10),
+    (dict(batch_fraction=0.01), hand_cost(0.5, 8) * 2 / 10),
+    (dict(off_epoch=3), hand_cost(0.5, 8) * 3 / 8),
+    (dict(subnets=0), 0),
+    (dict(min_width=1, width_steps=1, subnets=3), 3 * hand_cost(1, 8)),
+])
+def test_the_estimate_knows_what_makes_gradaug_cheaper(network, given, passes):
+    cost = RelativeCost(network, (3, 16, 16), batch=10, epochs=8)
+    assert cost(replace(ONE, **given)) == pytest.approx(1 + passes)
+
+
+def test_the_estimate_averages_the_sizes_of_all_epochs(network):
+    settings = replace(ONE, sizes=(1.0, 0.5), size_epochs=2)  # two epochs of the smaller, six of both
+    expected = (2 * hand_cost(0.5, 8) + 6 * (hand_cost(0.5, 8) + hand_cost(0.5, 16)) / 2) / 8
+    cost = RelativeCost(network, (3, 16, 16), batch=10, epochs=8)
+    assert cost(settings) == pytest.approx(1 + expected, rel=0.03)
+    assert cost(replace(settings, seed=1)) == cost(settings)
+
+
+def test_a_run_trains_with_what_its_budget_chose_and_records_it(image_folder, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        folder = train(image_folder, tmp_path, gradaug=True, gradaug_budget=1.3, gradaug_divisor=4)
+    record = read_record(folder)
+    assert record['gradaug']['subnets'] == 1 and record['gradaug']['batch_fraction'] < 1
+    assert 1.25 < record['relative_cost'] <= 1.3
+    line = next(r.message for r in caplog.records if r.message.startswith('--gradaug-budget 1.3: interval 1, batch_fr'))
+    assert f'batch_fraction {record["gradaug"]["batch_fraction"]}' in line and 'subnets 1' in line
+
+
+def test_a_resumed_run_keeps_what_was_chosen_or_is_refused(image_folder, tmp_path, capsys):
+    flags = dict(gradaug=True, epochs=2, resume='auto', experiment='run')
+    folder = train(image_folder, tmp_path, gradaug_budget=1.5, stop_epoch=1, **flags)
+    error = error_line(capsys, arguments(image_folder, tmp_path, gradaug_budget=1.2, **flags))
+    assert '--gradaug-batch-fraction' in error and 'was trained with' in error
+    first = read_record(folder)
+    train(image_folder, tmp_path, gradaug_budget=1.5, **flags)
+    assert read_record(folder)['gradaug'] == first['gradaug']
+    by_hand_flags = {f'gradaug_{name}': first['gradaug'][name] for name in BUDGET_FLAGS}
+    train(image_folder, tmp_path, **by_hand_flags, **flags)
+
+
+def test_a_budget_too_small_for_the_flags_ends_with_one_line(image_folder, tmp_path, capsys):
+    argv = arguments(
+        image_folder, tmp_path, gradaug=True, gradaug_budget=1.1, gradaug_subnets=3, gradaug_batch_fraction=1.,
+        gradaug_interval=1)
+    assert '--gradaug-budget 1.1 must be at least 3.' in error_line(capsys, argv)
+
+
+@pytest.mark.parametrize('flags, words', [
+    (dict(gradaug_budget=1), "'1' must be a number above 1"), (dict(gradaug_budget=1.5), '--gradaug-budget without'),
+    (dict(gradaug_batch_fraction=0), '--gradaug-batch-fraction'),
+    (dict(gradaug=True, gradaug_size_epochs=2, gradaug_sizes=[1, 8]), 'size_epochs=2 must be 0 with sizes'),
+])
+def test_wrong_flags_end_with_one_line(image_folder, tmp_path, capsys, flags, words):
+    assert words in error_line(capsys, arguments(image_folder, tmp_path, **flags))
