@@ -35,7 +35,7 @@ def prepared_loaders(image_folder, tmp_path):
         args.num_classes = 2
         config = dict(
             input_size=(3, args.img_size, args.img_size), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25),
-            interpolation='bicubic', crop_pct=0.875)
+            interpolation='bicubic', crop_pct=0.7)
         return build_loaders(args, config, 2, host, Precision(CPU))
     return build
 
