@@ -343,7 +343,7 @@ def test_a_wrong_path_is_refused(tiny_checkpoint, tmp_path, refused):
 def test_a_trained_checkpoint_of_ours_is_a_plain_resnet50_of_timm(tmp_path):
     folder = train(
         make_image_folder(tmp_path / 'data', images=2), tmp_path, model='gradaug_resnet50', model_kwargs=None,
-        img_size=32, batch_size=4, gradaug_subnets=1)
+        img_size=32, batch_size=4, gradaug_subnets=1, gradaug_width_steps=1, gradaug_sizes=[1])
     path = folder / 'last.pth.tar'
     plain = timm.create_model('resnet50', num_classes=2, checkpoint_path=path).eval()
     ours = timm.create_model('gradaug_resnet50', num_classes=2, checkpoint_path=path).eval()

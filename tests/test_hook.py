@@ -1,9 +1,8 @@
 """GradAug in a training script that is not ours."""
-import os
-import subprocess
-import sys
+from functools import partial
 
 import pytest
+from processes import run_script
 
 from gradaug_timm.environment import settings_in
 
@@ -41,11 +40,7 @@ print(type(task).__name__, sorted(result), getattr(task, 'settings', None))
 def run(tmp_path):
     script = tmp_path / 'script.py'
     script.write_text(SCRIPT)
-
-    def run_script(*arguments, **environment):
-        command = [sys.executable, str(script), *arguments]
-        return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
-    return run_script
+    return partial(run_script, script)
 
 
 def test_the_hook_trains_a_script_of_timms_shape_with_gradaug(run):

@@ -8,11 +8,14 @@ import timm_suite
 import torch
 
 import gradaug_timm  # noqa: F401  (registers the models)
-from gradaug_timm.models.unsupported import unsupported_reason
 
-# One ResNet of each block, one network of each CIFAR family and block.
-QUICK = ('gradaug_resnet18', 'gradaug_resnet26', 'gradaug_resnet20_cifar', 'gradaug_wide_resnet16_8',
-         'gradaug_pyramidnet110_a270', 'wide_resnet16_8')
+# One ResNet of each block, one network of each CIFAR family, a plain one of ours, and two that are planned at once.
+QUICK = ('gradaug_resnet10t', 'gradaug_resnet14t', 'gradaug_resnet20_cifar', 'gradaug_wide_resnet16_8',
+         'gradaug_pyramidnet110_a270', 'resnet20_cifar')
+PLANNED = ('gradaug_test_resnet', 'gradaug_resnet56_cifar')
+SHALLOW = {
+    'gradaug_wide_resnet16_8': dict(depth=10, widen_factor=2), 'gradaug_pyramidnet110_a270': dict(depth=20, alpha=24),
+    'gradaug_resnet56_cifar': dict(depth=8)}
 CIFAR = timm.list_models(module=['cifar_resnet', 'cifar_wide_resnet', 'cifar_pyramidnet'])
 MODULES = sorted(path.stem for path in Path(timm.models.__file__).parent.glob('[!_]*.py'))
 TESTS = {'test_model_forward', 'test_model_backward', 'test_model_default_cfgs', 'test_model_forward_features',
@@ -33,20 +36,21 @@ def assert_passes(models, report, **options):
         assert passed == TESTS, f'{model}: passed {sorted(passed)}, skipped {outcome.skipped}'
 
 
-def test_one_model_of_each_kind_passes_timms_tests(tmp_path):
-    assert_passes(QUICK, tmp_path / 'report.xml')
+def test_one_model_of_each_kind_planned_or_not_passes_timms_tests(tmp_path):
+    assert_passes([*QUICK, *PLANNED], tmp_path / 'report.xml', planned=PLANNED, kwargs=SHALLOW)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model', ['gradaug_resnet18', 'gradaug_resnet20_cifar'])
 def test_timms_tests_also_pass_after_the_model_was_made_elastic(model, tmp_path):
-    assert_passes([model], tmp_path / 'report.xml', planned=True)
+    assert_passes([model], tmp_path / 'report.xml', planned=[model])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize('model', [
-    name for plain in CIFAR for name in (plain, f'gradaug_{plain}') if name not in QUICK])
-def test_every_other_cifar_network_passes_timms_tests(model, tmp_path):
+    'gradaug_resnet18', 'gradaug_resnet26', *(name for plain in CIFAR for name in (plain, f'gradaug_{plain}'))])
+def test_every_cifar_network_and_whole_resnets_pass_timms_tests(model, tmp_path):
     assert_passes([model], tmp_path / 'report.xml')
 
 
@@ -54,10 +58,8 @@ def test_every_other_cifar_network_passes_timms_tests(model, tmp_path):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize('module', [module for module in MODULES if timm.list_models(module=module)])
 def test_the_smallest_elastic_network_of_a_module_passes_timms_tests(module, tmp_path):
-    names = [name for name in timm.list_models(module=module) if timm.is_model(f'gradaug_{name}')]
-    if not names:
-        pytest.skip(f'none of {module} is supported: {unsupported_reason(timm.list_models(module=module)[0])}')
-    outcome = timm_suite.run_suite([min(names, key=parameters_of)], tmp_path / 'report.xml', twins=True)
+    smallest = min(timm.list_models(module=module), key=parameters_of)
+    outcome = timm_suite.run_suite([smallest], tmp_path / 'report.xml', twins=True)
     assert outcome.code == 0 and not outcome.failed, f'{outcome.failed}\n{outcome.output}'
     assert len(outcome.passed) >= 4, outcome
 

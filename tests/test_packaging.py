@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from processes import run_script
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('gradaug_timm/**/*.py'))
@@ -37,12 +38,12 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel):
 
 def test_the_wheel_can_be_imported_from_anywhere(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / 'site')
-    code = (
+    script = tmp_path / 'script.py'
+    script.write_text(
         'import sys; sys.path.insert(0, sys.argv[1])\n'
         'import gradaug_timm, gradaug_timm.evaluation, gradaug_timm.training, timm\n'
         'print(gradaug_timm.__file__, timm.is_model("gradaug_resnet18"))')
-    run = subprocess.run(
-        [sys.executable, '-c', code, str(tmp_path / 'site')], cwd=tmp_path, capture_output=True, text=True)
+    run = run_script(script, str(tmp_path / 'site'))
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == [str(tmp_path / 'site' / 'gradaug_timm' / '__init__.py'), 'True']
 

@@ -1,9 +1,9 @@
 """The first command of a new user."""
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import pytest
+from processes import run_script
 from train_helpers import read_summary
 
 from gradaug_timm.training import main
@@ -35,9 +35,9 @@ def test_the_baseline_of_the_quickstart_is_the_same_file_without_gradaug(tmp_pat
     assert 'train_loss_full' not in read_summary(tmp_path / 'run')[0]
 
 
-def test_the_script_tells_a_wrong_flag_in_one_line_on_stderr(project_root):
-    command = [sys.executable, 'train.py', '--modle', 'x']
-    ended = subprocess.run(command, cwd=project_root, capture_output=True, text=True)
+def test_the_script_tells_a_wrong_flag_in_one_line_on_stderr(project_root, tmp_path):
+    shutil.copy(project_root / 'train.py', tmp_path)
+    ended = run_script(tmp_path / 'train.py', '--modle', 'x')
     assert ended.returncode == 2
     assert ended.stderr == 'train.py: error: unknown flag --modle, did you mean --model?\n'
 

@@ -106,7 +106,8 @@ NETWORKS = {
     'bottleneck': lambda: timm.models.ResNet(
         timm.models.resnet.Bottleneck, [1, 1, 2, 2], channels=(8, 8, 16, 16), num_classes=5),
     'basic': lambda: timm.create_model('test_resnet', num_classes=5),
-    'avg_down': lambda: timm.create_model('resnet18d', num_classes=5),
+    'avg_down': lambda: timm.create_model(
+        'resnet18d', layers=(1, 1, 2, 2), channels=(8, 8, 16, 16), num_classes=5),
     'cifar_resnet': lambda: CifarResNet(depth=14, num_classes=5),
     'pyramidnet': lambda: PyramidNet(depth=14, alpha=12, num_classes=5),
     'pyramid_bottleneck': lambda: PyramidNet(depth=20, alpha=12, bottleneck=True, num_classes=5),

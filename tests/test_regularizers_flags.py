@@ -18,13 +18,15 @@ def data(tmp_path_factory):
     dict(shake_drop=0.5, shake_drop_alpha=[0, 1], shake_drop_beta=[0, 0.5], shake_drop_level='image', gradaug=True),
     dict(shake_drop=0.5, grad_checkpointing=True, amp=True, amp_dtype='bfloat16'),
     dict(shake_drop=0.5, model='pyramidnet110_a270', model_kwargs=['depth=8', 'alpha=9'], channels_last=True),
-    dict(shake_drop=0.5, torchcompile='aot_eager'),
+    dict(shake_drop=0.5, torchcompile='eager'),
     dict(stoch_depth=0.5),
     dict(stoch_depth=0.2, gradaug=True, model_ema=True, amp=True, amp_dtype='float16'),
     dict(
         stoch_depth=0.5, grad_checkpointing=True, model='wide_resnet16_8', model_kwargs=['depth=10', 'widen_factor=1']),
     dict(paper_drop_block=0.1, paper_drop_block_size=3),
-    dict(paper_drop_block=0.1, gradaug=True, channels_last=True, torchcompile='aot_eager', gradaug_width_steps=1),
+    dict(
+        paper_drop_block=0.1, gradaug=True, channels_last=True, torchcompile='aot_eager', gradaug_width_steps=1,
+        gradaug_sizes=[1]),
     dict(paper_drop_block=0.1, stoch_depth=0.5),
 ], ids=str)
 def test_it_trains(data, tmp_path, flags):

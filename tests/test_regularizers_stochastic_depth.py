@@ -5,7 +5,7 @@ import pytest
 import timm
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import run_ranks
 from torch import nn
 
 from gradaug_timm import (
@@ -264,4 +264,4 @@ def _run_rank(rank: int, init_file: str) -> None:
 
 
 def test_two_processes_that_drop_different_blocks_agree_on_the_weights(tmp_path):
-    mp.spawn(_run_rank, (str(tmp_path / 'init'),), nprocs=2)
+    run_ranks(_run_rank, str(tmp_path / 'init'))

@@ -13,21 +13,22 @@ from torch import nn
 from gradaug_timm import GradAugSettings, GradAugTask, MultiLabelGradAugTask, Subnet, activate
 from gradaug_timm.losses import subnet_loss_for
 
-CLASSES, BLOCKS = 4, 9
+CLASSES, BLOCKS, SIZE = 4, 3, 16
 
 
-def make_model(name='gradaug_resnet20_cifar', **kwargs):
+def make_model():
     torch.manual_seed(0)
-    return timm.create_model(name, num_classes=CLASSES, **kwargs).train()
+    return timm.create_model('gradaug_resnet20_cifar', num_classes=CLASSES, depth=8).train()
 
 
 def make_batch(step=0, count=6):
     generator = torch.Generator().manual_seed(step)
-    return torch.randn(count, 3, 32, 32, generator=generator), torch.randint(0, CLASSES, (count,), generator=generator)
+    images = torch.randn(count, 3, SIZE, SIZE, generator=generator)
+    return images, torch.randint(0, CLASSES, (count,), generator=generator)
 
 
 def make_settings(**given):
-    return GradAugSettings.preset(32, **{'divisor': 4, **given})
+    return GradAugSettings.preset(SIZE, **{'divisor': 4, **given})
 
 
 SETTINGS = {
@@ -118,7 +119,7 @@ def test_subnetworks_come_closer_to_the_full_network_by_their_loss_alone():
     model = make_model()
     task = GradAugTask(
         model, lambda logits, _: 0 * logits.sum(), settings=make_settings(subnets=1, min_width=0.5, sizes=(1.0,)))
-    optimizer = torch.optim.SGD(model.parameters(), 0.02)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
     images, target = make_batch()
     losses = []
     for _ in range(12):

@@ -1,8 +1,8 @@
 """Two processes with DDP against one process on the whole batch."""
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from naive import gradient, relative_error
+from processes import run_ranks
 from timm.layers import GroupNorm
 from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
@@ -53,7 +53,7 @@ def _backward(task: GradAugTask, step: int, rank: int) -> list[str]:
 
 
 def test_two_processes_give_the_gradients_of_one_on_the_whole_batch(tmp_path):
-    mp.spawn(_run_rank, (str(tmp_path / 'init'), str(tmp_path / 'out')), nprocs=2)
+    run_ranks(_run_rank, str(tmp_path / 'init'), str(tmp_path / 'out'))
     ranks = [torch.load(tmp_path / f'out.{rank}') for rank in range(2)]
     task = _make_task()
     for step in range(2):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from timm.models._registry import _model_entrypoints
+from timm.models import register_model
 from torch import nn
 from train_helpers import arguments, error_line, read_summary, train
 
@@ -13,7 +13,6 @@ from gradaug_timm import GradAugSettings, Subnet, activate, make_elastic
 from gradaug_timm.evaluation import main as evaluate
 from gradaug_timm.evaluation.arguments import parse
 from gradaug_timm.evaluation.main import find_jobs
-from gradaug_timm.models.unsupported import UNSUPPORTED
 from gradaug_timm.training.arguments import build_parser, parse_arguments
 from gradaug_timm.training.gradaug import check_narrower, narrower
 from gradaug_timm.training.inputs import fit_inputs, right_angles, rounded_size
@@ -156,25 +155,36 @@ def test_a_network_that_hardly_gets_narrower_is_warned_of_with_what_helps(caplog
     assert 'Width 0.98 keeps 9' in caplog.text and '--gradaug-min-width 0.8 keeps' in caplog.text
 
 
-@pytest.fixture
-def refused(monkeypatch):
-    """A network of timm that has no elastic twin."""
-    monkeypatch.setitem(UNSUPPORTED, 'resnet1?', 'its channels are those of a test')
-    monkeypatch.delitem(_model_entrypoints, 'gradaug_resnet18')
-    return 'resnet18'
+class SortedChannels(nn.Module):
+    """A network whose only features are sorted by value, so that no channel can be left out."""
+
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 16, 3), nn.Linear(16, num_classes)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).mean((2, 3)).sort(dim=1).values)
 
 
-@pytest.mark.parametrize('flags', [dict(model='gradaug_resnet18'), dict(model='gradaug_resnet18.a1_in1k'),
-                                   dict(model='resnet18', gradaug=True)], ids=str)
-def test_the_training_script_says_why_a_network_is_refused(image_folder, tmp_path, capsys, refused, flags):
-    line = error_line(capsys, arguments(image_folder, tmp_path, **{'model_kwargs': None, **flags}))
-    assert f'--model {flags["model"]}: resnet18 can\'t be elastic: its channels are those of a test' in line
+@register_model
+def sorted_channels(pretrained: bool = False, num_classes: int = 2, **kwargs) -> nn.Module:
+    return SortedChannels(num_classes)
 
 
-def test_the_evaluation_says_why_a_network_is_refused(image_folder, capsys, refused):
-    with pytest.raises(SystemExit):
-        evaluate(['--data-dir', str(image_folder), '--model', 'gradaug_resnet18'])
-    assert '--model gradaug_resnet18: resnet18 can\'t be elastic: its channels are' in capsys.readouterr().err
+def test_the_training_script_says_why_a_network_is_refused(image_folder, tmp_path, capsys):
+    line = error_line(capsys, arguments(
+        image_folder, tmp_path, model='sorted_channels', model_kwargs=None, gradaug=True, experiment='refused'))
+    assert '--gradaug can\'t be used with --model sorted_channels: SortedChannels can\'t run as sub-networks: ' in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_evaluation_says_why_a_network_is_refused(image_folder, capsys):
+    with pytest.raises(SystemExit) as ended:
+        evaluate(['--data-dir', str(image_folder), '--model', 'sorted_channels', '--num-classes', '2', '--width', '0.5',
+                  '--device', 'cpu', '-j', '0'])
+    assert ended.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith('validate.py: error: --width can\'t be used with --model sorted_channels: SortedChannels ')
 
 
 def test_all_models_are_evaluated_once():

@@ -232,7 +232,7 @@ def test_other_processes_show_no_progress_bar(monkeypatch):
 
 def test_a_run_without_matplotlib_says_so(image_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
-    folder = train(image_folder, tmp_path)
+    folder = train(image_folder, tmp_path, picture=True)
     assert 'matplotlib is not installed' in capsys.readouterr().out
     assert not (folder / 'learning_curves.png').exists()
 

@@ -25,7 +25,7 @@ def losses(folder) -> list[float]:
 
 
 def test_a_run_leaves_table_checkpoint_flags_and_picture(image_folder, tmp_path, capsys):
-    folder = train(image_folder, tmp_path, epochs=2)
+    folder = train(image_folder, tmp_path, epochs=2, picture=True)
     printed = capsys.readouterr().out
     names = {path.name for path in folder.iterdir()}
     assert {'summary.csv', 'args.yaml', 'last.pth.tar', 'model_best.pth.tar', 'learning_curves.png'} <= names
@@ -126,7 +126,7 @@ def test_runs_without_a_name_get_different_folders(image_folder, tmp_path):
     dict(opt='adahessian', lr=0.01),
 ], ids=lambda flags: '-'.join(flags) or 'plain')
 def test_training_lowers_a_finite_loss(image_folder, tmp_path, flags):
-    folder = train(image_folder, tmp_path, epochs=4, lr=flags.pop('lr', 0.05), log_interval=1, **flags)
+    folder = train(image_folder, tmp_path, epochs=2, lr=flags.pop('lr', 0.05), log_interval=1, **flags)
     trained = losses(folder)
     assert all(map(math.isfinite, trained))
     assert trained[-1] < trained[0]

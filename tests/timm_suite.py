@@ -3,6 +3,7 @@
 The tests are those of the installed timm's source distribution: fetched once into a cache (`.cache/` of the project, or
 the folder named by TIMM_SUITE_FOLDER), never part of this repository.
 """
+import json
 import os
 import subprocess
 import sys
@@ -52,19 +53,27 @@ def _download(folder: Path) -> Path:
     return next(folder.glob(f'{requirement.replace("==", "-")}.tar.gz'))
 
 
-def run_suite(models: Sequence[str], report: Path, *, planned: bool = False, twins: bool = False) -> Outcome:
+def run_suite(
+        models: Sequence[str],
+        report: Path,
+        *,
+        planned: Sequence[str] = (),
+        twins: bool = False,
+        kwargs: dict[str, dict] | None = None,
+) -> Outcome:
     """Runs the tests of `models`.
 
     Args:
         models: Model names without tags.
         report: File for pytest's JUnit report.
-        planned: Make each network elastic as soon as it is created, instead of when a sub-network is first needed.
+        planned: Those that are made elastic as soon as they are created, instead of when a sub-network is first needed.
         twins: `models` are names of timm; the networks are `gradaug_<name>`.
+        kwargs: By model's name what it is created with.
     """
     folder = suite_folder()
     environment = {
-        **os.environ, 'TIMM_SUITE_MODELS': ','.join(models), 'TIMM_SUITE_PLANNED': str(int(planned)),
-        'TIMM_SUITE_TWINS': str(int(twins)),
+        **os.environ, 'TIMM_SUITE_MODELS': ','.join(models), 'TIMM_SUITE_PLANNED': ','.join(planned),
+        'TIMM_SUITE_TWINS': str(int(twins)), 'TIMM_SUITE_KWARGS': json.dumps(kwargs or {}),
         'PYTHONPATH': os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get('PYTHONPATH', '')]),
     }
     environment.pop('GITHUB_ACTIONS', None)  # timm's tests do less there

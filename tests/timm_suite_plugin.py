@@ -1,10 +1,12 @@
 """pytest plugin for a run of timm's own test_models.py: restricts it to the models named in TIMM_SUITE_MODELS.
 
-With TIMM_SUITE_PLANNED=1 the tests get networks that were made elastic; with TIMM_SUITE_TWINS=1 the names are timm's,
-by which the tests know what a network can do, and the networks their twins, `gradaug_<name>`.
+Those of TIMM_SUITE_PLANNED the tests get made elastic; with TIMM_SUITE_TWINS=1 the names are timm's, by which the tests
+know what a network can do, and the networks their twins, `gradaug_<name>`. TIMM_SUITE_KWARGS holds as JSON what some
+models are created with.
 
 timm is imported here, before its tests are, so that they test the installed one and not the sources they came with.
 """
+import json
 import os
 
 import timm
@@ -13,14 +15,19 @@ import gradaug_timm  # noqa: F401  (registers the models)
 from gradaug_timm.elastic import make_elastic
 
 MODELS = frozenset(os.environ['TIMM_SUITE_MODELS'].split(','))
-PLANNED, TWINS = os.environ['TIMM_SUITE_PLANNED'] == '1', os.environ['TIMM_SUITE_TWINS'] == '1'
+PLANNED, TWINS = frozenset(os.environ['TIMM_SUITE_PLANNED'].split(',')), os.environ['TIMM_SUITE_TWINS'] == '1'
+KWARGS = json.loads(os.environ['TIMM_SUITE_KWARGS'])
 LEFT_OUT = ('torchscript', 'pretrained', 'inference')  # TorchScript isn't ours to support; weights would be downloaded
 
 _list_models, _create_model = timm.list_models, timm.create_model
 
 
+def plain_name(model_name) -> str:
+    return str(model_name).partition('.')[0]
+
+
 def is_ours(model_name) -> bool:
-    return str(model_name).partition('.')[0] in MODELS
+    return plain_name(model_name) in MODELS
 
 
 def list_our_models(*args, module='', **kwargs) -> list[str]:
@@ -31,8 +38,9 @@ def list_our_models(*args, module='', **kwargs) -> list[str]:
 
 
 def create_our_model(name, *args, **kwargs):
-    model = _create_model(f'gradaug_{name}' if TWINS else name, *args, **kwargs)
-    return make_elastic(model) if PLANNED else model
+    plain = plain_name(name)
+    model = _create_model(f'gradaug_{name}' if TWINS else name, *args, **kwargs, **KWARGS.get(plain, {}))
+    return make_elastic(model) if plain in PLANNED else model
 
 
 timm.list_models, timm.create_model = list_our_models, create_our_model

@@ -1,11 +1,13 @@
 """Runs of train.py inside the test process, on tiny folders of images."""
 import csv
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from PIL import Image
 
-from gradaug_timm.training import main
+from gradaug_timm.training import main, results
 
 
 def make_image_folder(root: Path, *, images: int = 4, splits=('train', 'validation'), classes: str = 'ab') -> Path:
@@ -36,10 +38,11 @@ def arguments(data: Path, output: Path, **flags) -> list[str]:
     return argv
 
 
-def train(data: Path, output: Path, **flags) -> Path:
-    """Runs train.py; returns the folder of `experiment`, by default `run`."""
+def train(data: Path, output: Path, *, picture: bool = False, **flags) -> Path:
+    """Runs train.py, which draws its curves only where they are asked for; returns the folder of `experiment`."""
     flags = {'experiment': 'run', **flags}
-    main(arguments(data, output, **flags))
+    with nullcontext() if picture else patch.object(results, 'plot_curves', return_value=None):
+        main(arguments(data, output, **flags))
     return output / flags['experiment']
 
 

@@ -13,6 +13,7 @@ from ..elastic.network import elastic_state, install
 from ..elastic.reference import masked_forward
 from ..elastic.replica import probe_shape, replica_of
 from ..elastic.slicing import Ranges
+from ..elastic.swap import is_batch_norm
 
 WIDTHS = (0.5, 0.75, 0.9)
 BATCH = 2
@@ -98,6 +99,7 @@ def check_subnets(small: nn.Module, plan: Plan) -> None:
     dtype = torch.float64 if sum(parameter.numel() for parameter in small.parameters()) < LARGE else torch.float32
     plain = small.to(dtype).requires_grad_()
     images = torch.randn(BATCH, *probe_shape(plain), dtype=dtype)
+    _fit_statistics(plain, images)
     model = install(copy.deepcopy(plain), plan)
     for width in WIDTHS:
         subnet = Subnet(width, divisor=1)
@@ -115,6 +117,15 @@ def check_subnets(small: nn.Module, plan: Plan) -> None:
             outputs.append(network.train(training)(images))
         if not torch.equal(*outputs):
             raise Misfit('the full network\'s output has changed')
+
+
+def _fit_statistics(network: nn.Module, images: torch.Tensor) -> None:
+    """Gives BatchNorms the statistics of a batch: with any others random weights may make activations overflow."""
+    for module in network.modules():
+        if is_batch_norm(module):
+            module.momentum = None  # the mean of all batches
+    with torch.no_grad():
+        network.train()(images)
 
 
 def _check_gradients(model: nn.Module, dense: nn.Module, plan: Plan, subnet: Subnet, images: torch.Tensor) -> None:

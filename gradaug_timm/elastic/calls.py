@@ -57,6 +57,16 @@ def _statistic(probe, func, input, *args, **kwargs):
     return probe.statistic(func, input, *args, **kwargs)
 
 
+def _prelu(probe, func, input, weight):
+    return probe.norm(input, 1, weight)
+
+
+def _larger(probe, func, input, other=None, *args, **kwargs):
+    if isinstance(other, torch.Tensor):  # depends on both, whichever is larger now
+        return input + other
+    return func(input, *args, **kwargs) if other is None else func(input, other, *args, **kwargs)
+
+
 def _activation(probe, func, input, *args, **kwargs):
     return input.clone()
 
@@ -68,13 +78,18 @@ REPLACED: dict[Callable, Callable] = {
     **dict.fromkeys((  # flat somewhere, or a mere scaling
         F.normalize, F.relu, F.relu6, F.hardtanh, F.hardswish, F.hardsigmoid, F.hardshrink, F.threshold, torch.relu,
         torch.relu_, torch.Tensor.relu, torch.Tensor.relu_), _activation),
+    **dict.fromkeys((
+        torch.max, torch.min, torch.maximum, torch.minimum, torch.Tensor.max, torch.Tensor.min, torch.Tensor.maximum,
+        torch.Tensor.minimum), _larger),
     F.linear: _linear,
     F.conv1d: _conv,
     F.conv2d: _conv,
     F.conv3d: _conv,
     F.conv_transpose1d: _conv_transpose,
     F.conv_transpose2d: _conv_transpose,
+    F.prelu: _prelu,
     F.batch_norm: _batch_norm,
+    F.instance_norm: _batch_norm,
     torch.batch_norm: lambda probe, func, input, weight, bias, mean, var, *_: _batch_norm(
         probe, func, input, mean, var, weight, bias),
     F.layer_norm: _layer_norm,

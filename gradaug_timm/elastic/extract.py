@@ -8,7 +8,7 @@ from .features import find_features, tell_features
 from .network import ATTRIBUTE, elastic_state
 from .slicing import Cut, elastic_class
 from .subnet import Subnet
-from .swap import TRACKING, make_view, restore_classes
+from .swap import TRACKING, make_view, restore_classes, without_caches
 
 
 def extract(model: nn.Module, subnet: Subnet) -> nn.Module:
@@ -30,7 +30,7 @@ def extract(model: nn.Module, subnet: Subnet) -> nn.Module:
         ValueError: `model` isn't elastic, or `subnet` skips a block that it doesn't have.
     """
     network, state = elastic_state(model)
-    dense = copy.deepcopy(network)
+    dense = copy.deepcopy(network, without_caches(network))
     del vars(dense)[ATTRIBUTE]
     features = find_features(dense)
     for module, kept in make_view(dense, state.plan, subnet, state.statistics.get(subnet)):

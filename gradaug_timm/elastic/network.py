@@ -12,91 +12,19 @@ from torch.optim.swa_utils import AveragedModel
 from .cache import cached_plan
 from .plan import Plan
 from .planning import plans_by_probing
-from .replica import replica_of
-from .slicing import Elastic, Ranges
+from .replica import one_line, replica_of
+from .slicing import Elastic
+from .state import ElasticState
 from .subnet import Subnet
-from .swap import CACHES, STATISTICS, View, apply_view, is_batch_norm, make_view, restore_classes, swap_classes
+from .swap import CACHES, restore_classes
 from .validation import validated
 
 ATTRIBUTE = '_elastic'
-CACHED_VIEWS = 512
 
 _logger = logging.getLogger(__name__)
 
 # How networks that are, or hold, a module of some class are planned where probing isn't all that it takes.
 PLANNERS: dict[type[nn.Module], Callable[[nn.Module], Iterable[Plan]]] = {}
-
-
-class ElasticState:
-    """What an elastic network carries: its plan, recalibrated statistics, and the sub-network that is active.
-
-    It hangs on the network, so that a deep copy is an independent elastic network. The plan is None until it is needed.
-    """
-
-    def __init__(self):
-        self.plan: Plan | None = None
-        self.statistics: dict[Subnet, dict[str, tuple[Tensor, Tensor]]] = {}
-        self.active: Subnet | None = None
-        self._views: dict[Subnet, View] = {}
-        self._tree: list[tuple[nn.Module, dict[str, nn.Module]]] = []
-        self._modules: list[nn.Module] = []
-
-    def __getstate__(self):
-        return {**vars(self), '_views': {}, 'active': None}
-
-    def is_current(self) -> bool:
-        """Whether the network still consists of the modules that were planned."""
-        return self.plan is not None and all(parent._modules == children for parent, children in self._tree)
-
-    def build(self, network: nn.Module) -> None:
-        """Plans `network` and swaps the classes of its layers and blocks."""
-        self.install(network, _plan(network))
-
-    def install(self, network: nn.Module, plan: Plan) -> None:
-        """Swaps the classes of the layers and blocks of a network with this plan."""
-        self.plan = plan
-        swap_classes(network, plan)
-        self._tree = [(parent, dict(parent._modules)) for parent in network.modules()]
-        self._modules = [module for module in network.modules() if isinstance(module, Elastic)]
-        self._views.clear()
-        self.statistics = {subnet: values for subnet, values in self.statistics.items()
-                           if not self._misfits(network, subnet, values)}
-
-    def activate(self, network: nn.Module, subnet: Subnet | None) -> None:
-        """Makes `network` run as `subnet`; as itself if that is None."""
-        apply_view(self._modules, [] if subnet is None else self._view(network, subnet))
-        self.active = subnet
-
-    def _view(self, network: nn.Module, subnet: Subnet) -> View:
-        if subnet not in self._views:
-            if len(self._views) >= CACHED_VIEWS:
-                self._views.clear()
-            self._views[subnet] = make_view(network, self.plan, subnet, self.statistics.get(subnet))
-        return self._views[subnet]
-
-    def set_statistics(
-            self,
-            network: nn.Module,
-            subnet: Subnet,
-            statistics: dict[str, tuple[Tensor, Tensor]],
-    ) -> None:
-        misfits = self._misfits(network, subnet, statistics)
-        if misfits:
-            raise ValueError(f'statistics: {", ".join(misfits)} must name BatchNorms of {type(network).__name__}, with '
-                             f'mean and variance of the channels that {subnet} keeps.')
-        self.statistics[subnet] = statistics
-        self._views.pop(subnet, None)
-
-    def _misfits(self, network: nn.Module, subnet: Subnet, statistics: dict) -> list[str]:
-        """The names that are no BatchNorm's, or whose statistics are of another size."""
-        ranges, modules = self.plan.ranges(subnet), dict(network.named_modules())
-        return [name for name, values in statistics.items() if not (
-            is_batch_norm(modules.get(name))
-            and all(value.shape == (self._channels(modules[name], ranges.get(f'{name}.{kind}')),)
-                    for kind, value in zip(STATISTICS, values)))]
-
-    def _channels(self, module: nn.Module, dims: tuple[Ranges | None, ...] | None) -> int:
-        return module.num_features if dims is None else sum(length for _, length in dims[0])
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -114,19 +42,24 @@ def _plan(network: nn.Module) -> Plan:
     """The network's plan, whatever the caller's modes and default device; the caller's random numbers stay."""
     classes = (cls for module in network.modules() for cls in type(module).__mro__)
     planner = next((PLANNERS[cls] for cls in classes if cls in PLANNERS), plans_by_probing)
+    name = (network.plain if isinstance(network, Elastic) else type(network)).__name__
 
     def make() -> Plan:
         torch.default_generator.manual_seed(0)
-        replica = replica_of(network)
-        restore_classes(replica)
-        return validated(replica, planner)
+        try:
+            replica = replica_of(network)
+            restore_classes(replica)
+            return validated(replica, planner)
+        except ValueError:
+            raise
+        except Exception as error:  # the network's own code may raise anything
+            raise ValueError(f'{name} can\'t run as sub-networks: planning fails ({one_line(error)}).') from error
 
     with torch.device('cpu'), torch.random.fork_rng(devices=[]):
         plan = cached_plan(network, planner, make, ignored=CACHES | {ATTRIBUTE})
     whole = [name.removesuffix('.weight') for name, sides in plan.tensors.items()
              if len(sides) > 1 and any(side is not None and side.groups & plan.frozen for side in sides)]
     if whole:
-        name = (network.plain if isinstance(network, Elastic) else type(network)).__name__
         _logger.warning(f'{name}: channels of {", ".join(whole)} stay whole in sub-networks, since what is between '
                         'them mixes channels.')
     return plan
@@ -160,7 +93,7 @@ def make_elastic(model: nn.Module) -> nn.Module:
     network = unwrap(model)
     state = vars(network).get(ATTRIBUTE) or ElasticState()
     if not state.is_current():
-        state.build(network)
+        state.install(network, _plan(network))
     vars(network)[ATTRIBUTE] = state
     return model
 
@@ -197,7 +130,9 @@ def activate(model: nn.Module, subnet: Subnet) -> Iterator[nn.Module]:
     """Runs `model` as a sub-network for the time of the context, whose end always restores what was before.
 
     In training mode BatchNorm takes the batch's statistics and leaves the running ones alone; in evaluation mode it
-    takes those recalibrated for `subnet` where there are some, else the kept entries of the running ones.
+    takes those recalibrated for `subnet` where there are some, else the kept entries of the running ones. Other layers'
+    buffers stay what they are, too. With activation checkpointing backward, which runs layers again, belongs into the
+    context.
 
     Args:
         model: An elastic network, under DDP's or torch.compile's wrapper or not.

@@ -29,7 +29,7 @@ def plans_by_probing(model: nn.Module) -> Iterator[Plan]:
         model: A network of plain modules on the CPU; it is left as it is.
 
     Raises:
-        ValueError: It fails on images, or returns something else than tensors.
+        ValueError: It fails on images, returns something else than tensors, or has no layers.
     """
     replica = copy.deepcopy(model).train().eval()  # which empties caches
     seen = Trace()

@@ -27,7 +27,7 @@ def trace(model: nn.Module, seen: Trace, image: torch.Tensor) -> None:
         image: The input [1, C, H, W].
 
     Raises:
-        ValueError: It returns something else than tensors.
+        ValueError: It returns something else than tensors, or has no layers.
     """
     for module in model.modules():
         if getattr(module, 'inplace', False):
@@ -42,10 +42,12 @@ def trace(model: nn.Module, seen: Trace, image: torch.Tensor) -> None:
             seen.leaves.append(Leaf(tensor.requires_grad_(), keys, False, tensor.shape))
     with torch.enable_grad(), Probe(seen, names):
         result = model(image)
-    seen.result = [result] if isinstance(result, torch.Tensor) else list(result)
+    seen.result = list(result) if isinstance(result, list | tuple) else [result]
     if not seen.result or not all(isinstance(x, torch.Tensor) for x in seen.result):
         raise ValueError(
             f'{type(model).__name__} can\'t run as sub-networks: it must return a tensor or a list of tensors.')
+    if not seen.made:
+        raise ValueError(f'{type(model).__name__} can\'t run as sub-networks: it has no convolution or linear layer.')
 
 
 class Probe(TorchFunctionMode):

@@ -9,6 +9,8 @@ import torch
 from timm.layers import to_2tuple
 from torch import nn
 
+from .swap import without_caches
+
 
 def replica_of(model: nn.Module) -> nn.Module:
     """A copy on the CPU in float32 and evaluation mode, with random parameters and buffers, of a network on any device.
@@ -17,6 +19,7 @@ def replica_of(model: nn.Module) -> nn.Module:
     BatchNorm's variance or a blur's filter.
     """
     memo = {id(tensor): _random_like(tensor) for tensor in [*model.parameters(), *model.buffers()]}
+    memo.update(without_caches(model))
     replica = copy.deepcopy(model, memo).requires_grad_(False)
     for module in replica.modules():  # what watches the network isn't to see the copy
         module._forward_hooks.clear()
@@ -59,6 +62,11 @@ def _random_like(tensor: torch.Tensor) -> torch.Tensor:
     return nn.Parameter(new) if isinstance(tensor, nn.Parameter) else new
 
 
+def one_line(error: Exception) -> str:
+    """The kind of an error, and the first line of what it says."""
+    return f'{type(error).__name__}: {error}'.split('\n')[0]
+
+
 def probe_shape(model: nn.Module) -> tuple[int, int, int]:
     """Shape (C, H, W) of the smallest image of a few that the network takes, in which attention sees many tokens.
 
@@ -70,13 +78,14 @@ def probe_shape(model: nn.Module) -> tuple[int, int, int]:
     attends = any('num_heads' in vars(module) for module in model.modules())
     own = max(to_2tuple(getattr(getattr(model, 'patch_embed', None), 'img_size', None) or 0))
     sizes = [16, 32] if usual <= 32 else [own or (128 if attends else 64), 64, 96, 128, 192, 224, 256]
+    dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
     reason = ''
     for channels, size in itertools.product(dict.fromkeys((first, 3)), [*sizes, usual]):
         try:
             with torch.no_grad():
-                model(torch.zeros(1, channels, size, size, dtype=next(model.parameters()).dtype))
+                model(torch.zeros(1, channels, size, size, dtype=dtype))
             return channels, size, size
-        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-            reason = str(error).split('\n')[0]
+        except Exception as error:  # its own code may raise anything
+            reason = one_line(error)
     raise ValueError(f'{type(model).__name__} can\'t run as sub-networks: it fails on an image of '
                      f'{(first, usual, usual)} ({reason}).')

@@ -31,12 +31,19 @@ class Cut(NamedTuple):
 class Elastic:
     """What elastic classes share.
 
-    `plain` is the class that the module had, `attributes` are those that it shows otherwise; `kept` tells, by name, how
-    (a Cut, or another value) while a sub-network is active.
+    `plain` is the class that the module had, `attributes` are those that it shows otherwise, `mixin` is the base that
+    makes it elastic; `kept` tells, by name, how (a Cut, or another value) while a sub-network is active.
     """
     plain: type[nn.Module]
     attributes: tuple[Attribute, ...] = ()
+    mixin: type['Elastic']
     kept: dict[str, object] = WHOLE
+
+    def __setattr__(self, name, value):
+        if name in self.kept and name in self._buffers:  # what a sub-network writes there ends with it
+            vars(self)['kept'] = {**self.kept, name: value}
+        else:
+            super().__setattr__(name, value)
 
     def __getstate__(self):
         return {name: value for name, value in vars(self).items() if name != 'kept'}  # a copy is the full network
@@ -73,6 +80,9 @@ def _property(name: str, holder: str) -> property:
     def set_value(self, value):
         self.__dict__[name] = value
 
+    def delete_value(self):
+        del self.__dict__[name]
+
     def get_tensor(self):
         held, kept = getattr(self, holder), self.kept
         if name not in held and name not in self.__dict__:
@@ -81,8 +91,12 @@ def _property(name: str, holder: str) -> property:
         if name not in kept or tensor is None:
             return tensor
         cut = kept[name]
-        return cut.of(tensor) if isinstance(cut, Cut) else cut.to(tensor)
+        if not isinstance(cut, Cut):
+            return cut.to(tensor)
+        part = cut.of(tensor)
+        return part.clone() if holder == '_buffers' and self.training else part  # which a layer may update in place
 
     if holder:
-        return property(get_tensor, set_value)
-    return property(lambda self: self.kept[name] if name in self.kept else self.__dict__[name], set_value)
+        return property(get_tensor, set_value, delete_value)
+    return property(
+        lambda self: self.kept[name] if name in self.kept else self.__dict__[name], set_value, delete_value)

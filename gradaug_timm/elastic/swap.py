@@ -20,11 +20,11 @@ def swap_classes(network: nn.Module, plan: Plan) -> None:
     blocks = set(plan.blocks)
     counts = _by_module(plan.numbers)
     for name, module in network.named_modules():
-        tensors = [(key, holder) for holder in ('_parameters', '_buffers') for key in getattr(module, holder)
-                   if f'{name}.{key}'.lstrip('.') in plan.tensors]
-        attributes: list[Attribute] = tensors + [(key, '') for key in counts.get(name, ())]
+        attributes: list[Attribute] = [
+            (key, '_parameters') for key in module._parameters if f'{name}.{key}'.lstrip('.') in plan.tensors]
+        attributes += [(key, '_buffers') for key in module._buffers]
+        attributes += [(key, '') for key in counts.get(name, ())]
         if is_batch_norm(module):
-            attributes += [(key, '_buffers') for key in STATISTICS if (key, '_buffers') not in tensors]
             attributes.append((TRACKING, ''))
         attributes += [(key, '') for key in _caches(module)]
         is_block = name in blocks or isinstance(module, Skippable)
@@ -44,7 +44,13 @@ def restore_classes(network: nn.Module) -> None:
 
 
 def _caches(module: nn.Module) -> frozenset[str]:
+    """The names under which a module keeps what it computed from parameters."""
     return CACHES & vars(module).keys()
+
+
+def without_caches(network: nn.Module) -> dict[int, object]:
+    """What to hand to `copy.deepcopy` as memo, since tensors that were computed from parameters can't be copied."""
+    return {id(vars(module)[key]): {} for module in network.modules() for key in _caches(module)}
 
 
 def is_batch_norm(module: nn.Module) -> bool:
@@ -84,13 +90,19 @@ def make_view(
         kept.update((key, _filled(vars(module)[key], count)) for key, count in counts.get(name, {}).items())
         if name in skipped:
             kept[SKIP] = True
-        if is_batch_norm(module) and not subnet.updates_statistics:
-            kept[TRACKING] = False
-            kept.update(zip(STATISTICS, (statistics or {}).get(name, ())))
+        if not subnet.updates_statistics:
+            kept.update(_own_buffers(module, kept, (statistics or {}).get(name, ())))
         kept.update((key, {}) for key in _caches(module))
         if kept:
             view.append((module, kept))
     return view
+
+
+def _own_buffers(module: nn.Module, kept: dict[str, object], statistics: tuple[Tensor, ...]) -> dict[str, object]:
+    """What a module keeps so that training as a sub-network leaves its buffers alone."""
+    if is_batch_norm(module):
+        return {TRACKING: False, **dict(zip(STATISTICS, statistics))}
+    return {key: kept.get(key, Cut(())) for key, buffer in module._buffers.items() if buffer is not None}
 
 
 def apply_view(modules: list[nn.Module], view: View) -> None:

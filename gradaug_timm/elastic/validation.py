@@ -45,7 +45,7 @@ def validated(replica: nn.Module, planner: Callable[[nn.Module], Iterable[Plan]]
 def _agrees(network: nn.Module, plan: Plan, image: torch.Tensor, checks: tuple[tuple[float, int], ...]) -> bool:
     try:
         return all(_agrees_at(network, plan, Subnet(width, divisor), image) for width, divisor in checks)
-    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError):  # shapes that don't fit
+    except Exception:  # the network's own code may raise anything where shapes don't fit
         return False
 
 

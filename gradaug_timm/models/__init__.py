@@ -1,4 +1,4 @@
-"""Networks that timm's registry gets from us: CIFAR networks, and `gradaug_<name>` for what can be made elastic."""
+"""Networks that timm's registry gets from us: CIFAR networks, and `gradaug_<name>` for them and timm's own."""
 from . import cifar_elastic, gradaug_models
 from .cifar_pyramidnet import PyramidNet
 from .cifar_resnet import CifarResNet

@@ -5,26 +5,14 @@ import timm
 from timm.models import resolve_model_input_args
 
 from ..cli import nearest
-from .gradaug_models import PREFIX
-from .unsupported import unsupported_reason
 
 
 def name_problem(name: str) -> str | None:
     """Why timm's registry, with our models, has no model `name`; None if it has, or the name is of another source."""
     if ':' in name or timm.is_model(name):
         return None
-    plain = name.partition('.')[0].removeprefix(PREFIX)
-    if name.startswith(PREFIX) and timm.is_model(plain) and unsupported_reason(plain):
-        return elastic_problem(name)
     close = nearest(name, timm.list_models())
     return f'--model {name} is unknown{f", did you mean {close}?" if close else ""}'
-
-
-def elastic_problem(name: str) -> str | None:
-    """Why a model of timm, by its name with our prefix or without, has no sub-networks; None if it has."""
-    plain = name.partition('.')[0].removeprefix(PREFIX)
-    reason = unsupported_reason(plain)
-    return reason and f'--model {name}: {plain} can\'t be elastic: {reason}'
 
 
 def model_arguments(args: argparse.Namespace) -> dict:

@@ -12,12 +12,10 @@ from torch import nn
 
 from ..elastic import mark_elastic
 from . import cifar_pyramidnet, cifar_resnet, cifar_wide_resnet
-from .unsupported import UNSUPPORTED
 
 PREFIX = 'gradaug_'
 CIFAR = tuple(module.__name__ for module in (cifar_resnet, cifar_wide_resnet, cifar_pyramidnet))
-NAMES = [name for name in list_models(exclude_filters=UNSUPPORTED)
-         if model_entrypoint(name).__module__.startswith(('timm.models.', *CIFAR))]
+NAMES = [name for name in list_models() if model_entrypoint(name).__module__.startswith(('timm.models.', *CIFAR))]
 
 
 def _with_hub_id(cfg: PretrainedCfg, name_and_tag: str) -> PretrainedCfg:

@@ -62,7 +62,10 @@ def settings_for(
         raise ValueError(
             f'--channels-last on the CPU needs a --gradaug-divisor that is a multiple of 8, not {settings.divisor}: '
             'torch crashes there on strided 1x1 convolutions of other numbers of channels')
-    make_elastic(network)
+    try:
+        make_elastic(network)
+    except ValueError as error:
+        raise ValueError(f'--gradaug can\'t be used with --model {args.model}: {error}') from error
     return fit_inputs(network, settings, input_size, given=given_settings(args)) if settings.subnets else settings
 
 

@@ -10,7 +10,7 @@ from timm.loss import LOSS_TYPES, create_classification_loss
 from timm.optim import get_optimizer_info
 from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
 
-from ...models.creation import elastic_problem, name_problem
+from ...models.creation import name_problem
 from ..criteria import loss_settings, mixing_active
 from .device_augment import device_augment_problems
 from .gradaug import given_settings
@@ -107,8 +107,6 @@ def _gradaug_problems(args, asked: bool | None) -> Iterator[str]:
     if not args.gradaug:
         return
     off = 'use --no-gradaug, or leave it out'
-    if not name_problem(args.model) and elastic_problem(model_name(args.model)):
-        yield f'{elastic_problem(model_name(args.model))}; {off}'
     if args.kd_model_name:
         yield f'--kd-model-name with GradAug: both would give the network soft targets; {off}'
     if args.aug_splits or args.jsd_loss or args.loss == 'jsd' or args.resplit or args.split_bn:

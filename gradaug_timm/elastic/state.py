@@ -1,0 +1,77 @@
+"""What an elastic network carries."""
+from torch import Tensor, nn
+
+from .plan import Plan
+from .slicing import Elastic, Ranges
+from .subnet import Subnet
+from .swap import STATISTICS, View, apply_view, is_batch_norm, make_view, swap_classes
+
+CACHED_VIEWS = 512
+
+
+class ElasticState:
+    """What an elastic network carries: its plan, recalibrated statistics, and the sub-network that is active.
+
+    It hangs on the network, so that a deep copy is an independent elastic network. The plan is None until it is needed.
+    """
+
+    def __init__(self):
+        self.plan: Plan | None = None
+        self.statistics: dict[Subnet, dict[str, tuple[Tensor, Tensor]]] = {}
+        self.active: Subnet | None = None
+        self._views: dict[Subnet, View] = {}
+        self._tree: list[tuple[nn.Module, dict[str, nn.Module]]] = []
+        self._modules: list[nn.Module] = []
+
+    def __getstate__(self):
+        return {**vars(self), '_views': {}, 'active': None}
+
+    def is_current(self) -> bool:
+        """Whether the network still consists of the modules that were planned."""
+        return self.plan is not None and all(parent._modules == children for parent, children in self._tree)
+
+    def install(self, network: nn.Module, plan: Plan) -> None:
+        """Swaps the classes of the layers and blocks of a network with this plan."""
+        self.plan = plan
+        swap_classes(network, plan)
+        self._tree = [(parent, dict(parent._modules)) for parent in network.modules()]
+        self._modules = [module for module in network.modules() if isinstance(module, Elastic)]
+        self._views.clear()
+        self.statistics = {subnet: values for subnet, values in self.statistics.items()
+                           if not self._misfits(network, subnet, values)}
+
+    def activate(self, network: nn.Module, subnet: Subnet | None) -> None:
+        """Makes `network` run as `subnet`; as itself if that is None."""
+        apply_view(self._modules, [] if subnet is None else self._view(network, subnet))
+        self.active = subnet
+
+    def _view(self, network: nn.Module, subnet: Subnet) -> View:
+        if subnet not in self._views:
+            if len(self._views) >= CACHED_VIEWS:
+                self._views.clear()
+            self._views[subnet] = make_view(network, self.plan, subnet, self.statistics.get(subnet))
+        return self._views[subnet]
+
+    def set_statistics(
+            self,
+            network: nn.Module,
+            subnet: Subnet,
+            statistics: dict[str, tuple[Tensor, Tensor]],
+    ) -> None:
+        misfits = self._misfits(network, subnet, statistics)
+        if misfits:
+            raise ValueError(f'statistics: {", ".join(misfits)} must name BatchNorms of {type(network).__name__}, with '
+                             f'mean and variance of the channels that {subnet} keeps.')
+        self.statistics[subnet] = statistics
+        self._views.pop(subnet, None)
+
+    def _misfits(self, network: nn.Module, subnet: Subnet, statistics: dict) -> list[str]:
+        """The names that are no BatchNorm's, or whose statistics are of another size."""
+        ranges, modules = self.plan.ranges(subnet), dict(network.named_modules())
+        return [name for name, values in statistics.items() if not (
+            is_batch_norm(modules.get(name))
+            and all(value.shape == (self._channels(modules[name], ranges.get(f'{name}.{kind}')),)
+                    for kind, value in zip(STATISTICS, values)))]
+
+    def _channels(self, module: nn.Module, dims: tuple[Ranges | None, ...] | None) -> int:
+        return module.num_features if dims is None else sum(length for _, length in dims[0])
