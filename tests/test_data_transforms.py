@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 
-from gradaug_timm.data import PCALighting, ReflectPadCrop, insert_augmentations
+from gradaug_timm.data import PadCrop, PCALighting, insert_augmentations
 from gradaug_timm.data.augmentations import lighting_shift
 
 
@@ -17,14 +17,14 @@ def test_a_reflect_pad_crop_is_a_window_of_the_reflected_image():
     image, padding = gradient_image(), 3
     padded = np.pad(np.asarray(image), ((padding, padding), (padding, padding), (0, 0)), mode='reflect')
     windows = {padded[y:y + 8, x:x + 8].tobytes() for y in range(7) for x in range(7)}
-    crop = ReflectPadCrop((8, 8), padding)
+    crop = PadCrop((8, 8), padding)
     torch.manual_seed(0)
     seen = {np.asarray(crop(image)).tobytes() for _ in range(400)}
     assert seen == windows
 
 
 def test_an_image_of_another_size_is_resized_before_the_crop():
-    assert ReflectPadCrop((6, 6), 1)(gradient_image(8)).size == (6, 6)
+    assert PadCrop((6, 6), 1)(gradient_image(8)).size == (6, 6)
 
 
 def test_lighting_is_the_sum_of_scaled_components():
@@ -53,7 +53,7 @@ def test_the_augmentations_take_their_place_in_timms_pipeline(prefetcher):
     pipeline = create_transform((3, 8, 8), is_training=True, use_prefetcher=prefetcher)
     changed = insert_augmentations(pipeline, size=(8, 8), reflect_pad=2, pca_lighting=0.1)
     names = [type(step).__name__ for step in changed.transforms]
-    assert names[:4] == ['ReflectPadCrop', 'RandomHorizontalFlip', 'ColorJitter', 'PCALighting']
+    assert names[:4] == ['PadCrop', 'RandomHorizontalFlip', 'ColorJitter', 'PCALighting']
     assert names[4:] == [type(step).__name__ for step in pipeline.transforms[3:]]
     assert changed(gradient_image()).shape == (3, 8, 8)
 

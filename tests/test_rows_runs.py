@@ -17,7 +17,7 @@ from torch import nn
 from torchvision import transforms
 
 from gradaug_timm import GradAugTask
-from gradaug_timm.data import PCALighting, ReflectPadCrop
+from gradaug_timm.data import PadCrop, PCALighting
 from gradaug_timm.regularizers import DropBlock, ResidualScale, ShakeDrop
 from gradaug_timm.training.arguments import build_parser, parse_arguments
 from gradaug_timm.training.host import start_host
@@ -171,7 +171,7 @@ def check_images(loaders, settings: dict):
     crop, flip, jitter, *rest = loaders.train.dataset.transform.transforms
     if 'reflect_pad' in settings:
         pad = crop.transforms[1]
-        assert type(crop) is ReflectPadCrop and (pad.padding, pad.padding_mode, pad.size) == (4, 'reflect', (32, 32))
+        assert type(crop) is PadCrop and (pad.padding, pad.padding_mode, pad.size) == (4, 'reflect', (32, 32))
     else:
         assert type(crop) is RandomResizedCropAndInterpolation
         assert (crop.size, crop.scale, crop.ratio) == ((224, 224), (0.08, 1.), (3 / 4, 4 / 3))

@@ -46,3 +46,14 @@ def test_the_checkpoint_loads_without_the_wrappers_names(distributed_run):
     assert not any(name.startswith('module.') for name in checkpoint['state_dict'])
     assert all(torch.isfinite(value).all() for value in checkpoint['state_dict'].values())
     assert checkpoint['task_state']['step'] == 2 * 4
+
+
+def test_two_processes_train_on_images_that_lie_on_the_device(project_root, image_folder, tmp_path):
+    torchrun(project_root, arguments(
+        image_folder, tmp_path, device_augment=True, no_aug=None, zero_pad=2, color_jitter=0, cutmix=1., gradaug=True,
+        batch_size=4, experiment='run'))
+    row = read_summary(tmp_path / 'run')[0]
+    assert float(row['train_loss']) > 0
+    assert float(row['eval_top1']) * 10 % 100 == pytest.approx(0, abs=1e-3)  # of 10 images, each counted once
+    checkpoint = load_checkpoint_metadata(tmp_path / 'run' / 'last.pth.tar')
+    assert checkpoint['task_state']['step'] == 24 / (2 * 4)

@@ -11,7 +11,7 @@ from timm.task import MultiLabelClassificationTask
 from torch import nn
 from train_helpers import arguments, make_image_folder, read_summary, train
 
-from gradaug_timm.data import PCALighting, ReflectPadCrop
+from gradaug_timm.data import PadCrop, PCALighting
 from gradaug_timm.training import loaders
 from gradaug_timm.training.arguments import build_parser, parse_arguments
 from gradaug_timm.training.folder import append_row, read_rows
@@ -50,6 +50,28 @@ def test_optimizer_flags_reach_the_optimizer(prepared):
     assert {group['eps'] for group in optimizer.param_groups} == {1e-6}
     assert {group['initial_lr'] for group in optimizer.param_groups} == {0.003}
     assert {group['weight_decay'] for group in optimizer.param_groups} == {0., 0.1}
+
+
+@pytest.mark.parametrize(('flags', 'foreach', 'fused'), [
+    (dict(), None, None),  # torch's choice: multi-tensor kernels on CUDA, one by one on the CPU
+    (dict(opt_foreach=True), True, None),
+    (dict(no_opt_foreach=True), False, None),
+    (dict(opt_kwargs='fused=True'), None, True),
+])
+def test_how_the_optimizer_computes_is_torchs_choice_unless_it_is_given(prepared, flags, foreach, fused):
+    groups = prepared(**flags).trainer.optimizer.param_groups
+    assert {(group['foreach'], group['fused']) for group in groups} == {(foreach, fused)}
+
+
+@pytest.mark.gpu
+def test_optimizers_change_all_weights_at_once_on_a_gpu(image_folder, tmp_path):
+    args, text = parse_arguments(build_parser(), arguments(image_folder, tmp_path, device='cuda', gradaug=True))
+    trainer = prepare(args, text, start_host('cuda')).trainer
+    trainer.task(torch.randn(4, 3, 16, 16, device='cuda'), torch.tensor([0, 1, 0, 1], device='cuda'))['loss'].backward()
+    with torch.profiler.profile() as profile:
+        trainer.optimizer.step()
+    called = {event.key for event in profile.key_averages()}
+    assert 'aten::_foreach_add_' in called and 'aten::add_' not in called
 
 
 @pytest.mark.parametrize('flags', [dict(decay_all_parameters=True), dict(opt_kwargs='filter_bias_and_bn=False')])
@@ -107,8 +129,8 @@ def is_one_hot(target: torch.Tensor) -> bool:
 def test_the_papers_transforms_are_in_the_training_pipeline_only(prepared):
     run = prepared(no_aug=None, reflect_pad=4, pca_lighting=0.1)
     kinds = [type(step) for step in train_pipeline(run)]
-    assert kinds[0] is ReflectPadCrop and PCALighting in kinds
-    assert not {ReflectPadCrop, PCALighting} & {
+    assert kinds[0] is PadCrop and PCALighting in kinds
+    assert not {PadCrop, PCALighting} & {
         type(step) for step in run.trainer.loaders.validation.dataset.transform.transforms}
     assert run.trainer.loaders.train.dataset[0][0].shape == (3, 16, 16)
 

@@ -14,18 +14,19 @@ PCA_EIGENVECTORS = np.array([
 ])
 
 
-class ReflectPadCrop(transforms.Compose):
-    """Pads an image of the network's size by reflection and crops that size at random.
+class PadCrop(transforms.Compose):
+    """Pads an image of the network's size and crops that size at random.
 
     Args:
         size: Height and width of the crop; an image of another size is first resized to it.
         padding: Pixels added on each side.
+        padding_mode: `reflect`, or `constant` for zeros.
     """
 
-    def __init__(self, size: tuple[int, int], padding: int):
+    def __init__(self, size: tuple[int, int], padding: int, padding_mode: str = 'reflect'):
         super().__init__([
             transforms.Resize(size),
-            transforms.RandomCrop(size, padding=padding, padding_mode='reflect'),
+            transforms.RandomCrop(size, padding=padding, padding_mode=padding_mode),
         ])
 
 
@@ -58,15 +59,14 @@ def insert_augmentations(
         *,
         size: tuple[int, int],
         reflect_pad: int = 0,
+        zero_pad: int = 0,
         pca_lighting: float = 0.,
 ) -> transforms.Compose:
-    """timm's training pipeline with a reflect-pad crop for its random resized crop, and PCA lighting after colours."""
+    """timm's training pipeline with a padded crop for its random resized crop, and PCA lighting after colours."""
     steps = list(pipeline.transforms)
-    if reflect_pad:
-        steps = [
-            ReflectPadCrop(size, reflect_pad) if isinstance(step, RandomResizedCropAndInterpolation) else step
-            for step in steps
-        ]
+    if reflect_pad or zero_pad:
+        crop = PadCrop(size, reflect_pad or zero_pad, 'reflect' if reflect_pad else 'constant')
+        steps = [crop if isinstance(step, RandomResizedCropAndInterpolation) else step for step in steps]
     if pca_lighting:
         end = next(i for i, step in enumerate(steps) if isinstance(step, (MaybePILToTensor, MaybeToTensor)))
         steps.insert(end, PCALighting(pca_lighting))

@@ -66,8 +66,8 @@ def _prepare(trainer: Trainer, images: torch.Tensor, target: torch.Tensor) -> tu
     if trainer.args.no_prefetcher:
         images = images.to(trainer.host.device, trainer.precision.model_dtype)
         target = target.to(trainer.host.device)
-        if trainer.loaders.mixup is not None:
-            images, target = trainer.loaders.mixup(images, target)
+    if trainer.loaders.mixup is not None:
+        images, target = trainer.loaders.mixup(images, target)
     if trainer.args.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     return images, target

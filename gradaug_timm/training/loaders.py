@@ -20,6 +20,7 @@ from ..data import (
     warn_of_unused_classes,
 )
 from .criteria import mixing_active
+from .device_loaders import build_device_loaders
 from .host import Host, Precision
 
 
@@ -58,27 +59,20 @@ def build_loaders(
     train, validation = _create_datasets(args, config, num_classes)
     if args.labels_per_class:
         train = class_balanced(train, args.labels_per_class, seed=args.seed)
-    common = dict(
-        input_size=config['input_size'],
-        mean=config['mean'],
-        std=config['std'],
-        pin_memory=args.pin_mem,
-        img_dtype=precision.model_dtype or torch.float32,
-        device=host.device,
-        distributed=host.distributed,
-        use_prefetcher=not args.no_prefetcher,
-    )
     if args.aug_repeats and not host.distributed:
         raise ValueError('--aug-repeats repeats images over processes: it needs torchrun')
     mixup = _create_mixup(args, num_classes)
-    train_loader = _create_train_loader(args, train, config, common, mixup)
+    if args.device_augment:
+        train_loader, validation_loader = build_device_loaders(args, train, validation, config, host, precision)
+    else:
+        train_loader, validation_loader = _build_timm_loaders(args, train, validation, config, mixup, host, precision)
     if args.keep_last_batch:
         _keep_last_batch(train_loader, mixing=mixup is not None)
     check_sizes(train, len(train_loader), batch_size=args.batch_size)
     scheduled = args.train_img_sizes is not None
     return Loaders(
         train=train_loader,
-        validation=_create_validation_loader(args, validation, config, common) if validation is not None else None,
+        validation=validation_loader,
         mixup=None if isinstance(mixup, FastCollateMixup) else mixup,
         batch_size=train_loader.batch_sampler.average_batch_size if scheduled else float(args.batch_size),
     )
@@ -131,7 +125,7 @@ def _check_multi_label(args, dataset: Dataset) -> None:
 def _create_mixup(args, num_classes: int) -> Mixup | FastCollateMixup | None:
     if not mixing_active(args):
         return None
-    mixer = Mixup if args.no_prefetcher else FastCollateMixup
+    mixer = Mixup if args.no_prefetcher or args.device_augment else FastCollateMixup
     return mixer(
         mixup_alpha=args.mixup,
         cutmix_alpha=args.cutmix,
@@ -143,6 +137,21 @@ def _create_mixup(args, num_classes: int) -> Mixup | FastCollateMixup | None:
         num_classes=num_classes,
         multi_label=args.task == 'multilabel',
     )
+
+
+def _build_timm_loaders(args, train: Dataset, validation: Dataset | None, config: dict, mixup, host, precision):
+    common = dict(
+        input_size=config['input_size'],
+        mean=config['mean'],
+        std=config['std'],
+        pin_memory=args.pin_mem,
+        img_dtype=precision.model_dtype or torch.float32,
+        device=host.device,
+        distributed=host.distributed,
+        use_prefetcher=not args.no_prefetcher,
+    )
+    train_loader = _create_train_loader(args, train, config, common, mixup)
+    return train_loader, None if validation is None else _create_validation_loader(args, validation, config, common)
 
 
 def _create_train_loader(args, dataset: Dataset, config: dict, common: dict, mixup):
@@ -188,11 +197,12 @@ def _create_train_loader(args, dataset: Dataset, config: dict, common: dict, mix
     )
     if isinstance(loader.sampler, DistributedSampler):
         loader.sampler.seed = args.seed
-    if args.reflect_pad or args.pca_lighting:
+    if args.reflect_pad or args.zero_pad or args.pca_lighting:
         dataset.transform = insert_augmentations(
             dataset.transform,
             size=tuple(config['input_size'][1:]),
             reflect_pad=args.reflect_pad,
+            zero_pad=args.zero_pad,
             pca_lighting=args.pca_lighting,
         )
     return loader

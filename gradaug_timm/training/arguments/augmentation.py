@@ -10,6 +10,7 @@ def add_augmentation(parser: StrictParser):
     add('--train-crop-mode', choices=('rrc', 'rkrc', 'rkrr'), help='kind of the random crop (default: rrc)')
     add('--reflect-pad', type=COUNT, default=0, metavar='N',
         help='instead of the random resized crop: pad N pixels by reflection, crop the input size (CIFAR: 4)')
+    add('--zero-pad', type=COUNT, default=0, metavar='N', help='the same with zeros')
     add('--scale', type=POSITIVE, nargs='+', default=[0.08, 1.], metavar='S', help='area of the crop, from and to')
     add('--ratio', type=POSITIVE, nargs='+', default=[3. / 4., 4. / 3.], metavar='R', help='aspect of the crop')
     add('--hflip', type=PROBABILITY, default=0.5, metavar='P', help='probability of left-right flips (default: 0.5)')
@@ -28,6 +29,9 @@ def add_augmentation(parser: StrictParser):
     add('--recount', type=NATURAL, default=1, metavar='N', help='rectangles that erasing fills')
     add('--resplit', action='store_true', help='no erasing in the first part of --aug-splits')
     add('--train-interpolation', default='random', choices=(*INTERPOLATIONS, 'random'), help='filter of the crop')
+
+    add('--device-augment', action='store_true',
+        help='hold all images on the device; pad, crop, flip and normalise them there (CIFAR)')
 
 
 def add_mixing(parser: StrictParser):

@@ -12,6 +12,7 @@ from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
 
 from ...models.creation import name_problem
 from ..criteria import loss_settings, mixing_active
+from .device_augment import device_augment_problems
 from .gradaug import given_flags
 
 DEFAULT_OUTPUT = './output/train'
@@ -50,6 +51,8 @@ def problems(args: argparse.Namespace, *, gradaug_asked: bool | None) -> Iterato
     yield from _regularizer_problems(args)
     yield from _gradaug_problems(args, gradaug_asked)
     yield from _data_problems(args)
+    if args.device_augment:
+        yield from device_augment_problems(args)
     yield from _loss_problems(args)
     yield from _schedule_problems(args)
     yield from _run_problems(args)
@@ -133,10 +136,7 @@ def _data_problems(args) -> Iterator[str]:
         yield f'--batch-size {args.batch_size} must be even for --mixup and --cutmix'
     if args.mixup_mode == 'half' and args.no_prefetcher:
         yield '--mixup-mode half must be batch, pair or elem with --no-prefetcher'
-    if args.reflect_pad and (args.no_aug or args.train_crop_mode in ('rkrc', 'rkrr')):
-        yield '--reflect-pad replaces the random resized crop, so it excludes --no-aug and other --train-crop-mode'
-    if (args.reflect_pad or args.pca_lighting) and (args.aug_splits or args.train_img_sizes):
-        yield '--reflect-pad and --pca-lighting exclude --aug-splits and --train-img-sizes'
+    yield from _padding_problems(args)
     if args.pca_lighting and (channels != 3 or args.no_aug):
         yield '--pca-lighting is for images of 3 channels, and excludes --no-aug'
     if args.keep_last_batch and (args.train_img_sizes or args.use_multi_epochs_loader):
@@ -149,6 +149,17 @@ def _data_problems(args) -> Iterator[str]:
             yield f'--{name.replace("_", "-")} must have as many values as --train-img-sizes'
     if args.train_img_sizes and args.use_multi_epochs_loader:
         yield '--train-img-sizes excludes --use-multi-epochs-loader'
+
+
+def _padding_problems(args) -> Iterator[str]:
+    if args.reflect_pad and args.zero_pad:
+        yield '--reflect-pad and --zero-pad exclude each other'
+    for name in ('reflect_pad', 'zero_pad'):
+        if getattr(args, name) and (args.no_aug or args.train_crop_mode in ('rkrc', 'rkrr')):
+            flag = f'--{name.replace("_", "-")}'
+            yield f'{flag} replaces the random resized crop, so it excludes --no-aug and other --train-crop-mode'
+    if (args.reflect_pad or args.zero_pad or args.pca_lighting) and (args.aug_splits or args.train_img_sizes):
+        yield '--reflect-pad, --zero-pad and --pca-lighting exclude --aug-splits and --train-img-sizes'
 
 
 def _loss_problems(args) -> Iterator[str]:
