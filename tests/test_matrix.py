@@ -99,7 +99,7 @@ def test_channels_last(network):
 
 
 def _compiled(network, backend):
-    task = _task(network, settings=GradAugSettings.preset(SIZE, divisor=1, width_steps=1, sizes=(1.0,)))
+    task = _task(network, settings=GradAugSettings.preset(SIZE, divisor=1, width_steps=1, sizes=(0.75,)))
     task.compile(backend=backend)
     return task
 
