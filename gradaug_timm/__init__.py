@@ -2,6 +2,11 @@
 
 Importing it registers `gradaug_<name>` and the CIFAR networks with timm.
 """
+import os
+
+# Before the CPU's library reads it: its 1,024 compiled layers are too few for all pairs of width and size.
+os.environ.setdefault('ONEDNN_PRIMITIVE_CACHE_CAPACITY', '16384')
+
 from . import models
 from .elastic import Subnet, activate, extract, make_elastic
 from .extraction import load_extracted, save_extracted

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .carry import CarriedLoss
-from .elastic import activate, make_elastic, num_blocks
+from .elastic import activate, make_elastic, num_blocks, show_parts
 from .loss_scale import EarlyLossScale
 from .losses import subnet_loss_for
 from .repeats import drew_nothing, is_unchanged, is_whole, random_states
@@ -166,20 +166,24 @@ class GradAugTask(ClassificationTask):
         network = module.module if isinstance(module, DistributedDataParallel) else module
         carried = CarriedLoss([p for p in network.parameters() if p.requires_grad], self._fp16_scale(input.device.type))
         recomputes = any(getattr(m, 'grad_checkpointing', False) for m in network.modules())
+        in_parts = not recomputes and not hasattr(network, '_orig_mod')
         seen = images_seen(len(input), self.settings.batch_fraction)
         input, output, losses = input[:seen], output[:seen], []
         last = max(set(range(len(draws))) - repeats, default=None)
+        if recomputes or module is network:
+            last = None
         carried.add(loss)
         for index, draw in enumerate(draws):
             if index in repeats:
                 losses.append(self._subnet_loss(output, output))
                 continue
             with activate(network, draw.subnet):
+                parts = show_parts(network) if in_parts and index != last else []
                 loss = self._subnet_loss(network(apply_transform(input, draw.transform)), output)
                 losses.append(loss.detach())
-                if recomputes or index != last:  # activation checkpointing needs the sub-network in backward
-                    carried.add(loss)
-        total = carried.total(None if recomputes or last is None else loss)
+                if index != last:  # activation checkpointing needs the sub-network in backward
+                    carried.add(loss, parts)
+        total = carried.total(None if last is None else loss)
         return sum((losses[index] for index in repeats), start=total), losses
 
     def _subnet_loss(self, logits: torch.Tensor, full_logits: torch.Tensor) -> torch.Tensor:

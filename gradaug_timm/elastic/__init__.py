@@ -12,6 +12,7 @@ from .network import (
     set_statistics,
     statistics,
 )
+from .parts import Part, show_parts
 from .plan import Group, Plan, Side
 from .planning import plans_by_probing
 from .prefix import prefix_plan
@@ -23,6 +24,7 @@ __all__ = [
     'PLANNERS',
     'Elastic',
     'Group',
+    'Part',
     'Plan',
     'Side',
     'Skippable',
@@ -39,5 +41,6 @@ __all__ = [
     'prefix_plan',
     'register_block',
     'set_statistics',
+    'show_parts',
     'statistics',
 ]

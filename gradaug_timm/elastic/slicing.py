@@ -20,8 +20,13 @@ class Cut(NamedTuple):
     """The part of a tensor that is kept: the runs of some of its dimensions."""
     dims: tuple[tuple[int, Ranges], ...]
 
+    @property
+    def is_view(self) -> bool:
+        """Whether each dimension's entries are one run, so that the part lies in the tensor's memory."""
+        return all(len(ranges) == 1 for _, ranges in self.dims)
+
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A view where each dimension's entries are one run."""
+        """The part; a copy unless `is_view`."""
         for dim, ranges in self.dims:
             runs = [tensor.narrow(dim, start, length) for start, length in ranges]
             tensor = runs[0] if len(runs) == 1 else torch.cat(runs, dim)

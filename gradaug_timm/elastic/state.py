@@ -21,7 +21,7 @@ class ElasticState:
         self.active: Subnet | None = None
         self._views: dict[Subnet, View] = {}
         self._tree: list[tuple[nn.Module, dict[str, nn.Module]]] = []
-        self._modules: list[nn.Module] = []
+        self.modules: list[nn.Module] = []
 
     def __getstate__(self):
         return {**vars(self), '_views': {}, 'active': None}
@@ -35,14 +35,14 @@ class ElasticState:
         self.plan = plan
         swap_classes(network, plan)
         self._tree = [(parent, dict(parent._modules)) for parent in network.modules()]
-        self._modules = [module for module in network.modules() if isinstance(module, Elastic)]
+        self.modules = [module for module in network.modules() if isinstance(module, Elastic)]
         self._views.clear()
         self.statistics = {subnet: values for subnet, values in self.statistics.items()
                            if not self._misfits(network, subnet, values)}
 
     def activate(self, network: nn.Module, subnet: Subnet | None) -> None:
         """Makes `network` run as `subnet`; as itself if that is None."""
-        apply_view(self._modules, [] if subnet is None else self._view(network, subnet))
+        apply_view(self.modules, [] if subnet is None else self._view(network, subnet))
         self.active = subnet
 
     def _view(self, network: nn.Module, subnet: Subnet) -> View:
