@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
 def row(case: Case, subnets: int, repeats: int, warmup: int) -> dict[str, float]:
     """Times of a plain and a GradAug step with this number of sub-networks."""
     runs = {'plain': plain_step(case), 'gradaug': gradaug_step(case, subnets=subnets)}
-    times = take_turns(runs, repeats=repeats, warmup=warmup, device=case.device)
+    times = take_turns(runs, repeats=repeats, warmup=max(repeats, warmup), device=case.device)
     found = medians(times)
     return {'sub-networks': subnets, 'batch': case.batch, 'size': case.size, 'plain ms': found['plain'],
             'GradAug ms': found['gradaug'], 'cost': ratio(times, ['gradaug'], ['plain'])}

@@ -1,4 +1,5 @@
 """Times a GradAug training step against plain training, its own passes, and these as truly small dense networks."""
+import itertools
 from dataclasses import replace
 
 import torch
@@ -97,7 +98,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     case = case_from(args)
     plain, gradaug = plain_step(case), gradaug_step(case)
-    draws = [gradaug.task.draws(number) for number in range(max(args.repeats, args.warmup))]
+    rounds = max(args.repeats, args.warmup)  # so that every pass that counts has run before, as in a long training
+    draws = [gradaug.task.draws(number) for number in range(rounds)]
     passes = Passes(case, draws)
     runs = {PLAIN: plain, GRADAUG: gradaug, FULL: passes.full, SUBNETS: passes.subnets, DENSE: passes.dense_subnets}
     for name, step in ((PLAIN_INSTANT, plain_step(case)), (GRADAUG_INSTANT, gradaug_step(case))):
@@ -106,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.paper:
         plainest = replace(case, channels_last=False, precision='fp32', compiled=False)
         runs[PAPER] = Step(plainest, PaperTask(plainest, draws))
-    times = take_turns(runs, repeats=args.repeats, warmup=args.warmup, device=case.device)
+    times = take_turns(runs, repeats=args.repeats, warmup=rounds, device=case.device)
     rows = [{'what': name, 'value': value, 'unit': 'ms'} for name, value in medians(times).items()]
     rows += [{'what': name, 'value': value, 'unit': 'times'} for name, value in ratios(times).items()]
     rows.append({'what': 'cost by multiply-adds', 'value': passes.relative_multiply_adds(), 'unit': 'times'})
@@ -114,7 +116,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 class PaperTask(GradAugTask):
-    """GradAug with continuous widths and divisor 1, at the sizes of other draws.
+    """GradAug with continuous widths, new ones in every step, and divisor 1, at the sizes of other draws.
 
     Args:
         draws: The draws whose transformations it takes.
@@ -123,10 +125,11 @@ class PaperTask(GradAugTask):
     def __init__(self, case: Case, draws: list[list[Draw]]):
         super().__init__(case.network(), nn.CrossEntropyLoss(), settings=case.settings(width_steps=0, divisor=1))
         self._others = draws
+        self._steps = itertools.count()
 
     def draws(self, step: int) -> list[Draw]:
         return [replace(draw, transform=other.transform)
-                for draw, other in zip(super().draws(step), self._others[step])]
+                for draw, other in zip(super().draws(next(self._steps)), self._others[step])]
 
 
 def ratios(times: Times) -> dict[str, float]:
