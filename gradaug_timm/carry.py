@@ -24,7 +24,8 @@ class _Carry(torch.autograd.Function):
         if ctx.gradients is None:
             raise RuntimeError('The loss of a GradAug step can be differentiated only once.')
         gradients, ctx.gradients = ctx.gradients, None
-        torch._foreach_mul_([gradient for gradient in gradients if gradient is not None], grad_output)
+        if grad_output.device.type != 'cpu' or grad_output != 1:  # elsewhere asking would wait for the device
+            torch._foreach_mul_([gradient for gradient in gradients if gradient is not None], grad_output)
         return None, None, *gradients
 
 
