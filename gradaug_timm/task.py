@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .carry import CarriedLoss
+from .compilation import allow_graphs
 from .elastic import activate, make_elastic, num_blocks, show_parts
 from .loss_scale import EarlyLossScale
 from .losses import subnet_loss_for
@@ -79,7 +80,7 @@ class GradAugTask(ClassificationTask):
             self._early_scale.load_state_dict(state['loss_scale'], self.device)
 
     def compile(self, backend: str = 'inductor', mode: str | None = None, **compile_kwargs) -> nn.Module:
-        """Compiles the network; one graph for each pair of width and size.
+        """Compiles the network; one graph for each pair of width and size, and none is run without being compiled.
 
         Raises:
             ValueError: Widths are continuous or depth is random, which would compile anew at nearly every step.
@@ -92,8 +93,8 @@ class GradAugTask(ClassificationTask):
         widths = width_grid(self.settings)
         if self.settings.subnets and (self.settings.random_depth or not widths):
             raise ValueError('torch.compile needs few sub-networks: mode=\'width\' and width_steps of at least 1.')
-        graphs = 2 * (1 + len(widths)) * len(self.settings.sizes)
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, graphs)
+        batches = 2 + 2  # of two sizes in training; in evaluation as many, of the network and its average
+        allow_graphs(batches * (1 + len(widths) * len(self.settings.sizes)), at_least=True)
 
     def prepare_distributed(self, device_ids: list | None = None, **ddp_kwargs) -> 'GradAugTask':
         """Wraps the network in DDP.
