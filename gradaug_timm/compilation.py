@@ -1,13 +1,15 @@
 """torch.compile makes a graph for every sub-network and shape of the batch: how many it may make, and has made."""
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 from .sampling import images_seen, width_grid
 from .settings import GradAugSettings
 from .transforms import output_size
 
-USUAL_LIMIT = 8  # torch's own
 Shape = tuple[int, int, int]  # images, height and width of a batch
 
 
@@ -25,19 +27,6 @@ def count_graphs(settings: GradAugSettings, shapes: Iterable[Shape]) -> int:
     return len(shapes) + (len(subnets) if settings.subnets else 0)
 
 
-def allow_graphs(number: int, *, at_least: bool = False) -> None:
-    """Lets torch.compile make so many graphs of a network, and raise an error at one more instead of running eagerly.
-
-    Args:
-        number: Graphs; torch's own limit where that is higher.
-        at_least: Leave a higher limit as it is.
-    """
-    config = torch._dynamo.config
-    config.recompile_limit = max(number, config.recompile_limit if at_least else USUAL_LIMIT)
-    config.accumulated_recompile_limit = max(number, config.accumulated_recompile_limit)
-    config.fail_on_recompile_limit_hit = True
-
-
 def graphs_made() -> int:
     """How many graphs torch.compile has made in this process."""
     return torch._dynamo.utils.counters['stats']['unique_graphs']
@@ -46,3 +35,39 @@ def graphs_made() -> int:
 def graph_breaks() -> int:
     """How often it has left a part of what it compiled to Python."""
     return sum(torch._dynamo.utils.counters['graph_break'].values())
+
+
+def most_alike(network: nn.Module) -> int:
+    """The most modules that share a `forward`: where they break a network, each of them has graphs of that function."""
+    return max(Counter(type(module).forward for module in network.modules()).values())
+
+
+class GraphLimit:
+    """How many graphs torch.compile may make of one function for a network; one more is an error, never run eagerly.
+
+    torch counts the graphs of a function, which all networks of the process share: those of others are added.
+
+    Args:
+        number: Graphs of this network.
+    """
+
+    def __init__(self, number: int):
+        self.number = number
+        self.made = 0
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The limit, or that of an outer one where it is higher; torch's settings are restored in the end."""
+        config, before = torch._dynamo.config, graphs_made()
+        limit = self.number + before - self.made
+        if config.fail_on_recompile_limit_hit:  # else it means nothing: importing timm.optim sets it to a million
+            limit = max(limit, config.recompile_limit)
+        try:
+            with config.patch(
+                    recompile_limit=limit,
+                    accumulated_recompile_limit=max(limit, config.accumulated_recompile_limit),
+                    fail_on_recompile_limit_hit=True,
+            ):
+                yield
+        finally:
+            self.made += graphs_made() - before

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import IterableDataset
 
-from ..compilation import Shape, allow_graphs, count_graphs, graph_breaks, graphs_made
+from ..compilation import GraphLimit, Shape, count_graphs, graph_breaks, graphs_made
 from ..settings import GradAugSettings
 from .loaders import Loaders
 
@@ -23,13 +23,15 @@ class Compilation:
     """Watches torch.compile.
 
     Args:
-        expected: The most graphs that the run needs; at one more of the same part of a network it ends.
+        expected: The most graphs that the run needs of a network that isn't broken into several.
+        alike: How many modules of the network share their code; where a network is broken, torch counts their graphs
+            as those of one function.
     """
 
-    def __init__(self, expected: int):
+    def __init__(self, expected: int, alike: int = 1):
         self.expected = expected
+        self._limit = GraphLimit(expected * alike)
         self._before, self._breaks_before, self._reported = graphs_made(), graph_breaks(), -1
-        allow_graphs(expected)
         _logger.info(f'--torchcompile: at most {expected} graphs are to be compiled.')
 
     @property
@@ -39,13 +41,14 @@ class Compilation:
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Says in one line that there would be too many graphs.
+        """Applies the limit, and says in one line that there would be too many graphs.
 
         Raises:
             CompilationError: There would.
         """
         try:
-            yield
+            with self._limit.applied():
+                yield
         except torch._dynamo.exc.FailOnRecompileLimitHit as error:
             raise CompilationError(
                 f'--torchcompile: after {self.made} graphs the network needs another, though networks and shapes make '
@@ -57,14 +60,15 @@ class Compilation:
         if self.made == self._reported:
             return
         self._reported = self.made
-        level = logging.INFO if self.made else logging.WARNING
-        _logger.log(
-            level, f'--torchcompile: {self.made} of at most {self.expected} graphs are compiled after epoch {epoch}.')
         breaks = graph_breaks() - self._breaks_before
         if breaks:
             _logger.warning(
-                f'--torchcompile: the network breaks into several graphs (graph breaks: {breaks}); what is between '
-                'them runs in Python (TORCH_LOGS=graph_breaks tells).')
+                f'--torchcompile: {self.made} graphs are compiled after epoch {epoch}; the network breaks into several '
+                f'(graph breaks: {breaks}), and what is between them runs in Python (TORCH_LOGS=graph_breaks tells).')
+            return
+        level = logging.INFO if self.made else logging.WARNING
+        _logger.log(
+            level, f'--torchcompile: {self.made} of at most {self.expected} graphs are compiled after epoch {epoch}.')
 
 
 def expected_graphs(

@@ -12,6 +12,7 @@ from timm.utils import CheckpointSaver, NativeScaler, load_checkpoint_metadata, 
 from timm.utils.summary import trim_summary
 from torch import nn
 
+from ..compilation import most_alike
 from ..regularizers import DropBlockRamp
 from .compilation import Compilation, expected_graphs
 from .folder import RunFolder, open_folder, replacing, resume_path
@@ -87,7 +88,7 @@ def prepare(args: argparse.Namespace, text: str, host: Host) -> Run:
     start = args.start_epoch if args.start_epoch is not None else resumed_epoch or 0
     compilation = None
     if args.torchcompile:
-        compilation = Compilation(expected_graphs(args, settings, loaders, config['input_size']))
+        compilation = Compilation(expected_graphs(args, settings, loaders, config['input_size']), most_alike(network))
     run = Run(trainer, eval_network, metric, start, min(epochs, args.stop_epoch or epochs), compilation)
     _advance_schedule(trainer, start)
     if folder is not None:
