@@ -35,12 +35,19 @@ class CarriedLoss:
     Args:
         parameters: The parameters by which they are differentiated.
         loss_scale: The scale for fp16; None without.
+        copies: Keep copies of gradients, whose memory the next pass may use again (CUDA graphs).
 
     Raises:
         ValueError: A parameter has a gradient hook.
     """
 
-    def __init__(self, parameters: list[torch.Tensor], loss_scale: EarlyLossScale | None = None):
+    def __init__(
+            self,
+            parameters: list[torch.Tensor],
+            loss_scale: EarlyLossScale | None = None,
+            *,
+            copies: bool = False,
+    ):
         if any(parameter._backward_hooks for parameter in parameters):
             raise ValueError(
                 'GradAug refuses parameters with hooks of Tensor.register_hook, which would run on each pass and again '
@@ -48,6 +55,7 @@ class CarriedLoss:
         self._parameters = parameters
         self._index = {parameter: index for index, parameter in enumerate(parameters)}
         self._loss_scale = loss_scale
+        self._copies = copies
         self._scale = None if loss_scale is None else loss_scale.current(parameters[0].device)
         self._value: torch.Tensor | None = None
         self._gradients: Gradients = [None] * len(parameters)
@@ -72,7 +80,7 @@ class CarriedLoss:
         both = [(a, b) for a, b in zip(self._gradients, new) if a is not None and b is not None]
         if both:
             torch._foreach_add_(*map(list, zip(*both)))
-        fresh = _apart([b if a is None else None for a, b in zip(self._gradients, new)])
+        fresh = _apart([b if a is None else None for a, b in zip(self._gradients, new)], copies=self._copies)
         self._gradients = [b if a is None else a for a, b in zip(self._gradients, fresh)]
 
     def _add_parts(self, parts: Sequence[Part], gradients: Sequence[torch.Tensor | None]) -> None:
@@ -91,14 +99,21 @@ class CarriedLoss:
         return carried if last is None else carried + last
 
 
-def _apart(gradients: Gradients) -> Gradients:
-    """Gradients that can be added to in place: none shares memory (as by a and b of a + b) or repeats it."""
+def _apart(gradients: Gradients, *, copies: bool) -> Gradients:
+    """Gradients that can be added to in place: none shares memory (as by a and b of a + b) or repeats it.
+
+    Args:
+        gradients: The gradients.
+        copies: Whether all of them are copied.
+    """
     seen, apart = set(), []
     for gradient in gradients:
         if gradient is not None:
             memory = gradient.untyped_storage().data_ptr()
             if memory in seen or 0 in gradient.stride():
                 gradient = gradient.clone(memory_format=torch.contiguous_format)
+            elif copies:
+                gradient = gradient.clone()
             seen.add(memory)
         apart.append(gradient)
     return apart

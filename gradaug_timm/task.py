@@ -1,5 +1,6 @@
 """The training task: the full network's loss and those of its sub-networks, as one loss."""
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from timm.task import ClassificationTask, MultiLabelClassificationTask
@@ -7,6 +8,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .carry import CarriedLoss
+from .compilation import GraphLimit, most_alike
 from .elastic import activate, make_elastic, num_blocks, show_parts
 from .loss_scale import EarlyLossScale
 from .losses import subnet_loss_for
@@ -59,6 +61,7 @@ class GradAugTask(ClassificationTask):
         self.step = 0
         self.epoch = 0
         self._early_scale = EarlyLossScale(loss_scale)
+        self._graph_limit: GraphLimit | None = None
         self._num_blocks = num_blocks(make_elastic(model)) if self.settings.subnets else 0
         if hasattr(model, '_orig_mod'):
             self._prepare_compilation()
@@ -79,7 +82,7 @@ class GradAugTask(ClassificationTask):
             self._early_scale.load_state_dict(state['loss_scale'], self.device)
 
     def compile(self, backend: str = 'inductor', mode: str | None = None, **compile_kwargs) -> nn.Module:
-        """Compiles the network; one graph for each pair of width and size.
+        """Compiles the network; one graph for each pair of width and size, and none is run without being compiled.
 
         Raises:
             ValueError: Widths are continuous or depth is random, which would compile anew at nearly every step.
@@ -88,12 +91,13 @@ class GradAugTask(ClassificationTask):
         return super().compile(backend=backend, mode=mode, **{'dynamic': False, **compile_kwargs})
 
     def _prepare_compilation(self) -> None:
-        """Lets torch.compile make a graph for each pair of width and size, instead of giving up at its usual limit."""
+        """Lets steps make a graph for each pair of width and size, instead of giving up at torch's usual limit."""
         widths = width_grid(self.settings)
         if self.settings.subnets and (self.settings.random_depth or not widths):
             raise ValueError('torch.compile needs few sub-networks: mode=\'width\' and width_steps of at least 1.')
-        graphs = 2 * (1 + len(widths)) * len(self.settings.sizes)
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, graphs)
+        batches = 2 + 2  # of two sizes in training; in evaluation as many, of the network and its average
+        graphs = batches * (1 + len(widths) * len(self.settings.sizes))
+        self._graph_limit = GraphLimit(graphs * most_alike(self.trainable_module))
 
     def prepare_distributed(self, device_ids: list | None = None, **ddp_kwargs) -> 'GradAugTask':
         """Wraps the network in DDP.
@@ -116,11 +120,17 @@ class GradAugTask(ClassificationTask):
             'loss' [], for one backward(); 'output', the full network's logits [N, classes], detached; in training also,
             [] each and detached, the components 'loss_full' and 'loss_subnet_0' (the widest) onwards.
         """
+        with nullcontext() if self._graph_limit is None else self._graph_limit.applied():
+            return self._forward(input, target)
+
+    def _forward(self, input: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
         training = self.trainable_module.training and torch.is_grad_enabled()
         draws = self._next_draws() if training else []
         states = random_states(input.device) if draws else None
         full = super().forward(input, target)
         loss, output = full['loss'], full['output'].detach()
+        if self._graph_limit is not None:
+            output = output.clone()  # replays of CUDA graphs write over what they gave
         components = {'loss_full': loss.detach().clone()} if training else {}
         if draws:
             repeats = self._repeats(input, draws) if drew_nothing(input.device, states) else set()
@@ -164,9 +174,14 @@ class GradAugTask(ClassificationTask):
         """
         module = self.trainable_module
         network = module.module if isinstance(module, DistributedDataParallel) else module
-        carried = CarriedLoss([p for p in network.parameters() if p.requires_grad], self._fp16_scale(input.device.type))
+        compiled = hasattr(network, '_orig_mod')
+        carried = CarriedLoss(
+            [p for p in network.parameters() if p.requires_grad],
+            self._fp16_scale(input.device.type),
+            copies=compiled,
+        )
         recomputes = any(getattr(m, 'grad_checkpointing', False) for m in network.modules())
-        in_parts = not recomputes and not hasattr(network, '_orig_mod')
+        in_parts = not recomputes and not compiled
         seen = images_seen(len(input), self.settings.batch_fraction)
         input, output, losses = input[:seen], output[:seen], []
         last = max(set(range(len(draws))) - repeats, default=None)

@@ -5,6 +5,7 @@ import torch.distributed as dist
 from timm.utils import setup_default_logging
 
 from .arguments import build_parser, parse_arguments
+from .compilation import CompilationError
 from .epoch import DivergedError
 from .host import start_host
 from .preparation import Run, prepare
@@ -20,7 +21,8 @@ def main(argv: list[str] | None = None) -> None:
     """Trains as the command line says.
 
     Raises:
-        SystemExit: With 2 and one line on a wrong flag or missing data, 1 where training diverges, 130 on Ctrl-C.
+        SystemExit: With 2 and one line on a wrong flag or missing data, 1 where training diverges or can't be
+            compiled, 130 on Ctrl-C.
     """
     _set_up_logging()
     parser = build_parser()
@@ -52,7 +54,7 @@ def _train(parser, run: Run) -> None:
         _logger.info(f'Nothing to do: the run has completed its {run.end_epoch} epochs.')
     try:
         results = run_epochs(run)
-    except DivergedError as error:
+    except (CompilationError, DivergedError) as error:
         parser.exit(FAILED, f'{parser.prog}: error: {error}\n')
     except KeyboardInterrupt:
         parser.exit(INTERRUPTED, f'{parser.prog}: interrupted\n')

@@ -12,7 +12,9 @@ from timm.utils import CheckpointSaver, NativeScaler, load_checkpoint_metadata, 
 from timm.utils.summary import trim_summary
 from torch import nn
 
+from ..compilation import most_alike
 from ..regularizers import DropBlockRamp
+from .compilation import Compilation, expected_graphs
 from .folder import RunFolder, open_folder, replacing, resume_path
 from .gradaug import enable_gradaug, settings_for
 from .host import Host, Precision
@@ -35,6 +37,7 @@ class Run:
     metric: str
     start_epoch: int
     end_epoch: int
+    compilation: Compilation | None
 
     @property
     def lower_is_better(self) -> bool:
@@ -46,7 +49,7 @@ def prepare(args: argparse.Namespace, text: str, host: Host) -> Run:
     """Network, data, task, optimizer and folder of a run, as far as the checkpoint that it resumes.
 
     Args:
-        args: The flags; the learning rate and the number of classes are filled in.
+        args: The flags; learning rate, number of classes and what a budget chooses are filled in.
         text: The flags as they were given, for `args.yaml`.
         host: The device and the processes.
 
@@ -83,7 +86,10 @@ def prepare(args: argparse.Namespace, text: str, host: Host) -> Run:
     ramp = DropBlockRamp(network, epochs * updates) if drop_block_rises(args) else None
     trainer = Trainer(args, host, precision, task, loaders, optimizer, scaler, scheduler, saver, folder, ramp)
     start = args.start_epoch if args.start_epoch is not None else resumed_epoch or 0
-    run = Run(trainer, eval_network, metric, start, min(epochs, args.stop_epoch or epochs))
+    compilation = None
+    if args.torchcompile:
+        compilation = Compilation(expected_graphs(args, settings, loaders, config['input_size']), most_alike(network))
+    run = Run(trainer, eval_network, metric, start, min(epochs, args.stop_epoch or epochs), compilation)
     _advance_schedule(trainer, start)
     if folder is not None:
         _open_records(args, text, facts, run, resumed_from)

@@ -2,6 +2,7 @@
 import logging
 import statistics
 import time
+from contextlib import nullcontext
 
 from timm.utils import distribute_bn
 
@@ -23,7 +24,13 @@ def run_epochs(run: Run) -> list[dict]:
 
     Raises:
         DivergedError: The loss is no longer finite.
+        CompilationError: torch.compile needs more graphs than expected.
     """
+    with run.compilation.guarded() if run.compilation is not None else nullcontext():
+        return _run_epochs(run)
+
+
+def _run_epochs(run: Run) -> list[dict]:
     results, seconds = [], []
     for epoch in range(run.start_epoch, run.end_epoch):
         _announce_epoch(run.trainer, epoch)
@@ -42,6 +49,8 @@ def run_epochs(run: Run) -> list[dict]:
                 results[-1]['validation'] = validation
         if run.trainer.scheduler is not None:
             run.trainer.scheduler.step(epoch + 1, metric)
+        if run.compilation is not None:
+            run.compilation.report(epoch)
     return results
 
 
