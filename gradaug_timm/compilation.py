@@ -1,4 +1,5 @@
 """torch.compile makes a graph for every sub-network and shape of the batch: how many it may make, and has made."""
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from torch import nn
 from .sampling import images_seen, width_grid
 from .settings import GradAugSettings
 from .transforms import output_size
+
+_logger = logging.getLogger(__name__)
 
 Shape = tuple[int, int, int]  # images, height and width of a batch
 
@@ -71,3 +74,59 @@ class GraphLimit:
                 yield
         finally:
             self.made += graphs_made() - before
+
+
+class CompilationError(RuntimeError):
+    """torch.compile needs more graphs than the run has networks and shapes."""
+
+
+class Compilation:
+    """Watches torch.compile.
+
+    Args:
+        expected: The most graphs that the run needs of a network that isn't broken into several.
+        alike: How many modules of the network share their code; where a network is broken, torch counts their graphs
+            as those of one function.
+    """
+
+    def __init__(self, expected: int, alike: int = 1):
+        self.expected = expected
+        self._limit = GraphLimit(expected * alike)
+        self._before, self._breaks_before, self._reported = graphs_made(), graph_breaks(), -1
+        _logger.info(f'--torchcompile: at most {expected} graphs are to be compiled.')
+
+    @property
+    def made(self) -> int:
+        """Graphs made since the beginning."""
+        return graphs_made() - self._before
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Applies the limit, and says in one line that there would be too many graphs.
+
+        Raises:
+            CompilationError: There would.
+        """
+        try:
+            with self._limit.applied():
+                yield
+        except torch._dynamo.exc.FailOnRecompileLimitHit as error:
+            raise CompilationError(
+                f'--torchcompile: after {self.made} graphs the network needs another, though networks and shapes make '
+                f'{self.expected}: it depends on something else that changes (TORCH_LOGS=recompiles tells); leave '
+                '--torchcompile out') from error
+
+    def report(self, when: str) -> None:
+        """Logs how many graphs there are, if some are new, and whether all of the network is in them."""
+        if self.made == self._reported:
+            return
+        self._reported = self.made
+        breaks = graph_breaks() - self._breaks_before
+        if breaks:
+            _logger.warning(
+                f'--torchcompile: {self.made} graphs are compiled {when}; the network breaks into several '
+                f'(graph breaks: {breaks}), and what is between them runs in Python (TORCH_LOGS=graph_breaks tells).')
+            return
+        level = logging.INFO if self.made else logging.WARNING
+        _logger.log(
+            level, f'--torchcompile: {self.made} of at most {self.expected} graphs are compiled {when}.')

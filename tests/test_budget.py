@@ -24,14 +24,16 @@ def by_hand(settings: GradAugSettings) -> float:
     (2.68, dict(), (3, 1.0, 1)),
     (2.1, dict(), (2, 1.0, 1)),
     (2.0, dict(), (2, 0.9, 1)),
-    (1.5, dict(), (1, 0.96, 1)),
-    (1.25, dict(), (1, 0.48, 1)),
-    (1.05, dict(), (1, 0.28, 3)),
+    (1.5, dict(), (2, 0.45, 1)),
+    (1.25, dict(), (2, 0.45, 2)),
+    (1.05, dict(), (2, 0.27, 6)),
     (1.5, dict(subnets=3), (3, 0.29, 1)),
     (1.5, dict(batch_fraction=1.0), (3, 1.0, 4)),
     (2.0, dict(interval=4), (3, 1.0, 4)),
+    (1.6, dict(interval=1, batch_fraction=1.0), (1, 1.0, 1)),
+    (1.3, dict(subnets=1), (1, 0.57, 1)),
 ])
-def test_a_budget_is_used_by_fewer_subnetworks_then_fewer_images_then_fewer_steps(budget, given, chosen):
+def test_a_budget_is_used_by_two_subnetworks_on_fewer_images_then_in_fewer_steps(budget, given, chosen):
     found = within_budget(GradAugSettings(**given), budget, by_hand, given=given)
     assert tuple(getattr(found, name) for name in BUDGET_FLAGS) == chosen
     assert by_hand(found) <= budget
@@ -93,17 +95,17 @@ def test_a_run_trains_with_what_its_budget_chose_and_records_it(image_folder, tm
     with caplog.at_level(logging.INFO):
         folder = train(image_folder, tmp_path, gradaug=True, gradaug_budget=1.3, gradaug_divisor=4)
     record = read_record(folder)
-    assert record['gradaug']['subnets'] == 1 and record['gradaug']['batch_fraction'] < 1
+    assert record['gradaug']['subnets'] == 2 and record['gradaug']['batch_fraction'] < 1
     assert 1.25 < record['relative_cost'] <= 1.3
     line = next(r.message for r in caplog.records if r.message.startswith('--gradaug-budget 1.3: interval 1, batch_fr'))
-    assert f'batch_fraction {record["gradaug"]["batch_fraction"]}' in line and 'subnets 1' in line
+    assert f'batch_fraction {record["gradaug"]["batch_fraction"]}' in line and 'subnets 2' in line
 
 
 def test_a_resumed_run_keeps_what_was_chosen_or_is_refused(image_folder, tmp_path, capsys):
     flags = dict(gradaug=True, epochs=2, resume='auto', experiment='run')
     folder = train(image_folder, tmp_path, gradaug_budget=1.5, stop_epoch=1, **flags)
     error = error_line(capsys, arguments(image_folder, tmp_path, gradaug_budget=1.2, **flags))
-    assert '--gradaug-batch-fraction' in error and 'was trained with' in error
+    assert '--gradaug-interval' in error and 'was trained with' in error
     first = read_record(folder)
     train(image_folder, tmp_path, gradaug_budget=1.5, **flags)
     assert read_record(folder)['gradaug'] == first['gradaug']

@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 from timm.data import MultiLabelTarget
+from torch import nn
 
 import gradaug_timm  # noqa: F401  registers the models
-from gradaug_timm.evaluation import main
+from gradaug_timm.evaluation import main, run
 
 MODEL = 'resnet20_cifar'
 
@@ -399,3 +400,14 @@ def test_the_accelerator_is_picked(evaluate, network, image_folder, checkpoint, 
     assert 'on cuda' in captured.err
     results = json.loads(captured.out.removeprefix('--result\n'))
     assert results['loss'] == pytest.approx(expected(network, image_folder / 'validation')[1], abs=0.02)
+
+
+def test_a_network_that_needs_ever_more_graphs_ends_with_one_line_and_never_runs_eagerly(refusal, monkeypatch):
+    torch._dynamo.reset()
+    seen, forward = [], nn.Linear.forward
+    def changing(layer, x):
+        seen.append(len(x))
+        return forward(layer, x) * len(seen)
+    monkeypatch.setattr(run, 'most_alike', lambda network: 1)
+    monkeypatch.setattr(nn.Linear, 'forward', changing)
+    assert 'needs another, though networks and shapes make 2' in refusal('--torchcompile', 'eager')

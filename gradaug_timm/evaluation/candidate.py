@@ -88,9 +88,7 @@ def _prepare(network: nn.Module, args, device: torch.device, dtype: torch.dtype)
     network = network.to(device=device, dtype=dtype).eval()
     if args.channels_last:
         network = network.to(memory_format=torch.channels_last)
-    if args.torchcompile:  # two graphs a width: of whole batches and of the last one
-        dynamo = torch._dynamo.config
-        dynamo.recompile_limit = max(dynamo.recompile_limit, 2 * len(args.width or ()))
+    if args.torchcompile:
         network = torch.compile(network, backend=args.torchcompile, mode=args.torchcompile_mode)
     if args.num_gpu > 1:
         if device.type != 'cuda' or args.num_gpu > torch.cuda.device_count():

@@ -9,6 +9,7 @@ import torch
 from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
 from timm.utils import check_batch_size_retry, decay_batch_step, natural_key, setup_default_logging
 
+from ..compilation import CompilationError
 from .arguments import build_parser, parse
 from .report import as_rows, print_results, write_results
 from .run import validate
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None):
         print_results(results)
         if args.results_file:
             write_results(args.results_file, results, format=args.results_format)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, CompilationError) as error:
         build_parser().error(str(error))
     except KeyboardInterrupt:
         raise SystemExit(130) from None

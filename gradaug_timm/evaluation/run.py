@@ -9,6 +9,7 @@ import torch
 from timm.layers import set_fast_norm
 from timm.utils import random_seed
 
+from ..compilation import Compilation, most_alike
 from ..data import check_labels
 from .candidate import Candidate
 from .loading import data_config, evaluation_loader, open_split, training_batches
@@ -28,6 +29,7 @@ def validate(args) -> dict | list[dict]:
 
     Raises:
         ValueError: Something the arguments name isn't there or doesn't fit; the message is one line.
+        CompilationError: torch.compile needs more graphs than there are networks and shapes.
     """
     device = pick_device(args.device)
     dtype = getattr(torch, args.model_dtype or 'float32')
@@ -55,7 +57,14 @@ def validate(args) -> dict | list[dict]:
     ]
 
     loader = evaluation_loader(args, dataset, config, device=device, dtype=dtype)
-    run_epoch(candidates, loader, args, device=device, dtype=dtype, autocast=autocast)
+    compilation = None
+    if args.torchcompile:  # two graphs a network: of whole batches and of the last one
+        alike = max(most_alike(candidate.network) for candidate in candidates)
+        compilation = Compilation(2 * len(candidates), alike)
+    with compilation.guarded() if compilation is not None else nullcontext():
+        run_epoch(candidates, loader, args, device=device, dtype=dtype, autocast=autocast)
+    if compilation is not None:
+        compilation.report('in all')
     results = [candidate.results(scaling, args, config) for candidate in candidates]
     return results if len(results) > 1 else results[0]
 

@@ -4,8 +4,8 @@ import logging
 import torch.distributed as dist
 from timm.utils import setup_default_logging
 
+from ..compilation import CompilationError
 from .arguments import build_parser, parse_arguments
-from .compilation import CompilationError
 from .epoch import DivergedError
 from .host import start_host
 from .preparation import Run, prepare

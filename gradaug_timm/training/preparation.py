@@ -12,9 +12,9 @@ from timm.utils import CheckpointSaver, NativeScaler, load_checkpoint_metadata, 
 from timm.utils.summary import trim_summary
 from torch import nn
 
-from ..compilation import most_alike
+from ..compilation import Compilation, most_alike
 from ..regularizers import DropBlockRamp
-from .compilation import Compilation, expected_graphs
+from .compilation import expected_graphs
 from .folder import RunFolder, open_folder, replacing, resume_path
 from .gradaug import enable_gradaug, settings_for
 from .host import Host, Precision

@@ -50,7 +50,7 @@ def _run_epochs(run: Run) -> list[dict]:
         if run.trainer.scheduler is not None:
             run.trainer.scheduler.step(epoch + 1, metric)
         if run.compilation is not None:
-            run.compilation.report(epoch)
+            run.compilation.report(f'after epoch {epoch}')
     return results
 
 
