@@ -2,26 +2,116 @@
 import os
 import pickle
 import re
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, TextIO
+
+import torch
+from timm.utils import load_checkpoint_metadata
+
+PARTIAL = '.partial'  # what a file is called until it is whole
 
 
 @contextmanager
 def written_aside(path: str | os.PathLike) -> Iterator[str]:
     """The name of a file to write, which takes the place of `path` at the end of the context, unless that raises.
 
+    What was written is on the disk before it takes that place, so that a crash leaves the old file or the new one.
+
     Raises:
         OSError: It can't be written; the message names `path`.
     """
-    partial = f'{path}.partial'
+    partial = f'{path}{PARTIAL}'
     try:
         yield partial
+        _flush(partial)
         os.replace(partial, path)
-    except OSError as error:
-        raise OSError(f'{path} can\'t be written: {error.strerror or error}') from error
+        _flush(os.path.dirname(os.path.abspath(path)))
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__  # torch wraps what a full disk raises
+        if not isinstance(cause, OSError):
+            raise
+        raise OSError(f'{path} can\'t be written: {cause.strerror or cause}') from error
     finally:
-        if os.path.exists(partial):
+        if os.path.lexists(partial):
             os.remove(partial)
+
+
+@contextmanager
+def replacing(path: str | os.PathLike, *, newline: str | None = None) -> Iterator[TextIO]:
+    """A text file that takes the place of `path` once it is complete."""
+    with written_aside(path) as partial:
+        with open(partial, 'w', newline=newline, encoding='utf-8', errors='backslashreplace') as file:
+            yield file
+
+
+def duplicate(source: str, path: str) -> None:
+    """Gives the content of `source`, which is never written to again, the name `path` as well, whatever was there."""
+    if os.path.exists(path) and os.path.samefile(source, path):
+        return
+    partial = f'{path}{PARTIAL}'
+    if os.path.lexists(partial):
+        os.remove(partial)
+    with written_aside(path) as partial:
+        try:
+            os.link(source, partial)
+        except OSError:  # not all file systems have links
+            with open(source, 'rb') as whole, open(partial, 'wb') as copy:
+                while chunk := whole.read(2 ** 24):
+                    copy.write(chunk)
+
+
+def _flush(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def save_checkpoint(state: dict, path: str) -> None:
+    """Writes what `read_checkpoint` reads.
+
+    Raises:
+        OSError: It can't be written; the message names `path`. What was there before is there still.
+    """
+    with written_aside(path) as partial, open(partial, 'wb') as file:
+        torch.save(state, file)
+
+
+def read_checkpoint(path: str) -> Any:
+    """The content of a checkpoint on the CPU, memory-mapped; runs no code from it.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: It is damaged, or holds more than tensors and plain values; the message doesn't name it.
+    """
+    check_whole(path)
+    try:
+        return load_checkpoint_metadata(path)
+    except Exception as error:  # torch raises anything from EOFError to UnpicklingError on a broken file
+        raise ValueError(unreadable(error)) from error
+
+
+def check_whole(path: str) -> None:
+    """Compares a checkpoint with the checksums in it, if it has any.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: They differ.
+    """
+    with open(path, 'rb') as file:
+        if not zipfile.is_zipfile(file):
+            return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (EOFError, NotImplementedError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f'it is damaged ({" ".join(str(error).split())})') from error
+    if broken is not None:
+        raise ValueError(f'it is damaged: the checksum of {broken} is wrong')
 
 
 def unreadable(error: Exception) -> str:

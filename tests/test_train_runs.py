@@ -210,7 +210,7 @@ def test_a_lost_run_ends_with_one_line_and_an_error(image_folder, tmp_path, caps
 
 
 def test_an_interrupted_run_is_not_reported_as_finished(image_folder, tmp_path, capsys, monkeypatch):
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
     monkeypatch.setattr(schedule, 'train_epoch', interrupt)
     with pytest.raises(SystemExit) as ended:

@@ -5,10 +5,12 @@ from .device_loader import DeviceLoader
 from .digits import DIGITS, Digits
 from .factory import check_splits, create_dataset, is_tar
 from .held import HeldImages, hold
+from .keyed import key_loader
+from .readable import ReadableDataset
 from .subset import class_balanced
 
 __all__ = [
-    'DIGITS', 'DeviceLoader', 'Digits', 'HeldImages', 'PCALighting', 'PadCrop', 'check_classes', 'check_labels',
-    'check_sizes', 'check_splits', 'class_balanced', 'create_dataset', 'hold', 'insert_augmentations', 'is_tar',
-    'warn_of_unused_classes',
+    'DIGITS', 'DeviceLoader', 'Digits', 'HeldImages', 'PCALighting', 'PadCrop', 'ReadableDataset', 'check_classes',
+    'check_labels', 'check_sizes', 'check_splits', 'class_balanced', 'create_dataset', 'hold', 'insert_augmentations',
+    'is_tar', 'key_loader', 'warn_of_unused_classes',
 ]

@@ -43,17 +43,23 @@ class DeviceLoader:
         self.sampler = sampler
         self.batch_sampler = BatchSampler(sampler, batch_size, drop_last)
         self.dtype, self.flips, self.seed = dtype, flips, seed
+        self._first = 0
         self.mean, self.std = self._by_channel(mean), self._by_channel(std)
 
     def __len__(self) -> int:
         return len(self.batch_sampler)
 
+    def start_at(self, epoch: int, batch: int = 0) -> None:
+        """The next iteration leaves out the first batches; its epoch is the sampler's."""
+        self._first = batch
+
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        held = self.dataset
+        held, first = self.dataset, self._first
+        self._first = 0
         draws = None if self.flips is None else draw_epoch(
             len(held), held.padding, self.flips, seed=self.seed, epoch=self.sampler.epoch, device=held.images.device)
         order = torch.tensor(list(self.sampler), device=held.images.device)
-        for index in order.split(self.batch_sampler.batch_size)[:len(self)]:
+        for index in order.split(self.batch_sampler.batch_size)[first:len(self)]:
             batch = held.images[index] if draws is None else crop_and_flip(held.images, index, held.size, draws)
             yield batch.to(self.dtype).sub_(self.mean).div_(self.std), held.targets[index]
 

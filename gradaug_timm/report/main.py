@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from urllib.parse import quote
 
 from ..cli import StrictParser, nearest
-from ..training.folder import replacing
+from ..files import replacing
 from .methods import Method, group_runs, one_line
 from .picture import draw
 from .runs import RunData, column_of, find_runs, read_run

@@ -3,18 +3,17 @@ import argparse
 import csv
 import glob
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TextIO
 
 from timm.models import safe_model_name
 from timm.utils import get_outdir
 
+from ..files import PARTIAL, replacing
 from .arguments.checks import DEFAULT_OUTPUT
+from .checkpoints import BEST_WEIGHTS, newest_valid
 
-OWN_FILES = ('summary.csv', '*.pth.tar', 'learning_curves.png', 'args.yaml', 'run.json')
+OWN_FILES = ('summary.csv', '*.pth.tar', BEST_WEIGHTS, 'learning_curves.png', 'args.yaml', 'run.json')
 WRITTEN_AT_START = ('args.yaml', 'run.json')
 LAST = 'last.pth.tar'
 
@@ -41,11 +40,14 @@ class RunFolder:
 
 
 def resume_path(args: argparse.Namespace) -> str | None:
-    """The checkpoint to continue from; None starts afresh, as `--resume auto` does where there is none yet."""
+    """The checkpoint to continue from; None starts afresh, as `--resume auto` does where there is none yet.
+
+    Raises:
+        ValueError: There are only damaged ones.
+    """
     if args.resume != 'auto':
         return args.resume or None
-    path = os.path.join(args.output or DEFAULT_OUTPUT, args.experiment, LAST)
-    return path if os.path.isfile(path) else None
+    return newest_valid(os.path.join(args.output or DEFAULT_OUTPUT, args.experiment))
 
 
 def open_folder(args: argparse.Namespace, image_size: int, resumed_from: str | None) -> RunFolder:
@@ -63,6 +65,8 @@ def open_folder(args: argparse.Namespace, image_size: int, resumed_from: str | N
     if not continued:
         _make_room(folder.path, args.overwrite)
     os.makedirs(folder.path, exist_ok=True)
+    for partial in glob.glob(os.path.join(glob.escape(folder.path), f'*{PARTIAL}')):
+        os.remove(partial)  # of a process that was killed
     return folder
 
 
@@ -76,15 +80,6 @@ def _make_room(path: str, overwrite: bool) -> None:
     if overwrite:
         for file in used:
             os.remove(file)
-
-
-@contextmanager
-def replacing(path: str, *, newline: str | None = None) -> Iterator[TextIO]:
-    """A text file that takes the place of `path` once it is complete."""
-    partial = f'{path}.partial'
-    with open(partial, 'w', newline=newline, encoding='utf-8', errors='backslashreplace') as file:
-        yield file
-    os.replace(partial, path)
 
 
 def append_row(path: str, row: dict) -> None:

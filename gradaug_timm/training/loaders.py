@@ -1,14 +1,16 @@
 """Data loaders of a run, checked before the first epoch."""
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from timm.data import AugMixDataset, FastCollateMixup, Mixup, MultiLabelTarget, create_loader
 from timm.data.loader import MultiEpochsDataLoader, PrefetchLoader
-from torch.utils.data import Dataset, DistributedSampler, IterableDataset
+from torch.utils.data import Dataset, IterableDataset
 
 from ..data import (
+    ReadableDataset,
     check_classes,
     check_labels,
     check_sizes,
@@ -17,24 +19,52 @@ from ..data import (
     create_dataset,
     insert_augmentations,
     is_tar,
+    key_loader,
     warn_of_unused_classes,
 )
 from .criteria import mixing_active
 from .device_loaders import build_device_loaders
 from .host import Host, Precision
+from .position import Position
 
 
 @dataclass
 class Loaders:
-    """What a run reads; `batch_size` is the mean size of a training batch."""
+    """What a run reads.
+
+    Args:
+        train: Training batches.
+        validation: Validation batches; None without validation.
+        mixup: What mixes batches in the main process.
+        batch_size: The mean size of a training batch.
+        parts: What has to be told where a run starts; empty for an iterable data set, which starts with an epoch.
+        readable: Counts the training images that can't be read; None where nobody does.
+    """
 
     train: Any
     validation: Any
     mixup: Mixup | None
     batch_size: float
+    parts: Sequence[Any] = ()
+    readable: ReadableDataset | None = None
 
-    def stop_mixing(self) -> None:
-        """Mixes no further batches; workers that live on between epochs hold a copy of the mixer and are restarted."""
+    @property
+    def by_batch(self) -> bool:
+        """Whether a run can start within an epoch."""
+        return bool(self.parts)
+
+    def start_at(self, position: Position) -> None:
+        """The next iteration over training batches begins there; later ones are the epochs after it."""
+        for part in self.parts:
+            part.start_at(position.epoch, position.batch)
+
+    def skipped(self) -> int:
+        """How many training images couldn't be read since the last call."""
+        return 0 if self.readable is None else self.readable.take_skipped()
+
+    def stop_mixing(self, position: Position) -> None:
+        """Mixes no batches from `position` on; workers that live on between epochs hold a copy of the mixer and are
+        restarted."""
         if self.mixup is not None:
             self.mixup.mixup_enabled = False
         elif isinstance(self.train, PrefetchLoader) and self.train.mixup_enabled:
@@ -42,6 +72,7 @@ class Loaders:
             self.train.loader._iterator = None
             if isinstance(self.train.loader, MultiEpochsDataLoader):
                 self.train.loader.iterator = None
+            self.start_at(position)  # some had read ahead
 
 
 def build_loaders(
@@ -70,12 +101,26 @@ def build_loaders(
         _keep_last_batch(train_loader, mixing=mixup is not None)
     check_sizes(train, len(train_loader), batch_size=args.batch_size)
     scheduled = args.train_img_sizes is not None
+    average = train_loader.batch_sampler.average_batch_size if scheduled else None
+    parts, readable = _key(args, train_loader, host)
     return Loaders(
         train=train_loader,
         validation=validation_loader,
         mixup=None if isinstance(mixup, FastCollateMixup) else mixup,
-        batch_size=train_loader.batch_sampler.average_batch_size if scheduled else float(args.batch_size),
+        batch_size=average if scheduled else float(args.batch_size),
+        parts=parts,
+        readable=readable,
     )
+
+
+def _key(args, loader, host: Host) -> tuple[list, ReadableDataset | None]:
+    """Lets what is random in a loader follow from the seed and the place alone."""
+    if args.device_augment:
+        return [loader], None
+    if isinstance(loader.dataset, IterableDataset):
+        return [], None
+    parts = key_loader(loader, seed=args.seed, rank=host.rank)
+    return parts, loader.dataset.dataset
 
 
 def _create_datasets(args, config: dict, num_classes: int) -> tuple[Dataset, Dataset | None]:
@@ -195,7 +240,7 @@ def _create_train_loader(args, dataset: Dataset, config: dict, common: dict, mix
         num_batches=args.train_batches_per_epoch,
         **common,
     )
-    if isinstance(loader.sampler, DistributedSampler):
+    if hasattr(loader.sampler, 'seed'):
         loader.sampler.seed = args.seed
     if args.reflect_pad or args.zero_pad or args.pca_lighting:
         dataset.transform = insert_augmentations(

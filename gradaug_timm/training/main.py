@@ -1,16 +1,23 @@
 """train.py from its command line to its last line."""
+import argparse
 import logging
+import os
+import signal
 
 import torch.distributed as dist
 from timm.utils import setup_default_logging
 
 from ..compilation import CompilationError
 from .arguments import build_parser, parse_arguments
-from .epoch import DivergedError
+from .arguments.checks import DEFAULT_OUTPUT
+from .control import DataError
+from .folder import LAST
+from .health import DivergedError
 from .host import start_host
 from .preparation import Run, prepare
 from .results import print_results
 from .schedule import run_epochs
+from .signals import Stopped
 
 _logger = logging.getLogger(__name__)
 FAILED = 1
@@ -27,6 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     _set_up_logging()
     parser = build_parser()
     args, text = parse_arguments(parser, argv)
+    continue_restarted(args, parser)
     try:
         run = None
         try:
@@ -37,10 +45,22 @@ def main(argv: list[str] | None = None) -> None:
         except (OSError, ValueError) as error:
             _logger.debug('Preparation failed.', exc_info=True)
             parser.error(str(error))
+        except KeyboardInterrupt:
+            parser.exit(INTERRUPTED, f'{parser.prog}: interrupted\n')
         _train(parser, run)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def continue_restarted(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Lets processes that torchrun starts anew go on where the last ones stopped, whatever they began with."""
+    if not int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)):
+        return
+    if not args.experiment:
+        parser.error('torchrun restarts the run: it needs --experiment NAME to go on with what is saved')
+    if os.path.exists(os.path.join(args.output or DEFAULT_OUTPUT, args.experiment, LAST)):
+        args.resume = 'auto'
 
 
 def _set_up_logging() -> None:
@@ -50,13 +70,26 @@ def _set_up_logging() -> None:
 
 
 def _train(parser, run: Run) -> None:
-    if run.start_epoch >= run.end_epoch:
+    if run.start.epoch >= run.end_epoch:
         _logger.info(f'Nothing to do: the run has completed its {run.end_epoch} epochs.')
     try:
         results = run_epochs(run)
-    except (CompilationError, DivergedError) as error:
+    except (CompilationError, DataError, DivergedError, OSError, ValueError) as error:
         parser.exit(FAILED, f'{parser.prog}: error: {error}\n')
+    except RuntimeError as error:
+        if not run.trainer.host.distributed or not _lost_a_peer(error):
+            raise
+        parser.exit(FAILED, f'{parser.prog}: error: process {run.trainer.host.rank} lost the others, one of which '
+                            f'has died ({" ".join(str(error).split())[:200]})\n')
+    except Stopped as stopped:
+        name = signal.Signals(stopped.signal).name
+        parser.exit(128 + stopped.signal, f'{parser.prog}: stopped by {name}, saved; continue by --resume\n')
     except KeyboardInterrupt:
         parser.exit(INTERRUPTED, f'{parser.prog}: interrupted\n')
     if run.trainer.host.primary:
         print_results(run, results)
+
+
+def _lost_a_peer(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or any(
+        word in str(error) for word in ('Connection closed by peer', 'Connection reset by peer', 'gloo'))

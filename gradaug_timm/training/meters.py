@@ -32,12 +32,14 @@ class LossMeter:
                 counts[name] = counts.get(name, 0.) + count
         return {name: sums[name] / counts[name] if counts[name] else float('nan') for name in sums}
 
-    def finite_share(self, name: str = 'loss', *, distributed: bool = False) -> float:
-        """The share of images whose step had a finite loss."""
-        finite = sum(
-            total[1][names.index(name)] for names, total in self._read(distributed) if name in names)
-        world_size = dist.get_world_size() if distributed else 1
-        return finite / max(self._images * world_size, 1)
+    def state_dict(self) -> dict:
+        """What was added until now."""
+        return {'totals': [(list(names), total.cpu()) for names, total in self._totals.items()], 'images': self._images}
+
+    def load_state_dict(self, state: dict, device: torch.device) -> None:
+        """Goes on from what another meter had added."""
+        self._totals = {tuple(names): total.to(device) for names, total in state['totals']}
+        self._images = state['images']
 
     def _read(self, distributed: bool) -> list[tuple[tuple[str, ...], list[list[float]]]]:
         totals = {names: total.clone() for names, total in self._totals.items()}

@@ -8,20 +8,23 @@ from timm.data import resolve_data_config
 from timm.optim import create_optimizer_v2, optimizer_kwargs
 from timm.scheduler import create_scheduler_v2, scheduler_kwargs
 from timm.task import TrainingTask, load_task_ema_checkpoint, resume_task_checkpoint
-from timm.utils import CheckpointSaver, NativeScaler, load_checkpoint_metadata, random_seed
+from timm.utils import NativeScaler, random_seed
 from timm.utils.summary import trim_summary
 from torch import nn
 
 from ..compilation import Compilation, most_alike
+from ..files import read_checkpoint, replacing
 from ..regularizers import DropBlockRamp
+from .checkpoints import Checkpoints, position_of, restore_scheduler
 from .compilation import expected_graphs
-from .folder import RunFolder, open_folder, replacing, resume_path
+from .folder import open_folder, resume_path
 from .gradaug import enable_gradaug, settings_for
 from .host import Host, Precision
 from .loaders import Loaders, build_loaders
 from .networks import build_network, drop_block_rises, enable_checkpointing, place_network
+from .position import Position
 from .record import network_facts, session, training_images, write_record
-from .resuming import check_continues
+from .resuming import check_continues, check_exact
 from .tasks import build_task
 from .trainer import Trainer, updates_per_epoch
 
@@ -35,9 +38,10 @@ class Run:
     trainer: Trainer
     eval_network: nn.Module
     metric: str
-    start_epoch: int
+    start: Position
     end_epoch: int
     compilation: Compilation | None
+    progress: dict | None = None
 
     @property
     def lower_is_better(self) -> bool:
@@ -71,29 +75,53 @@ def prepare(args: argparse.Namespace, text: str, host: Host) -> Run:
     task = build_task(args, network, settings, host, precision, scaler)
     optimizer = _create_optimizer(args, task, loaders, host)
     resumed_from = resume_path(args)
+    state = _load(resumed_from, lambda: dict(read_checkpoint(resumed_from))) if resumed_from else {}
+    start = starting_position(args, state)
     if resumed_from:
-        state = _load(resumed_from, lambda: load_checkpoint_metadata(resumed_from))
         check_continues(
             args, settings, lambda flags: settings_for(flags, network, config['input_size']), resumed_from, state)
-    resumed_epoch = _resume(args, task, optimizer, scaler, resumed_from, host)
+        check_exact(args, host.world_size, start, resumed_from, state)
+    _resume(args, task, optimizer, scaler, resumed_from, host)
     eval_network = _wrap(args, task, host)
     metric = args.eval_metric if loaders.validation is not None else 'loss'
     folder = open_folder(args, config['input_size'][-1], resumed_from) if host.primary else None
-    saver = _create_saver(args, task, optimizer, scaler, folder, decreasing=metric == 'loss') if folder else None
     updates = updates_per_epoch(len(loaders.train), args.grad_accum_steps)
     scheduler, epochs = create_scheduler_v2(
         optimizer, **scheduler_kwargs(args, decreasing_metric=metric == 'loss'), updates_per_epoch=updates)
     ramp = DropBlockRamp(network, epochs * updates) if drop_block_rises(args) else None
+    saver = Checkpoints(
+        model=task.get_trainable_module(),
+        optimizer=optimizer,
+        args=args,
+        amp_scaler=scaler,
+        checkpoint_dir=folder.path,
+        decreasing=metric == 'loss',
+        max_history=args.checkpoint_hist,
+        task=task,
+        scheduler=scheduler,
+        config=config,
+        world_size=host.world_size,
+    ) if folder else None
     trainer = Trainer(args, host, precision, task, loaders, optimizer, scaler, scheduler, saver, folder, ramp)
-    start = args.start_epoch if args.start_epoch is not None else resumed_epoch or 0
+    if start.batch and not loaders.by_batch:
+        raise ValueError(f'--resume {resumed_from} stopped within epoch {start.epoch}: an iterable data set can\'t go '
+                         f'on there; repeat the epoch by --start-epoch {start.epoch}')
     compilation = None
     if args.torchcompile:
         compilation = Compilation(expected_graphs(args, settings, loaders, config['input_size']), most_alike(network))
-    run = Run(trainer, eval_network, metric, start, min(epochs, args.stop_epoch or epochs), compilation)
+    progress = state.get('progress') if args.start_epoch is None else None
+    run = Run(trainer, eval_network, metric, start, min(epochs, args.stop_epoch or epochs), compilation, progress)
     _advance_schedule(trainer, start)
+    if not args.no_resume_opt:
+        restore_scheduler(scheduler, state.get('scheduler'))
     if folder is not None:
-        _open_records(args, text, facts, run, resumed_from)
+        _open_records(args, text, facts, run, resumed_from, state)
     return run
+
+
+def starting_position(args: argparse.Namespace, state: dict) -> Position:
+    """Where a run begins: as its flags say, or where the checkpoint with this content was written."""
+    return position_of(state) if args.start_epoch is None else Position(args.start_epoch)
 
 
 def _create_optimizer(args, task: TrainingTask, loaders: Loaders, host: Host) -> torch.optim.Optimizer:
@@ -115,12 +143,11 @@ def scaled_learning_rate(args: argparse.Namespace, images: float) -> float:
     return args.lr_base * (ratio ** 0.5 if scale == 'sqrt' else ratio)
 
 
-def _resume(args, task: TrainingTask, optimizer, scaler: NativeScaler | None, path: str | None, host: Host):
-    """Loads the checkpoint and sets up the moving average; returns the epoch to start with."""
-    epoch = None
+def _resume(args, task: TrainingTask, optimizer, scaler: NativeScaler | None, path: str | None, host: Host) -> None:
+    """Loads the checkpoint and sets up the moving average."""
     if path:
         full = not args.no_resume_opt
-        epoch = _load(path, lambda: resume_task_checkpoint(
+        _load(path, lambda: resume_task_checkpoint(
             task, path, optimizer if full else None, scaler if full else None, log_info=host.primary))
     if args.model_ema:
         task.setup_ema(
@@ -130,7 +157,6 @@ def _resume(args, task: TrainingTask, optimizer, scaler: NativeScaler | None, pa
         )
         if path:
             _load(path, lambda: load_task_ema_checkpoint(task, path))
-    return epoch
 
 
 def _load(path: str, load):
@@ -153,42 +179,29 @@ def _wrap(args, task: TrainingTask, host: Host) -> nn.Module:
     return eval_network
 
 
-def _create_saver(args, task, optimizer, scaler, folder: RunFolder, *, decreasing: bool) -> CheckpointSaver:
-    return CheckpointSaver(
-        model=task.get_trainable_module(),
-        optimizer=optimizer,
-        args=args,
-        amp_scaler=scaler,
-        checkpoint_dir=folder.path,
-        recovery_dir=folder.path,
-        decreasing=decreasing,
-        max_history=args.checkpoint_hist,
-        task=task,
-    )
-
-
-def _advance_schedule(trainer: Trainer, epoch: int) -> None:
-    if trainer.scheduler is None or epoch == 0:
+def _advance_schedule(trainer: Trainer, start: Position) -> None:
+    if trainer.scheduler is None or start == Position():
         return
     if trainer.args.sched_on_updates:
-        trainer.scheduler.step_update(epoch * trainer.updates)
+        done = updates_per_epoch(start.batch, trainer.args.grad_accum_steps)
+        trainer.scheduler.step_update(start.epoch * trainer.updates + done)
     else:
-        trainer.scheduler.step(epoch)
+        trainer.scheduler.step(start.epoch)
 
 
-def _open_records(args, text: str, facts: dict, run: Run, resumed_from: str | None) -> None:
+def _open_records(args, text: str, facts: dict, run: Run, resumed_from: str | None, state: dict) -> None:
     """args.yaml, run.json, the history of the run that is continued, and wandb."""
     trainer = run.trainer
     continued = resumed_from is not None and trainer.folder.holds(resumed_from)
     if continued:
-        trainer.saver.load_state_dict_from_checkpoint(resumed_from)
-        if run.start_epoch < run.end_epoch:
-            trim_summary(trainer.folder.summary, run.start_epoch)
+        trainer.saver.continue_from(resumed_from, state)
+        if run.start.epoch < run.end_epoch:
+            trim_summary(trainer.folder.summary, run.start.epoch)
     with replacing(f'{trainer.folder.path}/args.yaml') as file:
         file.write(text)
-    if run.start_epoch < run.end_epoch:
+    if run.start.epoch < run.end_epoch:
         facts = {**facts, 'epochs': run.end_epoch, 'training_images': training_images(trainer.loaders.train)}
-        write_record(trainer.folder.path, facts, session(trainer.host, run.start_epoch), continued=continued)
+        write_record(trainer.folder.path, facts, session(trainer.host, run.start.epoch), continued=continued)
     if args.log_wandb:
         import wandb
         wandb.init(

@@ -14,8 +14,8 @@ from torch import nn
 from torch.utils.data import IterableDataset
 
 from ..elastic import multiply_adds
+from ..files import replacing
 from ..settings import GradAugSettings
-from .folder import replacing
 from .host import Host
 
 RECORD = 'run.json'

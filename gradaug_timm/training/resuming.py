@@ -7,6 +7,9 @@ from ..settings import GradAugSettings
 from .arguments.checks import model_name
 from .arguments.gradaug import PREFIX
 from .networks import drop_block_rises, regularizer_settings
+from .position import Position
+
+ORDER = ('seed', 'batch_size', 'grad_accum_steps', 'epoch_repeats', 'aug_repeats', 'labels_per_class')
 
 
 def check_continues(
@@ -38,6 +41,30 @@ def check_continues(
     ]
     if found:
         raise ValueError('; '.join(f'{flag}: the checkpoint {path} was trained with {was}' for flag, was in found))
+
+
+def check_exact(args: argparse.Namespace, world_size: int, start: Position, path: str, state: dict) -> None:
+    """Compares what the order of images follows from, where a run goes on within an epoch.
+
+    Args:
+        args: The flags.
+        world_size: Number of processes.
+        start: Where the run goes on.
+        path: The checkpoint.
+        state: Its content.
+
+    Raises:
+        ValueError: The rest of the epoch would be another one.
+    """
+    if not start.batch:
+        return
+    pairs = [(f'--{name.replace("_", "-")}', getattr(args, name), getattr(state['args'], name)) for name in ORDER]
+    found = [f'{flag} {ours} (was {theirs})' for flag, ours, theirs in [
+        *pairs, ('processes:', world_size, state['world_size'])] if ours != theirs]
+    if found:
+        raise ValueError(
+            f'--resume {path} stopped within epoch {start.epoch}, whose rest changes with {", ".join(found)}; keep '
+            f'them or repeat the epoch by --start-epoch {start.epoch}')
 
 
 def _differences(args, saved: argparse.Namespace, has_optimizer: bool) -> Iterator[tuple[str, str]]:

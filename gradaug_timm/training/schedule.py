@@ -7,13 +7,20 @@ from contextlib import nullcontext
 from timm.utils import distribute_bn
 
 from ..task import GradAugTask
+from .agreement import check_alike
+from .control import Control, restore_progress
 from .epoch import train_epoch
 from .evaluate import evaluate
 from .folder import append_row
+from .position import Position
 from .preparation import Run
+from .signals import Listener
 from .trainer import Trainer
 
 _logger = logging.getLogger(__name__)
+
+CHECKED_STEPS = 32  # whose sub-networks the processes compare
+OWN_FLAGS = ('local_rank', 'device')  # of each process
 
 
 def run_epochs(run: Run) -> list[dict]:
@@ -23,32 +30,42 @@ def run_epochs(run: Run) -> list[dict]:
         For each epoch with results its number and its training and validation metrics.
 
     Raises:
-        DivergedError: The loss is no longer finite.
         CompilationError: torch.compile needs more graphs than expected.
+        DataError: The training images can't be read any further.
+        DivergedError: The loss is no longer finite.
+        Stopped: A signal ended the run.
+        ValueError: The processes differ.
     """
-    with run.compilation.guarded() if run.compilation is not None else nullcontext():
-        return _run_epochs(run)
+    listener = Listener()
+    with listener.listening(), run.compilation.guarded() if run.compilation is not None else nullcontext():
+        return _run_epochs(run, Control(run.trainer, listener, run.start))
 
 
-def _run_epochs(run: Run) -> list[dict]:
-    results, seconds = [], []
-    for epoch in range(run.start_epoch, run.end_epoch):
-        _announce_epoch(run.trainer, epoch)
+def _run_epochs(run: Run, control: Control) -> list[dict]:
+    trainer, results, seconds = run.trainer, [], []
+    first, meter = run.start.batch, restore_progress(run.trainer, run.progress)
+    trainer.loaders.start_at(run.start)
+    for epoch in range(run.start.epoch, run.end_epoch):
+        _announce_epoch(trainer, epoch)
+        _check_processes(trainer, epoch)
         started = time.perf_counter()
-        train_metrics = train_epoch(run.trainer, epoch)
+        train_metrics = train_epoch(trainer, epoch, control, first=first, meter=meter)
         seconds.append(time.perf_counter() - started)
-        _share_statistics(run.trainer, run.trainer.task.get_trainable_module())
-        metric = None
-        if _is_evaluated(run, epoch + 1):
+        first, meter = 0, None
+        _report_skipped(trainer, epoch)
+        _share_statistics(trainer, trainer.task.get_trainable_module())
+        evaluated, metric, rate = _is_evaluated(run, epoch + 1), None, trainer.learning_rate
+        if evaluated:
             validation = _validate(run)
             metric = (validation or train_metrics)[run.metric]
-            _record(run, epoch, train_metrics, validation, metric, seconds)
-            seconds.clear()
             results.append({'epoch': epoch, 'train': train_metrics})
             if validation is not None:
                 results[-1]['validation'] = validation
-        if run.trainer.scheduler is not None:
-            run.trainer.scheduler.step(epoch + 1, metric)
+        if trainer.scheduler is not None:
+            trainer.scheduler.step(epoch + 1, metric)
+        if evaluated:
+            _record(run, control, epoch, results[-1], rate, seconds)
+            seconds.clear()
         if run.compilation is not None:
             run.compilation.report(f'after epoch {epoch}')
     return results
@@ -61,6 +78,25 @@ def _announce_epoch(trainer: Trainer, epoch: int) -> None:
             part.set_epoch(epoch)
     if isinstance(trainer.task, GradAugTask):
         trainer.task.set_epoch(epoch)
+
+
+def _check_processes(trainer: Trainer, epoch: int) -> None:
+    """The processes must train the same network in the same way."""
+    task, args = trainer.task, trainer.args
+    values = {
+        'flags': sorted((name, repr(value)) for name, value in vars(args).items() if name not in OWN_FLAGS),
+        'the number of batches': trainer.batches,
+        'the learning rate': trainer.learning_rate,
+    }
+    if isinstance(task, GradAugTask):
+        values['sub-networks'] = [task.draws(step) for step in range(task.step, task.step + CHECKED_STEPS)]
+    check_alike(trainer.host, values)
+
+
+def _report_skipped(trainer: Trainer, epoch: int) -> None:
+    skipped = trainer.loaders.skipped()
+    if skipped:
+        _logger.warning(f'Epoch {epoch}: {skipped} images couldn\'t be read, and others took their place.')
 
 
 def _is_evaluated(run: Run, completed: int) -> bool:
@@ -88,27 +124,26 @@ def _validate(run: Run) -> dict[str, float] | None:
 
 def _record(
         run: Run,
+        control: Control,
         epoch: int,
-        train_metrics: dict,
-        validation: dict | None,
-        metric: float,
+        result: dict,
+        rate: float,
         seconds: list[float],
 ) -> None:
     """Writes the row of the table, and the checkpoints; `seconds` took training in the epochs since the last row."""
     trainer = run.trainer
-    if trainer.folder is None:
-        return
-    row = {
-        'epoch': epoch,
-        **{f'train_{name}': value for name, value in train_metrics.items()},
-        **{f'eval_{name}': value for name, value in (validation or {}).items()},
-        'lr': trainer.learning_rate,
-        'train_seconds': round(statistics.mean(seconds), 3),
-    }
-    append_row(trainer.folder.summary, row)
-    if trainer.args.log_wandb:
-        import wandb
-        wandb.log(row)
-    trainer.saver.save_checkpoint(epoch, metric=metric)
-    if epoch + 1 in (trainer.args.save_epochs or ()):
+    if trainer.folder is not None:
+        row = {
+            'epoch': epoch,
+            **{f'train_{name}': value for name, value in result['train'].items()},
+            **{f'eval_{name}': value for name, value in result.get('validation', {}).items()},
+            'lr': rate,
+            'train_seconds': round(statistics.mean(seconds), 3),
+        }
+        append_row(trainer.folder.summary, row)
+        if trainer.args.log_wandb:
+            import wandb
+            wandb.log(row)
+    control.save(Position(epoch + 1), metric=result.get('validation', result['train'])[run.metric])
+    if trainer.saver is not None and epoch + 1 in (trainer.args.save_epochs or ()):
         trainer.saver.save_milestone(epoch + 1)

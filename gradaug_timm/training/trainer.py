@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 import torch
 from timm.scheduler.scheduler import Scheduler
 from timm.task import TrainingTask
-from timm.utils import CheckpointSaver, NativeScaler
+from timm.utils import NativeScaler
 
 from ..regularizers import DropBlockRamp
+from .checkpoints import Checkpoints
 from .folder import RunFolder
 from .host import Host, Precision
 from .loaders import Loaders
@@ -26,7 +27,7 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     scaler: NativeScaler | None
     scheduler: Scheduler | None
-    saver: CheckpointSaver | None
+    saver: Checkpoints | None
     folder: RunFolder | None
     ramp: DropBlockRamp | None = None
     progress: Progress = field(init=False)

@@ -2,7 +2,7 @@
 import argparse
 
 from ...cli import Refuse, StrictParser, compile_backend, compile_mode
-from .values import COUNT, NATURAL, PERCENT
+from .values import COUNT, NATURAL, PERCENT, POSITIVE
 
 NO_NAFLEX = 'NaFlex batches hold patches of images of different sizes, which no transform of GradAug takes'
 NO_TORCHSCRIPT = 'TorchScript is deprecated in torch; use --torchcompile'
@@ -55,7 +55,11 @@ def add_run(parser: StrictParser):
     add('--no-resume-opt', action='store_true', help='resume without the optimizer\'s state')
     add('--checkpoint-hist', type=NATURAL, default=10, metavar='N', help='checkpoints to keep (default: 10)')
     add('--save-epochs', type=NATURAL, nargs='+', metavar='N', help='keep milestone-N of these epochs')
-    add('--recovery-interval', type=COUNT, default=0, metavar='N', help='updates between recovery files, 0: none')
+    add('--checkpoint-steps', type=NATURAL, metavar='N', help='save within an epoch, every N updates')
+    add('--checkpoint-minutes', type=POSITIVE, metavar='M', help='save within an epoch, when M minutes have passed')
+    add('--recovery-interval', type=COUNT, default=0, metavar='N', help='timm\'s name of --checkpoint-steps, 0: none')
+    add('--nonfinite-limit', type=NATURAL, metavar='N', help='end after N batches whose loss isn\'t finite; above 1 '
+        'updates with such gradients are left out (default: 10 with float16, which does so anyway, else 1)')
     add('--log-wandb', action='store_true', help='log to Weights & Biases')
     add('--wandb-project', metavar='NAME', help='project there')
     add('--wandb-tags', nargs='+', default=[], metavar='TAG', help='tags there')

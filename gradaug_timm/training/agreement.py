@@ -1,0 +1,63 @@
+"""What the processes of a run must have in common."""
+import hashlib
+
+import torch
+import torch.distributed as dist
+
+from .host import Host
+
+
+class Agreement:
+    """The highest of numbers that each process has, without waiting for the others.
+
+    What is agreed on at one call is given by the next, when the exchange has long been done beside a step.
+    Exchanges go over gloo, whatever the network's gradients go over: the device isn't involved.
+    """
+
+    def __init__(self, host: Host):
+        self._group = dist.new_group(backend='gloo') if host.distributed else None
+        self._pending: tuple[torch.Tensor, dist.Work] | None = None
+
+    def highest(self, *numbers: int) -> list[int]:
+        """The highest of each number over all processes, as of the last call; of one process, as of now."""
+        if self._group is None:
+            return list(numbers)
+        agreed = [0] * len(numbers)
+        if self._pending is not None:
+            tensor, work = self._pending
+            work.wait()
+            agreed = tensor.tolist()
+        tensor = torch.tensor(numbers)
+        self._pending = tensor, dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self._group, async_op=True)
+        return agreed
+
+
+def check_alike(host: Host, values: dict[str, object]) -> None:
+    """Compares values over the processes, by their digests.
+
+    Args:
+        host: The processes.
+        values: What to compare, by what it is called.
+
+    Raises:
+        ValueError: They differ; says which, and between which processes.
+    """
+    if not host.distributed:
+        return
+    digests = {name: hashlib.sha256(repr(value).encode()).hexdigest() for name, value in values.items()}
+    everyone = gather(host, digests)
+    for name in values:
+        others = [rank for rank, theirs in enumerate(everyone) if theirs.get(name) != everyone[0].get(name)]
+        if others:
+            raise ValueError(
+                f'the processes don\'t agree on {name}: {", ".join(map(str, others))} differ from 0; '
+                'start all with the same command and versions')
+
+
+def gather(host: Host, value) -> list:
+    """The value of each process, by rank."""
+    if not host.distributed:
+        return [value]
+    values = [None] * host.world_size
+    dist.all_gather_object(values, value)
+    return values

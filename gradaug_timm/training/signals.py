@@ -1,0 +1,68 @@
+"""Signals that end a run: noted when they come, obeyed between steps."""
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+OBEYED = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stopped(Exception):
+    """A signal ended the run, and everything is saved.
+
+    Args:
+        signal: Its number.
+    """
+
+    def __init__(self, signal: int):
+        super().__init__(signal)
+        self.signal = signal
+
+
+class Listener:
+    """Notes SIGTERM and SIGINT, and the death of a data worker.
+
+    Attributes:
+        signal: Number of the signal that came, or 0.
+        failure: What torch said of a data worker that died, or None.
+    """
+
+    def __init__(self):
+        self.signal = 0
+        self.failure: str | None = None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listens in the context. A second signal of a kind does what it would have done without a listener."""
+        before = {number: signal.getsignal(number) for number in (*OBEYED, signal.SIGCHLD)}
+
+        def note(number: int, frame) -> None:
+            self.signal = number
+            signal.signal(number, before[number])
+
+        try:
+            for number in OBEYED:
+                signal.signal(number, note)
+            yield
+        finally:
+            for number in OBEYED:
+                signal.signal(number, before[number])
+            if self._is_deferring():
+                signal.signal(signal.SIGCHLD, before[signal.SIGCHLD] or signal.SIG_DFL)
+
+    def defer_worker_failures(self) -> None:
+        """Notes the error that torch's handler raises in the middle of a step where a data worker has died."""
+        handler = signal.getsignal(signal.SIGCHLD)
+        if not callable(handler) or self._is_deferring():
+            return
+
+        def note(number: int, frame) -> None:
+            try:
+                handler(number, frame)
+            except RuntimeError as error:
+                self.failure = str(error)
+        note.defers = True
+        signal.signal(signal.SIGCHLD, note)
+
+    @staticmethod
+    def _is_deferring() -> bool:
+        return getattr(signal.getsignal(signal.SIGCHLD), 'defers', False)
