@@ -404,6 +404,7 @@ def test_the_accelerator_is_picked(evaluate, network, image_folder, checkpoint, 
 
 def test_a_network_that_needs_ever_more_graphs_ends_with_one_line_and_never_runs_eagerly(refusal, monkeypatch):
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     seen, forward = [], nn.Linear.forward
     def changing(layer, x):
         seen.append(len(x))

@@ -39,7 +39,7 @@ def suite_folder() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         archive = _download(folder)
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter='data')
+            tar.extractall(folder, **({'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}))  # 3.11.4 has it
     return folder / name
 
 
