@@ -72,7 +72,7 @@ class Control:
             raise DataError(self.listener.failure)
 
     def save(self, position: Position, meter: LossMeter | None = None, *, metric: float | None = None) -> None:
-        """Writes the checkpoint; all processes must take part.
+        """Writes the checkpoint; all processes must take part. Within an epoch only if it can be gone on with there.
 
         Args:
             position: How far the run has come.
@@ -83,6 +83,8 @@ class Control:
             DivergedError: What would be saved isn't finite.
         """
         trainer = self.trainer
+        if meter is not None and not trainer.loaders.by_batch:
+            return
         when = f'in epoch {position.epoch}, batch {position.batch}' if meter else f'after epoch {position.epoch - 1}'
         self.health.check(when)
         kept = first_nonfinite(trainer.task.get_trainable_module())

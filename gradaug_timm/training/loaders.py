@@ -37,7 +37,9 @@ class Loaders:
         validation: Validation batches; None without validation.
         mixup: What mixes batches in the main process.
         batch_size: The mean size of a training batch.
-        parts: What has to be told where a run starts; empty for an iterable data set, which starts with an epoch.
+        parts: What has to be told where a run starts.
+        by_batch: Whether it can start within an epoch; an iterable data set, and timm's loader that reads on into the
+            next epoch, can't.
         readable: Counts the training images that can't be read; None where nobody does.
     """
 
@@ -46,12 +48,8 @@ class Loaders:
     mixup: Mixup | None
     batch_size: float
     parts: Sequence[Any] = ()
+    by_batch: bool = True
     readable: ReadableDataset | None = None
-
-    @property
-    def by_batch(self) -> bool:
-        """Whether a run can start within an epoch."""
-        return bool(self.parts)
 
     def start_at(self, position: Position) -> None:
         """The next iteration over training batches begins there; later ones are the epochs after it."""
@@ -109,6 +107,7 @@ def build_loaders(
         mixup=None if isinstance(mixup, FastCollateMixup) else mixup,
         batch_size=average if scheduled else float(args.batch_size),
         parts=parts,
+        by_batch=bool(parts) and not args.use_multi_epochs_loader,
         readable=readable,
     )
 

@@ -7,7 +7,7 @@ OBEYED = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stopped(Exception):
-    """A signal ended the run, and everything is saved.
+    """A signal ended the run, and what can be gone on with is saved.
 
     Args:
         signal: Its number.

@@ -1,0 +1,165 @@
+"""A run that is stopped anywhere and resumed ends as the undisturbed run does, to the last bit."""
+import os
+import signal
+from unittest.mock import patch
+
+import pytest
+import torch
+from train_helpers import arguments, error_line, make_image_folder, read_summary, train
+
+from gradaug_timm.files import read_checkpoint
+from gradaug_timm.training import epoch as epoch_module
+from gradaug_timm.training import main
+
+RECIPE = dict(
+    model='gradaug_resnet20_cifar', gradaug_divisor=4, epochs=3, no_aug=None, color_jitter=0.4, reprob=0.5, remode='pixel',
+    mixup=0.2, cutmix=1., drop=0.2, model_ema=True, model_ema_decay=0.9, opt='adamw', sched_on_updates=True, sched='cosine',
+    batch_size=4, log_interval=2)
+BATCHES = 5  # an epoch: 20 images
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """Ten images of each of two classes, all different."""
+    folder = make_image_folder(tmp_path_factory.mktemp('data'), images=10)
+    for path in folder.rglob('*.png'):
+        seed = sum(map(ord, str(path.relative_to(folder))))
+        pixels = torch.randint(0, 256, (16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+        _save(pixels, path)
+    return folder
+
+
+def _save(pixels, path):
+    from PIL import Image
+    Image.fromarray(pixels.numpy()).save(path)
+
+
+def stopped(data, output, *, after: int, by=signal.SIGTERM, **flags) -> int:
+    """Runs train.py until a signal comes during batch number `after` of the process; returns the exit code."""
+    step, done = epoch_module._step, []
+
+    def step_with_signal(*args):
+        losses = step(*args)
+        done.append(1)
+        if len(done) == after:
+            os.kill(os.getpid(), by)
+        return losses
+
+    with patch.object(epoch_module, '_step', step_with_signal), pytest.raises(SystemExit) as ended:
+        main(arguments(data, output, experiment='run', resume='auto', **flags))
+    return ended.value.code
+
+
+def differences(one, other, path='') -> list[str]:
+    """Where two checkpoints differ."""
+    if isinstance(one, torch.Tensor):
+        return [] if torch.equal(one, other) else [path]
+    if isinstance(one, dict):
+        keys = one.keys() | other.keys()
+        return [found for key in keys for found in differences(one.get(key), other.get(key), f'{path}/{key}')]
+    if isinstance(one, (list, tuple)) and len(one) == len(other):
+        return [found for index, pair in enumerate(zip(one, other)) for found in differences(*pair, f'{path}/{index}')]
+    return [] if one == other else [f'{path}: {one} != {other}']
+
+
+def assert_equal_runs(one, other):
+    """All that the last checkpoints hold, but the flags that say where they are; and the tables, but for the time."""
+    for name in ('last.pth.tar', 'model_best.pth.tar'):
+        contents = [read_checkpoint(folder / name) for folder in (one, other)]
+        for content in contents:
+            del content['args']
+        assert not differences(*contents)
+    tables = [read_summary(folder) for folder in (one, other)]
+    for row in (row for table in tables for row in table):
+        del row['train_seconds']
+    assert tables[0] == tables[1]
+
+
+@pytest.fixture(scope='module')
+def undisturbed(data, tmp_path_factory):
+    return train(data, tmp_path_factory.mktemp('undisturbed'), **RECIPE)
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('after', [1, BATCHES, BATCHES + 2])
+def test_a_run_stopped_in_an_epoch_ends_as_the_undisturbed_run(data, undisturbed, tmp_path, after, workers):
+    assert stopped(data, tmp_path, after=after, workers=workers, **RECIPE) == 143
+    folder = train(data, tmp_path, resume='auto', workers=2 - workers, **RECIPE)
+    assert_equal_runs(folder, undisturbed)
+
+
+def test_a_run_stopped_after_epochs_ends_as_the_undisturbed_run(data, undisturbed, tmp_path):
+    for last in (1, 2, None):
+        folder = train(data, tmp_path, resume='auto', stop_epoch=last, **RECIPE)
+    assert_equal_runs(folder, undisturbed)
+
+
+def test_a_run_stopped_again_and_again_ends_as_the_undisturbed_run(data, undisturbed, tmp_path):
+    for _ in range(3 * BATCHES - 1):
+        assert stopped(data, tmp_path, after=1, by=signal.SIGINT, **RECIPE) == 130
+    assert_equal_runs(train(data, tmp_path, resume='auto', **RECIPE), undisturbed)
+
+
+@pytest.mark.parametrize('flags', [
+    dict(sched='plateau', sched_on_updates=None, decay_rate=0.5, patience_epochs=1, epochs=5),
+    dict(grad_accum_steps=2),
+    dict(device_augment=True, reflect_pad=2, color_jitter=0, reprob=0),
+    dict(no_prefetcher=True),
+    dict(train_img_sizes=[12, 16]),
+    dict(amp=True, amp_dtype='float16'),
+    dict(opt='lookahead_adamw'),
+    dict(model='resnet20_cifar', gradaug_divisor=None, stoch_depth=0.5),
+    dict(model='resnet20_cifar', gradaug_divisor=None, shake_drop=0.5),
+    dict(mixup_off_epoch=1, workers=1),
+    dict(val_interval=3),
+], ids=str)
+def test_whatever_the_recipe_a_stop_changes_nothing(data, tmp_path, flags):
+    recipe = {**RECIPE, **flags}
+    whole = train(data, tmp_path / 'whole', **recipe)
+    assert stopped(data, tmp_path / 'parts', after=BATCHES + 2, **recipe) == 143
+    assert_equal_runs(train(data, tmp_path / 'parts', resume='auto', **recipe), whole)
+
+
+def test_the_same_command_twice_gives_the_same_whatever_the_number_of_workers(data, undisturbed, tmp_path):
+    assert_equal_runs(train(data, tmp_path, workers=2, **RECIPE), undisturbed)
+
+
+def test_another_seed_gives_another_run(data, undisturbed, tmp_path):
+    folder = train(data, tmp_path, seed=1, **RECIPE)
+    with pytest.raises(AssertionError):
+        assert_equal_runs(folder, undisturbed)
+
+
+def test_a_loader_that_reads_on_into_the_next_epoch_goes_on_with_the_last_complete_one(data, tmp_path):
+    recipe = {**RECIPE, 'use_multi_epochs_loader': True, 'workers': 1}
+    whole = train(data, tmp_path / 'whole', **recipe)
+    assert stopped(data, tmp_path / 'parts', after=BATCHES + 2, **recipe) == 143
+    assert read_checkpoint(tmp_path / 'parts' / 'run' / 'last.pth.tar')['position'] == dict(epoch=1, batch=0)
+    assert_equal_runs(train(data, tmp_path / 'parts', resume='auto', **recipe), whole)
+
+
+@pytest.mark.parametrize('flags, part', [
+    (dict(batch_size=2), '--batch-size 2 (was 4)'),
+    (dict(seed=1), '--seed 1 (was 42)'),
+])
+def test_what_would_change_the_rest_of_an_epoch_is_refused(data, tmp_path, capsys, flags, part):
+    stopped(data, tmp_path, after=1, **RECIPE)
+    line = error_line(capsys, arguments(data, tmp_path, experiment='run', resume='auto', **{**RECIPE, **flags}))
+    assert part in line and '--start-epoch 0' in line
+    train(data, tmp_path, resume='auto', start_epoch=0, **{**RECIPE, **flags, 'epochs': 1})
+
+
+@pytest.mark.parametrize('flags', [dict(checkpoint_steps=3), dict(recovery_interval=3), dict(checkpoint_minutes=1e-9)])
+def test_checkpoints_within_an_epoch_are_enough_after_a_kill(data, undisturbed, tmp_path, flags):
+    step, done = epoch_module._step, []
+
+    def step_or_die(*args):
+        done.append(1)
+        if len(done) == BATCHES + 5:
+            raise MemoryError
+        return step(*args)
+    with patch.object(epoch_module, '_step', step_or_die), pytest.raises(MemoryError):
+        train(data, tmp_path, resume='auto', **flags, **RECIPE)
+    position = read_checkpoint(tmp_path / 'run' / 'last.pth.tar')['position']
+    assert position == dict(epoch=1, batch=4)
+    assert_equal_runs(train(data, tmp_path, resume='auto', **flags, **RECIPE), undisturbed)
