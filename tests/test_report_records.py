@@ -92,7 +92,7 @@ def test_a_resumed_run_adds_its_session_and_a_finished_one_none(image_folder, tm
 
 
 def test_a_run_that_starts_anew_in_its_folder_has_one_session(image_folder, tmp_path, monkeypatch):
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(schedule, 'train_epoch', interrupt)

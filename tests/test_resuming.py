@@ -12,9 +12,9 @@ from gradaug_timm.training import epoch as epoch_module
 from gradaug_timm.training import main
 
 RECIPE = dict(
-    model='gradaug_resnet20_cifar', gradaug_divisor=4, epochs=3, no_aug=None, color_jitter=0.4, reprob=0.5, remode='pixel',
-    mixup=0.2, cutmix=1., drop=0.2, model_ema=True, model_ema_decay=0.9, opt='adamw', sched_on_updates=True, sched='cosine',
-    batch_size=4, log_interval=2)
+    model='gradaug_resnet20_cifar', gradaug_divisor=4, epochs=3, no_aug=None, color_jitter=0.4, reprob=0.5,
+    remode='pixel', mixup=0.2, cutmix=1., drop=0.2, model_ema=True, model_ema_decay=0.9, opt='adamw',
+    sched_on_updates=True, sched='cosine', batch_size=4, log_interval=2)
 BATCHES = 5  # an epoch: 20 images
 
 

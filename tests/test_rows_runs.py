@@ -93,7 +93,7 @@ def prepare_row(row: str, output: Path, *argv: str) -> Run:
 def test_a_dry_run_builds_what_the_paper_describes(row, dry_run):
     run, settings = dry_run(row), ROWS[row]
     trainer = run.trainer
-    assert (run.start_epoch, run.end_epoch) == (0, settings['epochs'])
+    assert (run.start.epoch, run.end_epoch) == (0, settings['epochs'])
     check_network(trainer.task.trainable_module, row, settings)
     check_task(trainer.task, settings)
     check_optimizer(trainer, settings)
@@ -165,10 +165,15 @@ def learning_rate(trainer, epoch: float) -> float:
     return trainer.optimizer.param_groups[0]['lr']
 
 
+def source(loaders):
+    """The training images, below what reads them by keys."""
+    return loaders.train.dataset.dataset.dataset
+
+
 def check_images(loaders, settings: dict):
     assert len(loaders.train) == UPDATES
     size = settings['input_size'][1]
-    crop, flip, jitter, *rest = loaders.train.dataset.transform.transforms
+    crop, flip, jitter, *rest = source(loaders).transform.transforms
     if 'reflect_pad' in settings:
         pad = crop.transforms[1]
         assert type(crop) is PadCrop and (pad.padding, pad.padding_mode, pad.size) == (4, 'reflect', (32, 32))
@@ -205,7 +210,7 @@ def test_rows_of_cifar100_read_the_official_files(shared_data, tmp_path):
     loaders = prepare_row('cifar100/resnet110_baseline', tmp_path / 'run', '--data-dir', str(tmp_path)).trainer.loaders
     assert (len(loaders.train.dataset), len(loaders.validation.dataset)) == (50_000, 10_000)
     assert len(loaders.train) == 391  # the last of 80 images
-    assert loaders.train.dataset.targets != loaders.validation.dataset.targets
+    assert source(loaders).targets != loaders.validation.dataset.targets
     assert next(iter(loaders.validation))[0].shape == (128, 3, 32, 32)
 
 

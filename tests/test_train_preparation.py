@@ -134,7 +134,7 @@ def test_the_papers_transforms_are_in_the_training_pipeline_only(prepared):
     assert kinds[0] is PadCrop and PCALighting in kinds
     assert not {PadCrop, PCALighting} & {
         type(step) for step in run.trainer.loaders.validation.dataset.transform.transforms}
-    assert run.trainer.loaders.train.dataset[0][0].shape == (3, 16, 16)
+    assert run.trainer.loaders.train.dataset[0, 0][0].shape == (3, 16, 16)
 
 
 def test_a_checkpoint_initialises_the_network(image_folder, tmp_path, prepared):

@@ -83,7 +83,7 @@ def _train(parser, run: Run) -> None:
                             f'has died ({" ".join(str(error).split())[:200]})\n')
     except Stopped as stopped:
         name = signal.Signals(stopped.signal).name
-        parser.exit(128 + stopped.signal, f'{parser.prog}: stopped by {name}; --resume goes on from its last checkpoint\n')
+        parser.exit(128 + stopped.signal, f'{parser.prog}: stopped by {name}; --resume goes on from what is saved\n')
     except KeyboardInterrupt:
         parser.exit(INTERRUPTED, f'{parser.prog}: interrupted\n')
     if run.trainer.host.primary:

@@ -104,8 +104,9 @@ def prepare(args: argparse.Namespace, text: str, host: Host) -> Run:
     ) if folder else None
     trainer = Trainer(args, host, precision, task, loaders, optimizer, scaler, scheduler, saver, folder, ramp)
     if start.batch and not loaders.by_batch:
-        raise ValueError(f'--resume {resumed_from} stopped within epoch {start.epoch}: an iterable data set, or '
-                         f'--use-multi-epochs-loader, can\'t go on there; repeat the epoch by --start-epoch {start.epoch}')
+        raise ValueError(
+            f'--resume {resumed_from} stopped within epoch {start.epoch}: an iterable data set, or '
+            f'--use-multi-epochs-loader, can\'t go on there; repeat the epoch by --start-epoch {start.epoch}')
     compilation = None
     if args.torchcompile:
         compilation = Compilation(expected_graphs(args, settings, loaders, config['input_size']), most_alike(network))
