@@ -2,14 +2,13 @@
 import argparse
 import logging
 import os
-import zipfile
 
 import timm
 import torch
 from timm.models import load_checkpoint
 from torch import nn
 
-from ..files import unreadable
+from ..files import check_whole, read_checkpoint, unreadable
 from ..models.creation import model_arguments, name_problem
 from .arguments import image_channels
 
@@ -58,6 +57,10 @@ def load_weights(model: nn.Module, path: str, *, name: str, use_ema: bool = Fals
     """
     if not os.path.isfile(path):
         raise ValueError(f'--checkpoint {path} is no file')
+    try:
+        check_whole(path)
+    except ValueError as error:
+        raise ValueError(f'--checkpoint {path} can\'t be read: {error}') from error
     try:
         load_checkpoint(model, path, use_ema=use_ema)
     except RuntimeError as error:
@@ -110,10 +113,9 @@ def training_arguments(path: str) -> dict:
     if not os.path.isfile(path) or path.lower().endswith(('.safetensors', '.npz', '.npy')):
         return {}
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # mmap can't read the format before torch 1.6
-            checkpoint = torch.load(path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # what a damaged file makes the unpickler raise has no common class
-        raise ValueError(f'--checkpoint {path} can\'t be read: {unreadable(error)}') from error
+        checkpoint = read_checkpoint(path, checked=False)  # `load_weights` does
+    except ValueError as error:
+        raise ValueError(f'--checkpoint {path} can\'t be read: {error}') from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f'--checkpoint {path} holds no weights but a {type(checkpoint).__name__}')
     args = vars(checkpoint['args']) if isinstance(checkpoint.get('args'), argparse.Namespace) else {}
