@@ -1,10 +1,12 @@
 """The network that is evaluated: created by name, with weights, as a whole or as one of its sub-networks."""
 import argparse
+import json
 import logging
 import os
 
 import timm
 import torch
+from safetensors import safe_open
 from timm.models import load_checkpoint
 from torch import nn
 
@@ -110,8 +112,10 @@ def training_arguments(path: str) -> dict:
     Raises:
         ValueError: The file is damaged, unsafe or no checkpoint.
     """
-    if not os.path.isfile(path) or path.lower().endswith(('.safetensors', '.npz', '.npy')):
+    if not os.path.isfile(path) or path.lower().endswith(('.npz', '.npy')):
         return {}
+    if path.lower().endswith('.safetensors'):
+        return _described_arguments(path)
     try:
         checkpoint = read_checkpoint(path, checked=False)  # `load_weights` does
     except ValueError as error:
@@ -120,6 +124,15 @@ def training_arguments(path: str) -> dict:
         raise ValueError(f'--checkpoint {path} holds no weights but a {type(checkpoint).__name__}')
     args = vars(checkpoint['args']) if isinstance(checkpoint.get('args'), argparse.Namespace) else {}
     return {'model': checkpoint['arch'], **args} if 'arch' in checkpoint else args
+
+
+def _described_arguments(path: str) -> dict:
+    try:
+        with safe_open(path, 'pt') as file:
+            args = json.loads((file.metadata() or {}).get('train_args', '{}'))
+    except Exception as error:  # safetensors has one of its own, and passes on those of Rust
+        raise ValueError(f'--checkpoint {path} can\'t be read: {unreadable(error)}') from error
+    return args if isinstance(args, dict) else {}
 
 
 def _written(value) -> str:
