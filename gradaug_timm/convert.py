@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save
 
 from .cli import StrictParser, file_to_write
-from .files import unreadable, written_aside
+from .files import read_checkpoint, written_aside
 from .models.original import Original, recognise, rename
 
 CONTAINERS = ('state_dict', 'model')
@@ -74,9 +74,9 @@ def read_original(path: str) -> dict[str, torch.Tensor]:
     if not os.path.isfile(path):
         raise ValueError(f'{path} is no file')
     try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # what a damaged file makes the unpickler raise has no common class
-        raise ValueError(f'{path} can\'t be read: {unreadable(error)}') from error
+        checkpoint = read_checkpoint(path)
+    except ValueError as error:
+        raise ValueError(f'{path} can\'t be read: {error}') from error
     state = checkpoint
     if isinstance(checkpoint, Mapping):
         state = next((checkpoint[key] for key in CONTAINERS if isinstance(checkpoint.get(key), Mapping)), checkpoint)

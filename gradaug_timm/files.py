@@ -1,7 +1,9 @@
 """Files that are written whole or not at all, and what is wrong with those that can't be read."""
+import argparse
 import os
 import pickle
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -9,9 +11,10 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 import torch
-from timm.utils import load_checkpoint_metadata
 
 PARTIAL = '.partial'  # what a file is called until it is whole
+DAMAGES = (  # what zipfile makes of damaged archives
+    EOFError, NotImplementedError, OSError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile, zlib.error)
 
 
 @contextmanager
@@ -81,37 +84,49 @@ def save_checkpoint(state: dict, path: str) -> None:
         torch.save(state, file)
 
 
-def read_checkpoint(path: str) -> Any:
+def read_checkpoint(path: str, *, checked: bool = True) -> Any:
     """The content of a checkpoint on the CPU, memory-mapped; runs no code from it.
+
+    Args:
+        path: The file.
+        checked: Compare it with the checksums in it, which reads all of it.
 
     Raises:
         OSError: There is no such file.
         ValueError: It is damaged, or holds more than tensors and plain values; the message doesn't name it.
     """
-    check_whole(path)
+    if checked:
+        check_whole(path)
     try:
-        return load_checkpoint_metadata(path)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # mmap can't read the format before torch 1.6
+            return torch.load(path, map_location='cpu', weights_only=True, mmap=_is_zip(path))
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError on a broken file
         raise ValueError(unreadable(error)) from error
 
 
 def check_whole(path: str) -> None:
-    """Compares a checkpoint with the checksums in it, if it has any.
+    """Compares a file of weights with the checksums in it, if it has any.
 
     Raises:
         OSError: There is no such file.
         ValueError: They differ.
     """
     with open(path, 'rb') as file:
-        if not zipfile.is_zipfile(file):
-            return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-    except (EOFError, NotImplementedError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f'it is damaged ({" ".join(str(error).split())})') from error
+        try:
+            if not zipfile.is_zipfile(file):
+                return
+            with zipfile.ZipFile(file) as archive:
+                broken = archive.testzip()
+        except DAMAGES as error:
+            raise ValueError(f'it is damaged ({" ".join(str(error).split())})') from error
     if broken is not None:
         raise ValueError(f'it is damaged: the checksum of {broken} is wrong')
+
+
+def _is_zip(path: str) -> bool:
+    """Whether torch takes the file for an archive."""
+    with open(path, 'rb') as file:
+        return file.read(4) == b'PK\x03\x04'
 
 
 def unreadable(error: Exception) -> str:

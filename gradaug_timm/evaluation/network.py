@@ -1,15 +1,16 @@
 """The network that is evaluated: created by name, with weights, as a whole or as one of its sub-networks."""
 import argparse
+import json
 import logging
 import os
-import zipfile
 
 import timm
 import torch
+from safetensors import safe_open
 from timm.models import load_checkpoint
 from torch import nn
 
-from ..files import unreadable
+from ..files import check_whole, read_checkpoint, unreadable
 from ..models.creation import model_arguments, name_problem
 from .arguments import image_channels
 
@@ -59,6 +60,10 @@ def load_weights(model: nn.Module, path: str, *, name: str, use_ema: bool = Fals
     if not os.path.isfile(path):
         raise ValueError(f'--checkpoint {path} is no file')
     try:
+        check_whole(path)
+    except ValueError as error:
+        raise ValueError(f'--checkpoint {path} can\'t be read: {error}') from error
+    try:
         load_checkpoint(model, path, use_ema=use_ema)
     except RuntimeError as error:
         if 'loading state_dict' in str(error):
@@ -107,17 +112,27 @@ def training_arguments(path: str) -> dict:
     Raises:
         ValueError: The file is damaged, unsafe or no checkpoint.
     """
-    if not os.path.isfile(path) or path.lower().endswith(('.safetensors', '.npz', '.npy')):
+    if not os.path.isfile(path) or path.lower().endswith(('.npz', '.npy')):
         return {}
+    if path.lower().endswith('.safetensors'):
+        return _described_arguments(path)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # mmap can't read the format before torch 1.6
-            checkpoint = torch.load(path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # what a damaged file makes the unpickler raise has no common class
-        raise ValueError(f'--checkpoint {path} can\'t be read: {unreadable(error)}') from error
+        checkpoint = read_checkpoint(path, checked=False)  # `load_weights` does
+    except ValueError as error:
+        raise ValueError(f'--checkpoint {path} can\'t be read: {error}') from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f'--checkpoint {path} holds no weights but a {type(checkpoint).__name__}')
     args = vars(checkpoint['args']) if isinstance(checkpoint.get('args'), argparse.Namespace) else {}
     return {'model': checkpoint['arch'], **args} if 'arch' in checkpoint else args
+
+
+def _described_arguments(path: str) -> dict:
+    try:
+        with safe_open(path, 'pt') as file:
+            args = json.loads((file.metadata() or {}).get('train_args', '{}'))
+    except Exception as error:  # safetensors has one of its own, and passes on those of Rust
+        raise ValueError(f'--checkpoint {path} can\'t be read: {unreadable(error)}') from error
+    return args if isinstance(args, dict) else {}
 
 
 def _written(value) -> str:

@@ -1,33 +1,41 @@
 """The output folder of a run: its checkpoints and its table of epochs."""
 import argparse
 import csv
+import fcntl
 import glob
+import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TextIO
 
 from timm.models import safe_model_name
 from timm.utils import get_outdir
 
 from ..files import PARTIAL, replacing
 from .arguments.checks import DEFAULT_OUTPUT
-from .checkpoints import BEST_WEIGHTS, newest_valid
+from .newest import LAST, newest_valid
+from .weights import BEST_WEIGHTS
 
-OWN_FILES = ('summary.csv', '*.pth.tar', BEST_WEIGHTS, 'learning_curves.png', 'args.yaml', 'run.json')
+_logger = logging.getLogger(__name__)
+
+TABLE = 'summary.csv'
+OWN_FILES = (TABLE, '*.pth.tar', BEST_WEIGHTS, 'learning_curves.png', 'args.yaml', 'run.json')
 WRITTEN_AT_START = ('args.yaml', 'run.json')
-LAST = 'last.pth.tar'
+LOCK = '.lock'
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder that a run writes to."""
+    """The folder that a run writes to, as the only one while it is `held`."""
 
     path: str
+    held: TextIO | None = field(default=None, compare=False, repr=False)
 
     @property
     def summary(self) -> str:
         """The table of epochs."""
-        return os.path.join(self.path, 'summary.csv')
+        return os.path.join(self.path, TABLE)
 
     @property
     def last(self) -> str:
@@ -59,27 +67,56 @@ def open_folder(args: argparse.Namespace, image_size: int, resumed_from: str | N
     output = args.output or DEFAULT_OUTPUT
     if not args.experiment:
         started = datetime.now().strftime('%Y%m%d-%H%M%S')
-        return RunFolder(get_outdir(output, f'{started}-{safe_model_name(args.model)}-{image_size}', inc=True))
-    folder = RunFolder(os.path.join(output, args.experiment))
-    continued = resumed_from is not None and folder.holds(resumed_from)
-    if not continued:
-        _make_room(folder.path, args.overwrite)
-    os.makedirs(folder.path, exist_ok=True)
-    for partial in glob.glob(os.path.join(glob.escape(folder.path), f'*{PARTIAL}')):
-        os.remove(partial)  # of a process that was killed
+        path = get_outdir(output, f'{started}-{safe_model_name(args.model)}-{image_size}', inc=True)
+        return RunFolder(path, _hold(path))
+    path = os.path.join(output, args.experiment)
+    continued = resumed_from is not None and RunFolder(path).holds(resumed_from)
+    used = [] if continued else _own_files(path)
+    if not args.overwrite and not _died_early(path, used, args.resume):
+        _check_room(path, used)
+    os.makedirs(path, exist_ok=True)
+    folder = RunFolder(path, _hold(path))
+    for file in [*used, *_matching(path, f'*{PARTIAL}')]:  # those of a process that was killed
+        os.remove(file)
     return folder
 
 
-def _make_room(path: str, overwrite: bool) -> None:
-    used = [file for pattern in OWN_FILES for file in glob.glob(os.path.join(glob.escape(path), pattern))]
+def _own_files(path: str) -> list[str]:
+    return [file for pattern in OWN_FILES for file in _matching(path, pattern)]
+
+
+def _matching(path: str, pattern: str) -> list[str]:
+    return glob.glob(os.path.join(glob.escape(path), pattern))
+
+
+def _died_early(path: str, used: list[str], resume: str) -> bool:
+    """Whether a run to continue was killed between the first row of its table and its first checkpoint."""
+    names = {*map(os.path.basename, used)} - {*WRITTEN_AT_START}
+    return resume == 'auto' and names <= {TABLE} and len(read_rows(os.path.join(path, TABLE))) <= 1
+
+
+def _check_room(path: str, used: list[str]) -> None:
     traces = [name for name in map(os.path.basename, used) if name not in WRITTEN_AT_START]
-    if traces and not overwrite:
+    if traces:
         raise ValueError(
             f'--experiment: {path} holds an earlier run ({", ".join(sorted(traces)[:3])}): continue it by '
             '--resume auto, delete it by --overwrite, or take another name')
-    if overwrite:
-        for file in used:
-            os.remove(file)
+
+
+def _hold(path: str) -> TextIO:
+    """Keeps other runs out of a folder until the file that is returned is closed, or the process ends.
+
+    Raises:
+        ValueError: Another run is in it.
+    """
+    file = open(os.path.join(path, LOCK), 'w')
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # workers don't inherit it, unlike that of flock
+    except BlockingIOError:
+        raise ValueError(f'--experiment: another run is writing to {path}: wait for it, or take another name') from None
+    except OSError as error:  # of a file system without locks
+        _logger.warning(f'{path} can\'t be kept from other runs: {error.strerror}.')
+    return file
 
 
 def append_row(path: str, row: dict) -> None:
@@ -98,3 +135,22 @@ def read_rows(path: str) -> list[dict[str, str]]:
         return []
     with open(path, newline='') as file:
         return list(csv.DictReader(file))
+
+
+def drop_rows(path: str, epoch: int) -> None:
+    """Takes the rows of `epoch` and later ones out of the table at `path`.
+
+    Raises:
+        ValueError: It is no table of epochs.
+    """
+    rows = read_rows(path)
+    try:
+        kept = [row for row in rows if int(row['epoch']) < epoch]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f'{path} is broken: a row has no number of an epoch') from error
+    if len(kept) == len(rows):
+        return
+    with replacing(path, newline='') as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(kept)

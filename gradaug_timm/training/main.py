@@ -11,9 +11,9 @@ from ..compilation import CompilationError
 from .arguments import build_parser, parse_arguments
 from .arguments.checks import DEFAULT_OUTPUT
 from .control import DataError
-from .folder import LAST
 from .health import DivergedError
 from .host import start_host
+from .newest import LAST
 from .preparation import Run, prepare
 from .results import print_results
 from .schedule import run_epochs

@@ -9,6 +9,7 @@ from timm.layers import convert_splitbn_model, convert_sync_batchnorm, set_fast_
 from timm.models import create_model
 from torch import nn
 
+from ..files import check_whole
 from ..models.creation import model_arguments
 from ..regularizers import add_drop_block, add_shake_drop, add_stochastic_depth
 from .host import Host, Precision
@@ -22,6 +23,7 @@ def build_network(args: argparse.Namespace) -> nn.Module:
     Raises:
         ValueError: timm can't build it, or it has no place for a regulariser.
     """
+    _check_weights(args)
     if args.fast_norm:
         set_fast_norm()
     overlay = dict(args.pretrained_cfg_overlay)
@@ -49,6 +51,16 @@ def build_network(args: argparse.Namespace) -> nn.Module:
     _regularize(network, args)
     _logger.info(f'{args.model}: {sum(p.numel() for p in network.parameters()):,} parameters.')
     return network
+
+
+def _check_weights(args: argparse.Namespace) -> None:
+    for name in ('initial_checkpoint', 'pretrained_path', 'kd_checkpoint'):
+        path = getattr(args, name)
+        try:
+            if path:
+                check_whole(path)
+        except ValueError as error:
+            raise ValueError(f'--{name.replace("_", "-")} {path} can\'t be read: {error}') from error
 
 
 def _create_of_any_size(name: str, **kwargs) -> nn.Module:

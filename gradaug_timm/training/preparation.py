@@ -9,22 +9,23 @@ from timm.optim import create_optimizer_v2, optimizer_kwargs
 from timm.scheduler import create_scheduler_v2, scheduler_kwargs
 from timm.task import TrainingTask, load_task_ema_checkpoint, resume_task_checkpoint
 from timm.utils import NativeScaler, random_seed
-from timm.utils.summary import trim_summary
 from torch import nn
 
 from ..compilation import Compilation, most_alike
 from ..files import read_checkpoint, replacing
 from ..regularizers import DropBlockRamp
-from .checkpoints import Checkpoints, position_of, restore_scheduler
+from .checkpoints import Checkpoints
 from .compilation import expected_graphs
-from .folder import open_folder, resume_path
+from .folder import drop_rows, open_folder, resume_path
 from .gradaug import enable_gradaug, settings_for
 from .host import Host, Precision
 from .loaders import Loaders, build_loaders
 from .networks import build_network, drop_block_rises, enable_checkpointing, place_network
+from .newest import position_of
 from .position import Position
 from .record import network_facts, session, training_images, write_record
 from .resuming import check_continues, check_exact
+from .schedules import restore_scheduler
 from .tasks import build_task
 from .trainer import Trainer, updates_per_epoch
 
@@ -76,11 +77,12 @@ def prepare(args: argparse.Namespace, text: str, host: Host) -> Run:
     optimizer = _create_optimizer(args, task, loaders, host)
     resumed_from = resume_path(args)
     state = _load(resumed_from, lambda: dict(read_checkpoint(resumed_from))) if resumed_from else {}
-    start = starting_position(args, state)
+    start = _load(resumed_from, lambda: starting_position(args, state))
+    origin = {'world_size': host.world_size, 'training_images': training_images(loaders.train)}
     if resumed_from:
         check_continues(
             args, settings, lambda flags: settings_for(flags, network, config['input_size']), resumed_from, state)
-        check_exact(args, host.world_size, start, resumed_from, state)
+        check_exact(args, origin, start, resumed_from, state)
     _resume(args, task, optimizer, scaler, resumed_from, host)
     eval_network = _wrap(args, task, host)
     metric = args.eval_metric if loaders.validation is not None else 'loss'
@@ -100,7 +102,7 @@ def prepare(args: argparse.Namespace, text: str, host: Host) -> Run:
         task=task,
         scheduler=scheduler,
         config=config,
-        world_size=host.world_size,
+        facts=origin,
     ) if folder else None
     trainer = Trainer(args, host, precision, task, loaders, optimizer, scaler, scheduler, saver, folder, ramp)
     if start.batch and not loaders.by_batch:
@@ -197,10 +199,10 @@ def _open_records(args, text: str, facts: dict, run: Run, resumed_from: str | No
     if continued:
         trainer.saver.continue_from(resumed_from, state)
         if run.start.epoch < run.end_epoch:
-            trim_summary(trainer.folder.summary, run.start.epoch)
-    with replacing(f'{trainer.folder.path}/args.yaml') as file:
-        file.write(text)
+            drop_rows(trainer.folder.summary, run.start.epoch)
     if run.start.epoch < run.end_epoch:
+        with replacing(f'{trainer.folder.path}/args.yaml') as file:
+            file.write(text)
         facts = {**facts, 'epochs': run.end_epoch, 'training_images': training_images(trainer.loaders.train)}
         write_record(trainer.folder.path, facts, session(trainer.host, run.start.epoch), continued=continued)
     if args.log_wandb:

@@ -1,5 +1,6 @@
 """Whether a run continues what its checkpoint began."""
 import argparse
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 
@@ -9,7 +10,25 @@ from .arguments.gradaug import PREFIX
 from .networks import drop_block_rises, regularizer_settings
 from .position import Position
 
-ORDER = ('seed', 'batch_size', 'grad_accum_steps', 'epoch_repeats', 'aug_repeats', 'labels_per_class')
+_logger = logging.getLogger(__name__)
+
+IN_OPTIMIZER = (  # flags whose values come with the optimizer's state
+    'lr', 'momentum', 'weight_decay', 'opt_betas', 'opt_eps', 'opt_kwargs', 'layer_decay', 'layer_decay_min_scale',
+    'layer_decay_no_opt_scale', 'decay_all_parameters',
+)
+FREE = {  # flags that change nothing in the training that is left: what is read from where, shown, kept and judged
+    'config', 'data', 'data_dir', 'dataset_download', 'val_split', 'val_num_samples', 'validation_batch_size', 'tta',
+    'crop_pct', 'multilabel_threshold', 'eval_metric', 'val_interval', 'lr_base', 'lr_base_scale', 'lr_base_size',
+    'pretrained', 'pretrained_path', 'initial_checkpoint', 'head_init_bias', 'head_init_scale', 'kd_checkpoint',
+    'start_epoch', 'stop_epoch', 'workers', 'worker_seeding', 'pin_mem', 'use_multi_epochs_loader', 'device',
+    'device_modules', 'local_rank', 'synchronize_step', 'log_interval', 'save_images', 'log_wandb', 'wandb_project',
+    'wandb_tags', 'wandb_resume_id', 'output', 'experiment', 'overwrite', 'resume', 'no_resume_opt', 'checkpoint_hist',
+    'checkpoint_steps', 'checkpoint_minutes', 'recovery_interval', 'save_epochs', 'nonfinite_limit', 'method',
+    'published_top1', 'published_top5', 'dataset_trust_remote_code', 'bce_loss', 'jsd_loss', 'bce_pos_weight',
+    'drop_connect', 'model', 'opt',
+}
+CONTINUED = ('gradaug', 'shake_drop', 'stoch_depth', 'paper_drop_block')  # beginnings; see `check_continues`
+ORIGIN = {'world_size': 'processes:', 'training_images': 'training images:'}
 
 
 def check_continues(
@@ -43,28 +62,44 @@ def check_continues(
         raise ValueError('; '.join(f'{flag}: the checkpoint {path} was trained with {was}' for flag, was in found))
 
 
-def check_exact(args: argparse.Namespace, world_size: int, start: Position, path: str, state: dict) -> None:
-    """Compares what the order of images follows from, where a run goes on within an epoch.
+def check_exact(args: argparse.Namespace, origin: dict, start: Position, path: str, state: dict) -> None:
+    """Compares all that the rest of the training follows from; warns of differences at the end of an epoch.
 
     Args:
         args: The flags.
-        world_size: Number of processes.
+        origin: Number of processes and of training images, by their names in a checkpoint.
         start: Where the run goes on.
         path: The checkpoint.
         state: Its content.
 
     Raises:
-        ValueError: The rest of the epoch would be another one.
+        ValueError: The run goes on within an epoch, whose rest would be another one.
     """
-    if not start.batch:
+    found = [f'{flag} {_show(ours)} (was {_show(was)})' for flag, ours, was in _changes(args, origin, state)]
+    if not found:
         return
-    pairs = [(f'--{name.replace("_", "-")}', getattr(args, name), getattr(state['args'], name)) for name in ORDER]
-    found = [f'{flag} {ours} (was {theirs})' for flag, ours, theirs in [
-        *pairs, ('processes:', world_size, state['world_size'])] if ours != theirs]
-    if found:
-        raise ValueError(
-            f'--resume {path} stopped within epoch {start.epoch}, whose rest changes with {", ".join(found)}; keep '
-            f'them or repeat the epoch by --start-epoch {start.epoch}')
+    if not start.batch:
+        _logger.warning(f'--resume {path} goes on otherwise than it began: {", ".join(found)}.')
+        return
+    raise ValueError(
+        f'--resume {path} stopped within epoch {start.epoch}, whose rest changes with {", ".join(found)}; keep '
+        f'them or repeat the epoch by --start-epoch {start.epoch}')
+
+
+def _changes(args, origin: dict, state: dict) -> Iterator[tuple]:
+    """What is different now: what it is called, its value, and that in the checkpoint."""
+    saved = vars(state['args']) if 'args' in state else {}
+    for name, ours in vars(args).items():
+        told = name in FREE or name in IN_OPTIMIZER or name.startswith(CONTINUED)
+        if name in saved and not told and _plain(ours) != _plain(saved[name]):
+            yield f'--{name.replace("_", "-")}', ours, saved[name]
+    for name, title in ORIGIN.items():
+        if name in state and state[name] != origin[name]:
+            yield title, origin[name], state[name]
+
+
+def _plain(value):
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _differences(args, saved: argparse.Namespace, has_optimizer: bool) -> Iterator[tuple[str, str]]:
@@ -72,6 +107,12 @@ def _differences(args, saved: argparse.Namespace, has_optimizer: bool) -> Iterat
         yield f'--model {args.model}', saved.model
     if has_optimizer and not args.no_resume_opt and args.opt.lower() != saved.opt.lower():
         yield f'--opt {args.opt}', f'{saved.opt} (--no-resume-opt leaves its state out)'
+    elif has_optimizer and not args.no_resume_opt:
+        for name in IN_OPTIMIZER:
+            ours, was = getattr(args, name), getattr(saved, name, None)
+            if name in saved and _plain(ours) != _plain(was):
+                flag = f'--{name.replace("_", "-")}'
+                yield f'{flag} {_show(ours)}', f'{_show(was)} (--no-resume-opt leaves the optimizer\'s state out)'
 
 
 def _regularizer_differences(args, saved) -> Iterator[tuple[str, str]]:
@@ -106,4 +147,4 @@ def _gradaug_differences(args, saved, settings: GradAugSettings | None, settings
 
 
 def _show(value) -> str:
-    return ' '.join(map(_show, value)) or 'none' if isinstance(value, tuple) else f'{value}'
+    return ' '.join(map(_show, value)) or 'none' if isinstance(value, (list, tuple)) else f'{value}'

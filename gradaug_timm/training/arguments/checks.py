@@ -203,6 +203,8 @@ def _run_problems(args) -> Iterator[str]:
         yield '--resume auto needs --experiment: the run to continue'
     elif args.resume not in ('', 'auto') and not os.path.isfile(args.resume):
         yield f'--resume {args.resume} is no file'
+    if args.checkpoint_steps and args.recovery_interval:
+        yield '--checkpoint-steps and --recovery-interval exclude each other: the latter is timm\'s name of the former'
     if args.log_wandb and importlib.util.find_spec('wandb') is None:
         yield '--log-wandb needs the package wandb: pip install wandb'
     if args.wandb_resume_id and not args.resume:

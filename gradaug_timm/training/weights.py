@@ -1,0 +1,46 @@
+"""The best weights of a run as safetensors, for all that reads timm's keys."""
+import argparse
+import json
+from dataclasses import asdict
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..files import written_aside
+from ..settings import GradAugSettings
+from .arguments.checks import model_name
+
+BEST_WEIGHTS = 'model_best.safetensors'
+KEPT = (  # flags without which the weights are another network, or that `validate.py` needs
+    'model', 'num_classes', 'in_chans', 'gp', 'model_kwargs', 'img_size', 'input_size', 'crop_pct', 'mean', 'std',
+    'interpolation', 'bn_eps', 'shake_drop', 'shake_drop_alpha', 'stoch_depth', 'gradaug_divisor',
+)
+
+
+def save_weights(weights: dict[str, Tensor], metadata: dict[str, str], path: str) -> None:
+    """Writes a state dict.
+
+    Raises:
+        OSError: It can't be written; the message names `path`.
+    """
+    with written_aside(path) as partial:
+        save_file({name: weight.clone().contiguous() for name, weight in weights.items()}, partial, metadata)
+
+
+def weights_metadata(args: argparse.Namespace, config: dict, settings: GradAugSettings | None) -> dict[str, str]:
+    """What a file of weights says of them, as JSON.
+
+    Args:
+        args: The flags of the run.
+        config: timm's data configuration of the network.
+        settings: The settings of GradAug; None where it is off.
+    """
+    values = {
+        'architecture': model_name(args.model).removeprefix('gradaug_'),
+        'num_classes': args.num_classes,
+        'model_kwargs': args.model_kwargs,
+        'pretrained_cfg': config,
+        'gradaug': None if settings is None else asdict(settings),
+        'train_args': {name: getattr(args, name) for name in KEPT if getattr(args, name) not in (None, {}, '')},
+    }
+    return {'format': 'pt', **{name: json.dumps(value) for name, value in values.items()}}
