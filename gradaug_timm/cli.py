@@ -103,10 +103,23 @@ class StrictParser(argparse.ArgumentParser):
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def parse_args(self, args=None, namespace=None):
-        parsed, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            self.error(self._describe(unknown))
+        parsed, problems = self.collect(args, namespace)
+        if problems:
+            self.error('; '.join(problems))
         return parsed
+
+    def collect(self, args=None, namespace=None) -> tuple[argparse.Namespace, list[str]]:
+        """The arguments, and a line for each that is unknown or has a wrong value, whose place its default takes."""
+        self._problems: list[str] = []
+        parsed, unknown = self.parse_known_args(args, namespace)
+        return parsed, [*self._problems, *([self._describe(unknown)] if unknown else [])]
+
+    def _get_values(self, action, arg_strings):
+        try:
+            return super()._get_values(action, arg_strings)
+        except argparse.ArgumentError as error:
+            self._problems.append(str(error))
+            return action.default
 
     def _check_value(self, action, value):
         try:

@@ -30,11 +30,12 @@ class ReadableDataset(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index):
-        for _ in range(MOST_IN_A_ROW):
+        for attempt in range(MOST_IN_A_ROW):
             try:
                 return self.dataset[index]
             except Exception as error:  # image libraries raise anything on a broken file
-                self._count(index, error)
+                if attempt == 0:
+                    self._count(index, error)
                 reason = error
             index = _next(index, len(self))
         raise RuntimeError(f'{MOST_IN_A_ROW} images in a row can\'t be read, the last is {self._name(index)} '

@@ -81,7 +81,8 @@ class Health:
         kept = first_nonfinite(self._network)
         if bad >= self.limit or kept is not None:
             also = f', nor is {kept}' if kept and bad else ''
-            raise DivergedError(f'{"the loss" if bad else kept} is no longer finite {when}{also}: {REMEDY}')
+            times = f' ({bad} batches)' if bad > 1 else ''
+            raise DivergedError(f'{"the loss" if bad else kept} is no longer finite {when}{times}{also}: {REMEDY}')
         _logger.warning(
             f'Until now {bad} batches had a loss that isn\'t finite, and {skipped} updates were left out '
             f'({when}; the run ends at {self.limit} such batches).')

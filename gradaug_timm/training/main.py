@@ -22,6 +22,7 @@ from .signals import Stopped
 _logger = logging.getLogger(__name__)
 FAILED = 1
 INTERRUPTED = 130
+SEPARATE_STORE = 'TORCH_DISABLE_SHARE_RDZV_TCP_STORE'  # else torch reads the addresses of the last attempt (2.15)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -42,6 +43,11 @@ def main(argv: list[str] | None = None) -> None:
             if not host.primary:
                 logging.root.setLevel(logging.WARNING)
             run = prepare(args, text, host)
+        except RuntimeError as error:
+            if not _restarts() or dist.is_initialized():
+                raise
+            parser.exit(FAILED, f'{parser.prog}: error: torchrun\'s restart can\'t connect the processes '
+                                f'({" ".join(str(error).split())[:120]}): start torchrun with {SEPARATE_STORE}=1\n')
         except (OSError, ValueError) as error:
             _logger.debug('Preparation failed.', exc_info=True)
             parser.error(str(error))
@@ -55,12 +61,16 @@ def main(argv: list[str] | None = None) -> None:
 
 def continue_restarted(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Lets processes that torchrun starts anew go on where the last ones stopped, whatever they began with."""
-    if not int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)):
+    if not _restarts():
         return
     if not args.experiment:
         parser.error('torchrun restarts the run: it needs --experiment NAME to go on with what is saved')
     if os.path.exists(os.path.join(args.output or DEFAULT_OUTPUT, args.experiment, LAST)):
         args.resume = 'auto'
+
+
+def _restarts() -> int:
+    return int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0))
 
 
 def _set_up_logging() -> None:

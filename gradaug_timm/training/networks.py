@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Callable
 
 import torch
+from safetensors import SafetensorError
 from timm.layers import convert_splitbn_model, convert_sync_batchnorm, set_fast_norm
 from timm.models import create_model
 from torch import nn
@@ -15,6 +16,9 @@ from ..regularizers import add_drop_block, add_shake_drop, add_stochastic_depth
 from .host import Host, Precision
 
 _logger = logging.getLogger(__name__)
+
+UNBUILDABLE = (
+    AssertionError, EOFError, KeyError, RuntimeError, TypeError, pickle.UnpicklingError, SafetensorError)
 
 
 def build_network(args: argparse.Namespace) -> nn.Module:
@@ -45,7 +49,7 @@ def build_network(args: argparse.Namespace) -> nn.Module:
     try:
         create = _create_of_any_size if args.gradaug else create_model
         network = create(args.model, **common, **model_arguments(args))
-    except (AssertionError, EOFError, KeyError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
+    except UNBUILDABLE as error:
         raise ValueError(f'--model {args.model} cannot be built: {error}') from error
     _initialise_head(network, args.head_init_scale, args.head_init_bias)
     _regularize(network, args)

@@ -37,13 +37,12 @@ def build_parser() -> StrictParser:
 def parse_arguments(parser: StrictParser, argv: list[str] | None = None) -> tuple[argparse.Namespace, str]:
     """The flags, and as YAML text how they were given.
 
-    Ends the program with one line on the first wrong flag, on all problems of a YAML file, or on all flags that don't
-    go together.
+    Ends the program with one line on all wrong flags and keys of YAML files, or on all that don't go together.
     """
-    args = parser.parse_args(argv)
+    args, wrong = parser.collect(argv)
     if args.config:
-        parser.set_defaults(**load_config(parser, *args.config))
-        args = parser.parse_args(argv)
+        parser.set_defaults(**load_config(parser, *args.config, wrong=wrong))
+    args = parser.parse_args(argv)
     del args.config
     _import_modules(parser, args.device_modules or ())
     text = yaml.safe_dump(vars(args), default_flow_style=False)

@@ -1,7 +1,7 @@
 """YAML files of flags: strict, and all their problems told at once."""
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import yaml
@@ -28,14 +28,15 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def load_config(parser: StrictParser, *paths: str) -> dict[str, Any]:
+def load_config(parser: StrictParser, *paths: str, wrong: Sequence[str] = ()) -> dict[str, Any]:
     """The flags in YAML files, converted as the command line would; those of later files win.
 
     A file's key `base` names another file, relative to its own folder, whose flags hold where it gives none itself.
-    Ends the program through `parser.error` with one line that names every problem of the files.
+    Ends the program through `parser.error` with one line that names every problem of the files, and what is `wrong`
+    elsewhere.
     """
     actions = {action.dest: action for action in parser._actions if action.dest not in NOT_KEYS}
-    values, problems = {}, []
+    values, problems = {}, list(wrong)
     for path in paths:
         for file, config in _lineage(parser, path):
             found = []

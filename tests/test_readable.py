@@ -1,0 +1,62 @@
+"""Training goes on over images that can't be read, counts them, and ends plainly where nothing can be read."""
+import logging
+import os
+import signal
+from unittest.mock import patch
+
+import pytest
+from PIL import Image
+from test_health import failure
+from test_resuming import RECIPE, assert_equal_runs
+from train_helpers import arguments, make_image_folder, train
+
+from gradaug_timm.files import read_checkpoint
+from gradaug_timm.training import epoch as epoch_module
+
+BROKEN = {
+    'text': lambda path: path.write_text('no image'),
+    'empty': lambda path: path.write_bytes(b''),
+    'truncated': lambda path: path.write_bytes(path.read_bytes()[:60]),
+    'bomb': lambda path: Image.new('RGB', (64, 64)).save(path),  # more than the limit below
+}
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_images_that_cannot_be_read_are_skipped_and_counted(tmp_path, caplog, monkeypatch, workers):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1000)
+    data = make_image_folder(tmp_path / 'data', images=6)
+    for index, spoil in enumerate(BROKEN.values()):
+        spoil(data / 'train' / 'a' / f'{index}.png')
+    with caplog.at_level(logging.WARNING):
+        train(data, tmp_path, batch_size=4, workers=workers, epochs=2)
+    counted = [text for text in caplog.messages if 'images couldn\'t be read' in text]
+    assert counted == [f'Epoch {epoch}: 4 images couldn\'t be read, and others took their place.' for epoch in (0, 1)]
+
+
+def test_a_folder_whose_images_are_all_broken_is_named(tmp_path, capsys):
+    data = make_image_folder(tmp_path / 'data', images=30)
+    for path in (data / 'train').rglob('*.png'):
+        path.write_text('no image')
+    line = failure(capsys, arguments(data, tmp_path, experiment='run'))
+    assert 'images in a row can\'t be read' in line and str(data / 'train') in line
+
+
+def test_a_run_whose_worker_dies_is_saved_and_goes_on_equal(tmp_path, capsys):
+    data = make_image_folder(tmp_path / 'data', images=12)
+    recipe = {**RECIPE, 'workers': 1, 'experiment': 'run', 'resume': 'auto'}
+    whole = train(data, tmp_path / 'whole', **recipe)
+    step, done = epoch_module._step, []
+
+    def step_without_worker(trainer, *args):
+        done.append(1)
+        if len(done) == 3:
+            for worker in trainer.loaders.train.loader._iterator._workers:
+                os.kill(worker.pid, signal.SIGKILL)
+                worker.join()
+        return step(trainer, *args)
+    with patch.object(epoch_module, '_step', step_without_worker):
+        line = failure(capsys, arguments(data, tmp_path / 'parts', **recipe))
+    assert 'reading training images failed: DataLoader worker (pid' in line
+    position = read_checkpoint(tmp_path / 'parts' / 'run' / 'last.pth.tar')['position']
+    assert position['epoch'] == 0 and position['batch'] >= 3
+    assert_equal_runs(train(data, tmp_path / 'parts', **recipe), whole)
