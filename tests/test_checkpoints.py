@@ -37,7 +37,7 @@ def same(one, other) -> bool:
 
 
 @pytest.mark.parametrize('mask', [0x01, 0x80, 0xff])
-@pytest.mark.filterwarnings('ignore:Detected pickle protocol')
+@pytest.mark.filterwarnings('error')
 def test_a_byte_that_changed_is_noticed_or_changes_nothing(tmp_path, mask):
     path = tmp_path / 'last.pth.tar'
     save_checkpoint(STATE, path)
