@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -98,8 +99,9 @@ def read_checkpoint(path: str, *, checked: bool = True) -> Any:
     if checked:
         check_whole(path)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # mmap can't read the format before torch 1.6
-            return torch.load(path, map_location='cpu', weights_only=True, mmap=_is_zip(path))
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+            warnings.simplefilter('ignore')  # of what torch takes for a pickle in a broken file
+            return torch.load(path, map_location='cpu', weights_only=True, mmap=_is_archive(path))
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError on a broken file
         raise ValueError(unreadable(error)) from error
 
@@ -123,8 +125,8 @@ def check_whole(path: str) -> None:
         raise ValueError(f'it is damaged: the checksum of {broken} is wrong')
 
 
-def _is_zip(path: str) -> bool:
-    """Whether torch takes the file for an archive."""
+def _is_archive(path: str) -> bool:
+    """Whether torch takes the file for an archive, not for the format before torch 1.6, which it can't map."""
     with open(path, 'rb') as file:
         return file.read(4) == b'PK\x03\x04'
 

@@ -84,9 +84,11 @@ class Checkpoints(CheckpointSaver):
             self._cleanup_checkpoints(1)
             duplicate(source, path)
             self._track_checkpoint(path, epoch, metric, update_best_file=False)
-        if best_before is None or self.cmp(metric, best_before):
-            duplicate(source, self._path('model_best'))
+        best = self._path('model_best')
+        is_best = best_before is None or self.cmp(metric, best_before)
+        if is_best and not (os.path.exists(best) and os.path.samefile(source, best)):
             self._save_weights(epoch, metric)
+            duplicate(source, best)  # comes last: that it is there tells that all was done
 
     def _state(self, position: Position, completed: int | None, metric: float | None) -> dict:
         state = {

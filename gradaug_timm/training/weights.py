@@ -3,8 +3,8 @@ import argparse
 import json
 from dataclasses import asdict
 
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors.torch import save
+from torch import Tensor, contiguous_format
 
 from ..files import written_aside
 from ..settings import GradAugSettings
@@ -23,8 +23,9 @@ def save_weights(weights: dict[str, Tensor], metadata: dict[str, str], path: str
     Raises:
         OSError: It can't be written; the message names `path`.
     """
-    with written_aside(path) as partial:
-        save_file({name: weight.clone().contiguous() for name, weight in weights.items()}, partial, metadata)
+    tensors = {name: weight.clone(memory_format=contiguous_format) for name, weight in weights.items()}
+    with written_aside(path) as partial, open(partial, 'wb') as file:
+        file.write(save(tensors, metadata))
 
 
 def weights_metadata(args: argparse.Namespace, config: dict, settings: GradAugSettings | None) -> dict[str, str]:
