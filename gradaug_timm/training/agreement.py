@@ -7,6 +7,10 @@ import torch.distributed as dist
 from .host import Host
 
 
+class DisagreementError(RuntimeError):
+    """The processes of a run were started differently."""
+
+
 class Agreement:
     """The highest of numbers that each process has, without waiting for the others.
 
@@ -40,7 +44,7 @@ def check_alike(host: Host, values: dict[str, object]) -> None:
         values: What to compare, by what it is called.
 
     Raises:
-        ValueError: They differ; says which, and between which processes.
+        DisagreementError: They differ; says which, and between which processes.
     """
     if not host.distributed:
         return
@@ -49,7 +53,7 @@ def check_alike(host: Host, values: dict[str, object]) -> None:
     for name in values:
         others = [rank for rank, theirs in enumerate(everyone) if theirs.get(name) != everyone[0].get(name)]
         if others:
-            raise ValueError(
+            raise DisagreementError(
                 f'the processes don\'t agree on {name}: {", ".join(map(str, others))} differ from 0; '
                 'start all with the same command and versions')
 

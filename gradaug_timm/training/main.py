@@ -8,6 +8,7 @@ import torch.distributed as dist
 from timm.utils import setup_default_logging
 
 from ..compilation import CompilationError
+from .agreement import DisagreementError
 from .arguments import build_parser, parse_arguments
 from .arguments.checks import DEFAULT_OUTPUT
 from .control import DataError
@@ -29,8 +30,8 @@ def main(argv: list[str] | None = None) -> None:
     """Trains as the command line says.
 
     Raises:
-        SystemExit: With 2 and one line on a wrong flag or missing data, 1 where training diverges or can't be
-            compiled, 130 on Ctrl-C.
+        SystemExit: With 2 and one line on a wrong flag or missing data, 1 where training fails (it diverges, data or
+            other processes are lost, the disk is full), 143 on SIGTERM, 130 on Ctrl-C.
     """
     _set_up_logging()
     parser = build_parser()
@@ -65,7 +66,7 @@ def continue_restarted(args: argparse.Namespace, parser: argparse.ArgumentParser
         return
     if not args.experiment:
         parser.error('torchrun restarts the run: it needs --experiment NAME to go on with what is saved')
-    if os.path.exists(os.path.join(args.output or DEFAULT_OUTPUT, args.experiment, LAST)):
+    if not args.resume or os.path.exists(os.path.join(args.output or DEFAULT_OUTPUT, args.experiment, LAST)):
         args.resume = 'auto'
 
 
@@ -84,7 +85,8 @@ def _train(parser, run: Run) -> None:
         _logger.info(f'Nothing to do: the run has completed its {run.end_epoch} epochs.')
     try:
         results = run_epochs(run)
-    except (CompilationError, DataError, DivergedError, OSError, ValueError) as error:
+    except (CompilationError, DataError, DisagreementError, DivergedError, OSError) as error:
+        _logger.debug('Training failed.', exc_info=True)
         parser.exit(FAILED, f'{parser.prog}: error: {error}\n')
     except RuntimeError as error:
         if not run.trainer.host.distributed or not _lost_a_peer(error):

@@ -34,7 +34,8 @@ def run_epochs(run: Run) -> list[dict]:
         DataError: The training images can't be read any further.
         DivergedError: The loss is no longer finite.
         Stopped: A signal ended the run.
-        ValueError: The processes differ.
+        DisagreementError: The processes were started differently.
+        OSError: A file can't be written.
     """
     listener = Listener()
     with listener.listening(), run.compilation.guarded() if run.compilation is not None else nullcontext():
