@@ -130,11 +130,13 @@ def test_another_seed_gives_another_run(data, undisturbed, tmp_path):
         assert_equal_runs(folder, undisturbed)
 
 
-def test_a_loader_that_reads_on_into_the_next_epoch_goes_on_with_the_last_complete_one(data, tmp_path):
+def test_a_loader_that_reads_on_goes_on_with_the_beginning_of_the_epoch_and_says_so(data, tmp_path, caplog):
+    caplog.set_level('INFO')
     recipe = {**RECIPE, 'use_multi_epochs_loader': True, 'workers': 1}
     whole = train(data, tmp_path / 'whole', **recipe)
     assert stopped(data, tmp_path / 'parts', after=BATCHES + 2, **recipe) == 143
     assert read_checkpoint(tmp_path / 'parts' / 'run' / 'last.pth.tar')['position'] == dict(epoch=1, batch=0)
+    assert 'goes on with the beginning of that epoch' in caplog.text
     assert_equal_runs(train(data, tmp_path / 'parts', resume='auto', **recipe), whole)
 
 

@@ -46,6 +46,9 @@ def _run_epochs(run: Run, control: Control) -> list[dict]:
     trainer, results, seconds = run.trainer, [], []
     first, meter = run.start.batch, restore_progress(run.trainer, run.progress)
     trainer.loaders.start_at(run.start)
+    if not trainer.loaders.by_batch:
+        _logger.info('A run that is stopped within an epoch goes on with the beginning of that epoch: the data set is '
+                     'iterable, or --use-multi-epochs-loader reads on.')
     for epoch in range(run.start.epoch, run.end_epoch):
         _announce_epoch(trainer, epoch)
         _check_processes(trainer, epoch)
