@@ -13,7 +13,7 @@ from gradaug_timm.evaluation.arguments import build_parser as build_validate_par
 from gradaug_timm.training import main
 from gradaug_timm.training.arguments import build_parser, parse_arguments
 
-UNTRIED = {'help', 'config', 'device_modules', 'log_wandb', 'torchcompile', 'torchcompile_mode'}  # some import modules
+UNTRIED = {'help', 'config', 'output', 'device_modules', 'log_wandb', 'torchcompile', 'torchcompile_mode'}  # do things
 ACTIONS = [action for action in build_parser()._actions if action.option_strings and action.dest not in UNTRIED]
 JUNK = [
     '', ' ', '-1', '0', '1', '2', '0.5', '-0.0', '1e400', 'nan', 'inf', '-inf', '1_0', '٣', 'x', '../x', '/', '[', '{}',
@@ -100,7 +100,8 @@ def check_preparation(data, output, argv):
 
 
 @pytest.fixture
-def never_trains(monkeypatch):
+def never_trains(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     def started(run):
         raise Started
     monkeypatch.setattr(importlib.import_module('gradaug_timm.training.main'), 'run_epochs', started)
