@@ -5,12 +5,13 @@ from collections import Counter
 import pytest
 import torch
 from torch.utils.data import Dataset, TensorDataset
-from train_helpers import arguments, error_line, make_image_folder
+from train_helpers import arguments, error_line, make_image_folder, train
 
-from gradaug_timm.data import class_balanced, create_dataset
+from gradaug_timm.data import class_balanced, create_dataset, stratified
 from gradaug_timm.training.arguments import build_parser, parse_arguments
 from gradaug_timm.training.host import start_host
 from gradaug_timm.training.preparation import prepare
+from gradaug_timm.training.record import read_record
 
 LABELS = [0, 1, 2] * 20 + [2] * 30
 
@@ -73,3 +74,34 @@ def test_more_images_than_a_class_has_are_refused(capsys, tmp_path):
     data = make_image_folder(tmp_path / 'data', images=3)
     error = error_line(capsys, arguments(data, tmp_path, labels_per_class=4))
     assert '--labels-per-class 4 is more than the 3 images of class 0' in error
+
+
+@pytest.mark.parametrize('fraction, counts', [
+    (1, {0: 20, 1: 20, 2: 50}), (0.5, {0: 10, 1: 10, 2: 25}), (0.11, {0: 2, 1: 2, 2: 6}), (0.001, {0: 1, 1: 1, 2: 1}),
+])
+def test_a_share_of_each_class_is_rounded_and_never_empty(fraction, counts):
+    subset = stratified(Labelled(), fraction, seed=3)
+    assert Counter(label for _, label in subset) == counts
+    assert len(set(subset.indices)) == len(subset) and subset.indices == sorted(subset.indices)
+
+
+def test_a_smaller_share_is_a_part_of_a_larger_one_of_the_same_seed():
+    shares = [set(stratified(Labelled(), fraction, seed=3).indices) for fraction in (0.1, 0.3, 0.9)]
+    assert shares[0] < shares[1] < shares[2]
+    assert set(stratified(Labelled(), 0.3, seed=4).indices) != shares[1]
+
+
+def test_training_reads_the_share_and_says_so_in_its_record(tmp_path):
+    data = make_image_folder(tmp_path / 'data', images=8)
+    folder = train(data, tmp_path, train_fraction=0.25, batch_size=2)
+    assert read_record(folder)['training_images'] == 4
+
+
+@pytest.mark.parametrize('flags, wanted', [
+    (dict(train_fraction=0), '--train-fraction: \'0\' must be a number above 0 and at most 1'),
+    (dict(train_fraction=1.5), '\'1.5\' must be a number above 0 and at most 1'),
+    (dict(train_fraction=0.5, labels_per_class=1), '--labels-per-class and --train-fraction exclude each other'),
+    (dict(train_fraction=0.5, task='multilabel'), '--train-fraction needs one label an image'),
+])
+def test_a_share_that_has_no_meaning_is_refused(capsys, tmp_path, flags, wanted):
+    assert wanted in error_line(capsys, arguments(make_image_folder(tmp_path / 'data'), tmp_path, **flags))

@@ -7,10 +7,10 @@ from .factory import check_splits, create_dataset, is_tar
 from .held import HeldImages, hold
 from .keyed import key_loader
 from .readable import ReadableDataset
-from .subset import class_balanced
+from .subset import class_balanced, stratified
 
 __all__ = [
     'DIGITS', 'DeviceLoader', 'Digits', 'HeldImages', 'PCALighting', 'PadCrop', 'ReadableDataset', 'check_classes',
     'check_labels', 'check_sizes', 'check_splits', 'class_balanced', 'create_dataset', 'hold', 'insert_augmentations',
-    'is_tar', 'key_loader', 'warn_of_unused_classes',
+    'is_tar', 'key_loader', 'stratified', 'warn_of_unused_classes',
 ]

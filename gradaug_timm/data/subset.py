@@ -1,5 +1,6 @@
-"""A part of a training set with as many images of each class."""
-from collections.abc import Sequence
+"""A part of a training set: as many images of each class, or the same share of each."""
+import math
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch.utils.data import Dataset, Subset
@@ -23,12 +24,18 @@ def class_balanced(dataset: Dataset, per_class: int, *, seed: int) -> Transforme
     Raises:
         ValueError: A class has fewer, or the labels aren't known without reading all images.
     """
-    labels = _labels(dataset)
-    if labels is None:
-        raise ValueError(
-            f'--labels-per-class {per_class} needs a data set that lists its labels (image folders, torch/, gradaug/), '
-            f'not {type(dataset).__name__}')
+    labels = _labels(dataset, f'--labels-per-class {per_class}')
     return TransformedSubset(dataset, balanced_indices(labels, per_class, seed=seed))
+
+
+def stratified(dataset: Dataset, fraction: float, *, seed: int) -> TransformedSubset:
+    """A random share of each class, at least an image; a smaller share of the same seed is a part of a larger one.
+
+    Raises:
+        ValueError: The labels aren't known without reading all images.
+    """
+    labels = _labels(dataset, f'--train-fraction {fraction:g}')
+    return TransformedSubset(dataset, stratified_indices(labels, fraction, seed=seed))
 
 
 def balanced_indices(labels: Sequence[int], per_class: int, *, seed: int) -> list[int]:
@@ -37,20 +44,35 @@ def balanced_indices(labels: Sequence[int], per_class: int, *, seed: int) -> lis
     Raises:
         ValueError: A label has fewer items.
     """
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    shuffled = torch.as_tensor(labels)[order]
     chosen = []
-    for label in shuffled.unique().tolist():
-        items = order[shuffled == label]
+    for label, items in _shuffled_by_label(labels, seed):
         if len(items) < per_class:
             raise ValueError(f'--labels-per-class {per_class} is more than the {len(items)} images of class {label}')
         chosen += items[:per_class].tolist()
     return sorted(chosen)
 
 
-def _labels(dataset: Dataset) -> Sequence[int] | None:
+def stratified_indices(labels: Sequence[int], fraction: float, *, seed: int) -> list[int]:
+    """Indices, in increasing order, of `fraction` of the items of each label, rounded, at least one."""
+    return sorted(
+        index for _, items in _shuffled_by_label(labels, seed)
+        for index in items[:max(1, math.floor(fraction * len(items) + 0.5))].tolist())
+
+
+def _shuffled_by_label(labels: Sequence[int], seed: int) -> Iterator[tuple[int, torch.Tensor]]:
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    shuffled = torch.as_tensor(labels)[order]
+    for label in shuffled.unique().tolist():
+        yield label, order[shuffled == label]
+
+
+def _labels(dataset: Dataset, flag: str) -> Sequence[int]:
     source = getattr(dataset, 'reader', dataset)
     labels = getattr(source, 'targets', getattr(source, 'labels', None))
     if labels is None and hasattr(source, 'samples'):
         labels = [label for _, label in source.samples]
+    if labels is None:
+        raise ValueError(
+            f'{flag} needs a data set that lists its labels (image folders, torch/, gradaug/), '
+            f'not {type(dataset).__name__}')
     return labels

@@ -20,6 +20,7 @@ from ..data import (
     insert_augmentations,
     is_tar,
     key_loader,
+    stratified,
     warn_of_unused_classes,
 )
 from .criteria import mixing_active
@@ -88,6 +89,8 @@ def build_loaders(
     train, validation = _create_datasets(args, config, num_classes)
     if args.labels_per_class:
         train = class_balanced(train, args.labels_per_class, seed=args.seed)
+    elif args.train_fraction:
+        train = stratified(train, args.train_fraction, seed=args.seed)
     if args.aug_repeats and not host.distributed:
         raise ValueError('--aug-repeats repeats images over processes: it needs torchrun')
     mixup = _create_mixup(args, num_classes)

@@ -141,8 +141,11 @@ def _data_problems(args) -> Iterator[str]:
         yield '--pca-lighting is for images of 3 channels, and excludes --no-aug'
     if args.keep_last_batch and (args.train_img_sizes or args.use_multi_epochs_loader):
         yield '--keep-last-batch excludes --train-img-sizes and --use-multi-epochs-loader'
-    if args.labels_per_class and args.task == 'multilabel':
-        yield '--labels-per-class needs one label an image, not --task multilabel'
+    if args.labels_per_class and args.train_fraction:
+        yield '--labels-per-class and --train-fraction exclude each other'
+    for name in ('labels_per_class', 'train_fraction'):
+        if getattr(args, name) and args.task == 'multilabel':
+            yield f'--{name.replace("_", "-")} needs one label an image, not --task multilabel'
     for name in ('train_batch_sizes', 'train_size_probs'):
         values = getattr(args, name)
         if values and len(values) != len(args.train_img_sizes or ()):

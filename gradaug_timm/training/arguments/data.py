@@ -2,7 +2,7 @@
 from timm.data.readers.targets import TARGET_FORMATS
 
 from ...cli import StrictParser
-from .values import INTERPOLATIONS, NATURAL, NUMBER, POSITIVE
+from .values import INTERPOLATIONS, NATURAL, NUMBER, POSITIVE, SHARE
 
 
 def add_data(parser: StrictParser):
@@ -14,6 +14,7 @@ def add_data(parser: StrictParser):
     add('--train-split', default='train', metavar='NAME', help='split to train on (default: train)')
     add('--val-split', default='validation', metavar='NAME', help='split to validate on, "" for none')
     add('--labels-per-class', type=NATURAL, metavar='K', help='train on K images of each class, drawn by --seed')
+    add('--train-fraction', type=SHARE, metavar='F', help='train on this share of each class, drawn by --seed')
     add('--train-num-samples', type=NATURAL, metavar='N', help='length of an iterable training split')
     add('--val-num-samples', type=NATURAL, metavar='N', help='length of an iterable validation split')
     add('--dataset-download', action='store_true', help='let torch/ and tfds/ data sets download themselves')
