@@ -1,10 +1,12 @@
 """A run that is stopped anywhere and resumed ends as the undisturbed run does, to the last bit."""
 import os
 import signal
+import threading
 from unittest.mock import patch
 
 import pytest
 import torch
+from PIL import Image
 from train_helpers import arguments, error_line, make_image_folder, read_summary, train
 
 from gradaug_timm.files import read_checkpoint
@@ -25,13 +27,8 @@ def data(tmp_path_factory):
     for path in folder.rglob('*.png'):
         seed = sum(map(ord, str(path.relative_to(folder))))
         pixels = torch.randint(0, 256, (16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
-        _save(pixels, path)
+        Image.fromarray(pixels.numpy()).save(path)
     return folder
-
-
-def _save(pixels, path):
-    from PIL import Image
-    Image.fromarray(pixels.numpy()).save(path)
 
 
 def stopped(data, output, *, after: int, by=signal.SIGTERM, **flags) -> int:
@@ -165,3 +162,10 @@ def test_checkpoints_within_an_epoch_are_enough_after_a_kill(data, undisturbed, 
     position = read_checkpoint(tmp_path / 'run' / 'last.pth.tar')['position']
     assert position == dict(epoch=1, batch=4)
     assert_equal_runs(train(data, tmp_path, resume='auto', **flags, **RECIPE), undisturbed)
+
+
+def test_a_run_in_another_thread_is_trained_without_listening_to_signals(data, tmp_path):
+    thread = threading.Thread(target=train, args=(data, tmp_path), kwargs={**RECIPE, 'epochs': 1, 'workers': 1})
+    thread.start()
+    thread.join()
+    assert len(read_summary(tmp_path / 'run')) == 1

@@ -7,6 +7,7 @@ from unittest.mock import patch
 import pytest
 from PIL import Image
 
+from gradaug_timm import files
 from gradaug_timm.training import main, results
 
 
@@ -39,9 +40,13 @@ def arguments(data: Path, output: Path, **flags) -> list[str]:
 
 
 def train(data: Path, output: Path, *, picture: bool = False, **flags) -> Path:
-    """Runs train.py, which draws its curves only where they are asked for; returns the folder of `experiment`."""
+    """Runs train.py; returns the folder of `experiment`.
+
+    It draws its curves only where they are asked for, and doesn't wait until files are on the disk.
+    """
     flags = {'experiment': 'run', **flags}
-    with nullcontext() if picture else patch.object(results, 'plot_curves', return_value=None):
+    drawn = nullcontext() if picture else patch.object(results, 'plot_curves', return_value=None)
+    with drawn, patch.object(files, '_flush'):
         main(arguments(data, output, **flags))
     return output / flags['experiment']
 

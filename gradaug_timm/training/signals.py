@@ -1,5 +1,6 @@
 """Signals that end a run: noted when they come, obeyed between steps."""
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,7 +33,13 @@ class Listener:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listens in the context. A second signal of a kind does what it would have done without a listener."""
+        """Listens in the context. A second signal of a kind does what it would have done without a listener.
+
+        Only a process's main thread can listen; elsewhere nothing changes.
+        """
+        if not _in_main_thread():
+            yield
+            return
         before = {number: signal.getsignal(number) for number in (*OBEYED, signal.SIGCHLD)}
 
         def note(number: int, frame) -> None:
@@ -52,7 +59,7 @@ class Listener:
     def defer_worker_failures(self) -> None:
         """Notes the error that torch's handler raises in the middle of a step where a data worker has died."""
         handler = signal.getsignal(signal.SIGCHLD)
-        if not callable(handler) or self._is_deferring():
+        if not callable(handler) or self._is_deferring() or not _in_main_thread():
             return
 
         def note(number: int, frame) -> None:
@@ -66,3 +73,7 @@ class Listener:
     @staticmethod
     def _is_deferring() -> bool:
         return getattr(signal.getsignal(signal.SIGCHLD), 'defers', False)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
