@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from train_helpers import arguments, error_line, make_image_folder, read_summary, train
 
+from gradaug_timm import files
 from gradaug_timm.files import read_checkpoint
 from gradaug_timm.training import epoch as epoch_module
 from gradaug_timm.training import main
@@ -42,7 +43,8 @@ def stopped(data, output, *, after: int, by=signal.SIGTERM, **flags) -> int:
             os.kill(os.getpid(), by)
         return losses
 
-    with patch.object(epoch_module, '_step', step_with_signal), pytest.raises(SystemExit) as ended:
+    patched = patch.object(epoch_module, '_step', step_with_signal)
+    with patched, patch.object(files, '_flush'), pytest.raises(SystemExit) as ended:
         main(arguments(data, output, experiment='run', resume='auto', **flags))
     return ended.value.code
 
@@ -92,7 +94,7 @@ def test_a_run_stopped_after_epochs_ends_as_the_undisturbed_run(data, undisturbe
 
 
 def test_a_run_stopped_again_and_again_ends_as_the_undisturbed_run(data, undisturbed, tmp_path):
-    for _ in range(3 * BATCHES - 1):
+    for _ in range(BATCHES + 2):
         assert stopped(data, tmp_path, after=1, by=signal.SIGINT, **RECIPE) == 130
     assert_equal_runs(train(data, tmp_path, resume='auto', **RECIPE), undisturbed)
 
