@@ -1,24 +1,26 @@
 """The training task: the full network's loss and those of its sub-networks, as one loss."""
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from timm.task import ClassificationTask, MultiLabelClassificationTask
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .carry import CarriedLoss
 from .compilation import GraphLimit, most_alike
-from .elastic import activate, make_elastic, num_blocks, show_parts
+from .elastic import make_elastic, num_blocks
 from .loss_scale import EarlyLossScale
 from .losses import subnet_loss_for
+from .passes import Pass, run_passes
 from .repeats import drew_nothing, is_unchanged, is_whole, random_states
-from .sampling import Draw, draw_step, images_seen, width_grid
+from .sampling import Draw, images_seen, width_grid
 from .settings import GradAugSettings
+from .steps import SubnetSteps
 from .transforms import apply_transform
 
 
-class GradAugTask(ClassificationTask):
+class GradAugTask(SubnetSteps, ClassificationTask):
     """Training of a network together with random sub-networks of its own (paper, section 3).
 
     A step's loss is L0 + weight * sum of L_i: the criterion on the full network's logits, and for each sub-network the
@@ -58,8 +60,6 @@ class GradAugTask(ClassificationTask):
         super().__init__(model, criterion, criterion_kwargs, device=device, dtype=dtype, verbose=verbose)
         self.settings = settings or GradAugSettings()
         self.subnet_loss = subnet_loss_for(self.criterion, self.multi_label) if self.settings.subnets else None
-        self.step = 0
-        self.epoch = 0
         self._early_scale = EarlyLossScale(loss_scale)
         self._graph_limit: GraphLimit | None = None
         self._num_blocks = num_blocks(make_elastic(model)) if self.settings.subnets else 0
@@ -68,18 +68,6 @@ class GradAugTask(ClassificationTask):
         if self.settings.subnets and self.settings.random_depth and not self._num_blocks:
             raise ValueError(f'mode={self.settings.mode!r} needs residual blocks that can be skipped: '
                              f'{type(model).__name__} has none; mode=\'width\' is allowed.')
-
-    def set_epoch(self, epoch: int) -> None:
-        """Tells the epoch, which `settings.off_epoch` and `settings.size_epochs` need."""
-        self.epoch = epoch
-
-    def get_task_state(self, module: nn.Module | None = None, ema: bool = False) -> dict:
-        return {} if ema else {'step': self.step, 'loss_scale': self._early_scale.state_dict()}
-
-    def load_task_state(self, state, strict=True, module=None, ema=False) -> None:
-        if state and not ema:
-            self.step = state['step']
-            self._early_scale.load_state_dict(state['loss_scale'], self.device)
 
     def compile(self, backend: str = 'inductor', mode: str | None = None, **compile_kwargs) -> nn.Module:
         """Compiles the network; one graph for each pair of width and size, and none is run without being compiled.
@@ -138,16 +126,6 @@ class GradAugTask(ClassificationTask):
             components.update((f'loss_subnet_{index}', value) for index, value in enumerate(losses))
         return {'loss': loss, 'output': output, **components}
 
-    def draws(self, step: int) -> list[Draw]:
-        """The sub-networks of training step `step` of the present epoch, the widest first."""
-        if step % self.settings.interval:
-            return []
-        return draw_step(self.settings.at(self.epoch), step, num_blocks=self._num_blocks)
-
-    def _next_draws(self) -> list[Draw]:
-        self.step += 1
-        return self.draws(self.step - 1)
-
     def _repeats(self, input: torch.Tensor, draws: list[Draw]) -> set[int]:
         """Which passes would repeat the full network's where that drew no random numbers: their gradient is zero."""
         if images_seen(len(input), self.settings.batch_fraction) < len(input):
@@ -174,39 +152,25 @@ class GradAugTask(ClassificationTask):
         """
         module = self.trainable_module
         network = module.module if isinstance(module, DistributedDataParallel) else module
-        compiled = hasattr(network, '_orig_mod')
-        carried = CarriedLoss(
-            [p for p in network.parameters() if p.requires_grad],
-            self._fp16_scale(input.device.type),
-            copies=compiled,
-        )
-        recomputes = any(getattr(m, 'grad_checkpointing', False) for m in network.modules())
-        in_parts = not recomputes and not compiled
         seen = images_seen(len(input), self.settings.batch_fraction)
-        input, output, losses = input[:seen], output[:seen], []
-        last = max(set(range(len(draws))) - repeats, default=None)
-        if recomputes or module is network:
-            last = None
-        carried.add(loss)
-        for index, draw in enumerate(draws):
-            if index in repeats:
-                losses.append(self._subnet_loss(output, output))
-                continue
-            with activate(network, draw.subnet):
-                parts = show_parts(network) if in_parts and index != last else []
-                loss = self._subnet_loss(network(apply_transform(input, draw.transform)), output)
-                losses.append(loss.detach())
-                if index != last:  # activation checkpointing needs the sub-network in backward
-                    carried.add(loss, parts)
-        total = carried.total(None if last is None else loss)
-        return sum((losses[index] for index in repeats), start=total), losses
+        input, output = input[:seen], output[:seen]
+
+        def loss_of(draw: Draw) -> torch.Tensor:
+            return self._subnet_loss(network(apply_transform(input, draw.transform)), output)
+
+        repeated = [self._subnet_loss(output, output) for _ in repeats]
+        total, losses = run_passes(
+            network,
+            loss,
+            [Pass(draw.subnet, partial(loss_of, draw)) for index, draw in enumerate(draws) if index not in repeats],
+            scale=self._fp16_scale(input.device.type),
+            keeps_last=module is not network,
+        )
+        run, same = iter(losses), iter(repeated)
+        return sum(repeated, start=total), [next(same if index in repeats else run) for index in range(len(draws))]
 
     def _subnet_loss(self, logits: torch.Tensor, full_logits: torch.Tensor) -> torch.Tensor:
         return self.settings.weight * self.subnet_loss(logits, full_logits, self.settings.temperature)
-
-    def _fp16_scale(self, device_type: str) -> EarlyLossScale | None:
-        is_fp16 = torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type) == torch.float16
-        return self._early_scale if is_fp16 else None
 
 
 class MultiLabelGradAugTask(GradAugTask, MultiLabelClassificationTask):

@@ -8,7 +8,7 @@ from timm.scheduler.scheduler import Scheduler
 from timm.utils import CheckpointSaver
 
 from ..files import duplicate, save_checkpoint
-from ..task import GradAugTask
+from ..steps import SubnetSteps
 from .newest import position_of
 from .position import Position
 from .schedules import scheduler_state
@@ -115,7 +115,7 @@ class Checkpoints(CheckpointSaver):
         averaged = self.task.has_ema() and not self.args.model_ema_force_cpu
         key = 'state_dict_ema' if averaged else 'state_dict'
         weights = self.task.get_checkpoint_state(ema=averaged, unwrap_fn=self.unwrap_fn)[key]
-        settings = self.task.settings if isinstance(self.task, GradAugTask) else None
+        settings = self.task.settings if isinstance(self.task, SubnetSteps) else None
         metadata = weights_metadata(self.args, self._config, settings)
         metadata.update(weights='averaged' if averaged else 'trained', epoch=str(epoch), metric=str(metric))
         save_weights(weights, metadata, os.path.join(self.checkpoint_dir, BEST_WEIGHTS))

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 from timm.utils import distribute_bn
 
-from ..task import GradAugTask
+from ..steps import SubnetSteps
 from .agreement import check_alike
 from .control import Control, restore_progress
 from .epoch import train_epoch
@@ -80,7 +80,7 @@ def _announce_epoch(trainer: Trainer, epoch: int) -> None:
     for part in (loader.dataset, loader.batch_sampler, loader.sampler):
         if hasattr(part, 'set_epoch'):
             part.set_epoch(epoch)
-    if isinstance(trainer.task, GradAugTask):
+    if isinstance(trainer.task, SubnetSteps):
         trainer.task.set_epoch(epoch)
 
 
@@ -92,7 +92,7 @@ def _check_processes(trainer: Trainer, epoch: int) -> None:
         'the number of batches': trainer.batches,
         'the learning rate': trainer.learning_rate,
     }
-    if isinstance(task, GradAugTask):
+    if isinstance(task, SubnetSteps):
         values['sub-networks'] = [task.draws(step) for step in range(task.step, task.step + CHECKED_STEPS)]
     check_alike(trainer.host, values)
 

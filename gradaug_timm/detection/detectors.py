@@ -1,0 +1,53 @@
+"""torchvision's detectors over the pyramid of a timm network."""
+from torch import nn
+from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+
+from .pyramid import PyramidBackbone
+from .rescale import Target
+
+ANCHOR_SIZES = ((32,), (64,), (128,), (256,), (512,))  # pixels, one for each map
+RATIOS = (0.5, 1.0, 2.0)
+
+
+class _WithLosses:
+    """A detector that also takes batches that are resized already, and gives their losses."""
+
+    def forward(self, images, targets=None):
+        """As torchvision's; an ImageList is taken as it is, in training."""
+        if not isinstance(images, ImageList):
+            return super().forward(images, targets)
+        features = self.backbone(images.tensors)
+        proposals, of_proposals = self.rpn(images, features, targets)
+        _, of_regions = self.roi_heads(features, proposals, images.image_sizes, targets)
+        return {**of_proposals, **of_regions}
+
+
+class FasterDetector(_WithLosses, FasterRCNN):
+    """Faster R-CNN."""
+
+
+class MaskDetector(_WithLosses, MaskRCNN):
+    """Mask R-CNN."""
+
+
+KINDS = {'mask_rcnn': MaskDetector, 'faster_rcnn': FasterDetector}
+
+
+def create_detector(kind: str, backbone: PyramidBackbone, classes: int, **kwargs) -> nn.Module:
+    """A detector with anchors of the paper of feature pyramids: three shapes of one size on each map.
+
+    Args:
+        kind: One of KINDS.
+        backbone: The pyramid.
+        classes: Categories, without the background.
+        **kwargs: More arguments of torchvision's detector, such as min_size, max_size, image_mean, image_std.
+    """
+    anchors = AnchorGenerator(ANCHOR_SIZES, (RATIOS,) * len(ANCHOR_SIZES))
+    return KINDS[kind](backbone, classes + 1, rpn_anchor_generator=anchors, **kwargs)
+
+
+def has_masks(detector: nn.Module) -> bool:
+    """Whether a detector gives masks."""
+    return isinstance(detector, MaskRCNN)

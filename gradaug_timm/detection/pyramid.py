@@ -1,0 +1,100 @@
+"""A timm network with a feature pyramid, which runs as sub-networks whose pyramid's outputs are whole."""
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from timm.layers import Format
+from timm.models import create_model
+from torch import nn
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from ..elastic import PLANNERS, Plan, make_elastic, plans_by_probing
+
+CHANNELS = 256
+LEVELS = 4  # of the network; the pyramid adds one above them
+LATERAL = 'fpn.inner_blocks.'
+
+
+class Pyramid(nn.Module):
+    """A network's last stages, and a pyramid of whole outputs over them.
+
+    Args:
+        body: A timm network made by `features_only`.
+        channels: Channels of each output.
+    """
+
+    def __init__(self, body: nn.Module, channels: int = CHANNELS):
+        super().__init__()
+        self.body = body
+        self.fpn = FeaturePyramidNetwork(body.feature_info.channels(), channels, LastLevelMaxPool())
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Images [N, 3, H, W] as maps [N, channels, h, w], the largest first."""
+        maps = self.body(x)
+        if getattr(self.body, 'output_fmt', None) == Format.NHWC:
+            maps = [each.permute(0, 3, 1, 2) for each in maps]
+        stages = OrderedDict((str(index), each) for index, each in enumerate(maps))
+        return list(self.fpn(stages).values())
+
+
+def pyramid_plans(pyramid: Pyramid) -> Iterator[Plan]:
+    """The plans of network and pyramid as one network; of the pyramid the lateral convolutions' inputs alone shrink."""
+    for plan in plans_by_probing(pyramid):
+        tensors = {}
+        for name, sides in plan.tensors.items():
+            if name.startswith(LATERAL) and name.endswith('.weight') and sides[1] is not None:
+                tensors[name] = (None, sides[1], *sides[2:])
+            elif not name.startswith('fpn.'):
+                tensors[name] = sides
+        numbers = {name: number for name, number in plan.numbers.items()
+                   if not name.startswith('fpn.') or (name.startswith(LATERAL) and name.endswith('.in_channels'))}
+        yield replace(plan, tensors=tensors, numbers=numbers)
+
+
+PLANNERS[Pyramid] = pyramid_plans
+
+
+class PyramidBackbone(nn.Module):
+    """The backbone of torchvision's detectors: maps by the names that their heads expect.
+
+    Args:
+        pyramid: The pyramid; made elastic.
+
+    Raises:
+        ValueError: The network can't run as sub-networks.
+    """
+
+    def __init__(self, pyramid: Pyramid):
+        super().__init__()
+        self.pyramid = make_elastic(pyramid)
+        self.out_channels = pyramid.fpn.inner_blocks[0][0].out_channels
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Images [N, 3, H, W] as maps [N, out_channels, h, w]."""
+        maps = self.pyramid(x)
+        return OrderedDict(zip([*map(str, range(len(maps) - 1)), 'pool'], maps))
+
+
+def create_backbone(name: str, **kwargs) -> PyramidBackbone:
+    """The pyramid over the last four stages of a timm network.
+
+    Args:
+        name: Its name.
+        **kwargs: More arguments of timm's `create_model`.
+
+    Raises:
+        ValueError: It has no stages of images, or can't run as sub-networks.
+    """
+    try:
+        body = create_model(name, features_only=True, out_indices=tuple(range(-LEVELS, 0)), **kwargs)
+    except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError) as error:
+        reason = ' '.join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f'--model {name} gives no {LEVELS} feature maps for detection: {reason}') from error
+    reductions = body.feature_info.reduction()
+    if sorted(set(reductions)) != reductions:
+        raise ValueError(
+            f'--model {name} has maps of strides {reductions}: a pyramid needs each stage coarser than the last, as of '
+            'a ResNet or ConvNeXt')
+    return PyramidBackbone(Pyramid(body))

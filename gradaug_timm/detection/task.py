@@ -1,0 +1,126 @@
+"""Training tasks of detectors: the full network's losses, and with GradAug those of its sub-networks."""
+from functools import partial
+
+import torch
+from timm.task import TrainingTask
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torchvision.models.detection.image_list import ImageList
+
+from ..elastic import num_blocks
+from ..loss_scale import EarlyLossScale
+from ..passes import Pass, run_passes
+from ..sampling import Draw, images_seen
+from ..settings import GradAugSettings
+from ..steps import SubnetSteps
+from .rescale import Target, rescale
+
+
+class DetectionTask(TrainingTask):
+    """Plain training of one of torchvision's detectors.
+
+    Args:
+        model: The detector.
+        freezes_statistics: Normalise by the running statistics, which stay what they are, as is usual in fine-tuning
+            from pre-trained weights on few images a batch.
+        device: Device for task tensors/buffers.
+        dtype: Dtype for task tensors/buffers.
+        verbose: Enable info logging.
+    """
+
+    def __init__(
+            self,
+            model: nn.Module,
+            *,
+            freezes_statistics: bool = False,
+            device: torch.device | None = None,
+            dtype: torch.dtype | None = None,
+            verbose: bool = True,
+    ):
+        super().__init__(device=device, dtype=dtype, verbose=verbose)
+        self.trainable_module = model
+        self._norms = [each for each in model.modules()
+                       if freezes_statistics and isinstance(each, nn.modules.batchnorm._BatchNorm)]
+
+    def forward(self, input: list[torch.Tensor], target: list[Target]) -> dict[str, torch.Tensor]:
+        """One training step's loss.
+
+        Args:
+            input: Images [3, H, W] of any sizes, in 0 to 1.
+            target: As torchvision's detectors take them.
+
+        Returns:
+            'loss' [] for one backward(), and its components [], detached.
+        """
+        return self._full(*self.detector.transform(input, target))
+
+    @property
+    def detector(self) -> nn.Module:
+        """The detector, below DDP's wrapper."""
+        module = self.trainable_module
+        return module.module if isinstance(module, DistributedDataParallel) else module
+
+    def _full(self, images: ImageList, targets: list[Target]) -> dict[str, torch.Tensor]:
+        self._normalise_by_batch(False)
+        losses = self.trainable_module(images, targets)
+        return {'loss': sum(losses.values()), **{name: value.detach() for name, value in losses.items()}}
+
+    def _normalise_by_batch(self, by_batch: bool) -> None:
+        for norm in self._norms:
+            norm.training = by_batch
+
+
+class GradAugDetectionTask(SubnetSteps, DetectionTask):
+    """Training of a detector together with narrow or shallow versions of its network (paper, section 4.3).
+
+    In every step sub-networks of the backbone see the batch resized, and learn the same boxes and masks, resized with
+    it. The classification task's soft targets have no counterpart here: proposals of two sizes aren't the same
+    regions, and the truth can be resized exactly. BatchNorm of sub-networks takes the batch's statistics.
+
+    Args:
+        model: A detector whose backbone's pyramid is elastic.
+        settings: Settings of GradAug.
+        loss_scale: As for GradAugTask.
+        **kwargs: As for DetectionTask.
+
+    Raises:
+        ValueError: A setting has no meaning for detection, or there are no blocks to skip for random depth.
+    """
+
+    def __init__(self, model: nn.Module, *, settings: GradAugSettings, loss_scale=None, **kwargs):
+        super().__init__(model, **kwargs)
+        if settings.rotation:
+            raise ValueError(f'rotation={settings.rotation} must be empty in detection: boxes don\'t turn')
+        if settings.statistics != 'full':
+            raise ValueError(f'statistics={settings.statistics!r} must be \'full\' in detection')
+        self.settings = settings
+        self._early_scale = EarlyLossScale(loss_scale)
+        self._num_blocks = num_blocks(model.backbone.pyramid)
+        if settings.subnets and settings.random_depth and not self._num_blocks:
+            raise ValueError(f'mode={settings.mode!r} needs residual blocks that can be skipped; mode=\'width\' is '
+                             'allowed.')
+
+    def forward(self, input: list[torch.Tensor], target: list[Target]) -> dict[str, torch.Tensor]:
+        """One training step's loss; as DetectionTask's, with the components 'loss_full' and 'loss_subnet_0' onwards."""
+        images, targets = self.detector.transform(input, target)
+        draws = self._next_draws()
+        result = self._full(images, targets)
+        if not draws:
+            return result
+        self._normalise_by_batch(True)
+        seen = images_seen(len(input), self.settings.batch_fraction)
+        images, targets = ImageList(images.tensors[:seen], images.image_sizes[:seen]), targets[:seen]
+        total, losses = run_passes(
+            self.detector,
+            result['loss'],
+            [Pass(draw.subnet, partial(self._subnet_loss, images, targets, draw)) for draw in draws],
+            elastic=self.detector.backbone.pyramid,
+            scale=self._fp16_scale(images.tensors.device.type),
+            keeps_last=self.trainable_module is not self.detector,
+        )
+        components = {f'loss_subnet_{index}': loss for index, loss in enumerate(losses)}
+        return {**result, 'loss': total, 'loss_full': result['loss'].detach(), **components}
+
+    def _subnet_loss(self, images: ImageList, targets: list[Target], draw: Draw) -> torch.Tensor:
+        losses = self.detector(*rescale(images, targets, draw.transform.size))
+        return self.settings.weight * sum(losses.values())

@@ -1,0 +1,48 @@
+"""What training tasks with sub-networks have in common: which of them a step draws, and their state."""
+import torch
+from torch import nn
+
+from .loss_scale import EarlyLossScale
+from .sampling import Draw, draw_step
+from .settings import GradAugSettings
+
+
+class SubnetSteps:
+    """A part of timm's training tasks: counts the steps, and draws each step's sub-networks from its number.
+
+    Attributes:
+        settings: Settings of GradAug.
+        step: Number of the next step.
+        epoch: Number of the epoch, which `settings.off_epoch` and `settings.size_epochs` need.
+    """
+    settings: GradAugSettings
+    step: int = 0
+    epoch: int = 0
+    _early_scale: EarlyLossScale
+    _num_blocks: int = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tells the epoch."""
+        self.epoch = epoch
+
+    def get_task_state(self, module: nn.Module | None = None, ema: bool = False) -> dict:
+        return {} if ema else {'step': self.step, 'loss_scale': self._early_scale.state_dict()}
+
+    def load_task_state(self, state, strict=True, module=None, ema=False) -> None:
+        if state and not ema:
+            self.step = state['step']
+            self._early_scale.load_state_dict(state['loss_scale'], self.device)
+
+    def draws(self, step: int) -> list[Draw]:
+        """The sub-networks of training step `step` of the present epoch, the widest first."""
+        if step % self.settings.interval:
+            return []
+        return draw_step(self.settings.at(self.epoch), step, num_blocks=self._num_blocks)
+
+    def _next_draws(self) -> list[Draw]:
+        self.step += 1
+        return self.draws(self.step - 1)
+
+    def _fp16_scale(self, device_type: str) -> EarlyLossScale | None:
+        is_fp16 = torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type) == torch.float16
+        return self._early_scale if is_fp16 else None
