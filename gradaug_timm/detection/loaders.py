@@ -1,0 +1,81 @@
+"""Batches of images of different sizes."""
+import argparse
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, RandomSampler, Sampler
+from torchvision.transforms import v2
+
+from ..data import ReadableDataset
+from ..data.keyed import KeyedBatchSampler, KeyedDataset
+from ..training.host import Host
+from ..training.loaders import Loaders
+from .coco import Coco, CocoImages
+from .rescale import Target
+
+Batch = tuple[list[torch.Tensor], list[Target]]
+
+
+class OnDevice:
+    """A loader whose batches lie on a device.
+
+    Args:
+        loader: Gives lists of images and of targets.
+        device: The device.
+    """
+
+    def __init__(self, loader: DataLoader, device: torch.device):
+        self.loader, self.device = loader, device
+        self.dataset, self.batch_sampler, self.sampler = loader.dataset, loader.batch_sampler, loader.sampler
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for images, targets in self.loader:
+            yield ([image.to(self.device, non_blocking=True) for image in images],
+                   [{name: value.to(self.device, non_blocking=True) for name, value in target.items()}
+                    for target in targets])
+
+
+def build_loaders(args: argparse.Namespace, train: Coco, validation: Coco, host: Host, *, masks: bool) -> Loaders:
+    """Loaders of a run; order and flips follow from the seed, the epoch and the batch.
+
+    Raises:
+        ValueError: There are fewer images than a batch takes, or the splits have other categories.
+    """
+    if train.categories != validation.categories:
+        raise ValueError(f'{validation.path} has other categories than {train.path}')
+    flipped = CocoImages(train, masks=masks, transform=v2.RandomHorizontalFlip(args.hflip), only_with_objects=True)
+    images = len(flipped) // host.world_size
+    if images < args.batch_size:
+        raise ValueError(f'--batch-size {args.batch_size} must be at most the images with objects of a process, '
+                         f'{images}')
+    readable = ReadableDataset(flipped)
+    order: Sampler = RandomSampler(flipped)
+    if host.distributed:
+        order = DistributedSampler(flipped, host.world_size, host.rank, seed=args.seed)
+    batches = KeyedBatchSampler(BatchSampler(order, args.batch_size, drop_last=True), seed=args.seed, rank=host.rank)
+    common = dict(collate_fn=as_lists, num_workers=args.workers, pin_memory=args.pin_mem)
+    loader = DataLoader(
+        KeyedDataset(readable), batch_sampler=batches, persistent_workers=args.workers > 0, **common)
+    return Loaders(
+        train=OnDevice(loader, host.device),
+        validation=validation_loader(CocoImages(validation, masks=False), args.batch_size, host, **common),
+        mixup=None,
+        batch_size=args.batch_size,
+        parts=(batches,),
+        readable=readable,
+    )
+
+
+def validation_loader(dataset: CocoImages, batch_size: int, host: Host, **kwargs) -> OnDevice:
+    """Each image once, over all processes."""
+    own = range(host.rank, len(dataset), host.world_size)
+    return OnDevice(DataLoader(dataset, batch_size, sampler=own, **kwargs), host.device)
+
+
+def as_lists(samples: list[tuple[torch.Tensor, Target]]) -> Batch:
+    """Samples as a list of images and one of targets."""
+    images, targets = zip(*samples)
+    return list(images), list(targets)
