@@ -2,13 +2,16 @@
 from torch import nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from .pyramid import PyramidBackbone
-from .rescale import Target
 
 ANCHOR_SIZES = ((32,), (64,), (128,), (256,), (512,))  # pixels, one for each map
 RATIOS = (0.5, 1.0, 2.0)
+REPRESENTATION = 1024  # values of a region before the box head's last layers
+MASK_LAYERS = 4
 
 
 class _WithLosses:
@@ -38,14 +41,21 @@ KINDS = {'mask_rcnn': MaskDetector, 'faster_rcnn': FasterDetector}
 def create_detector(kind: str, backbone: PyramidBackbone, classes: int, **kwargs) -> nn.Module:
     """A detector with anchors of the paper of feature pyramids: three shapes of one size on each map.
 
+    The mask head is as wide as the pyramid, which with 256 channels is torchvision's.
+
     Args:
         kind: One of KINDS.
         backbone: The pyramid.
         classes: Categories, without the background.
         **kwargs: More arguments of torchvision's detector, such as min_size, max_size, image_mean, image_std.
     """
+    channels = backbone.out_channels
+    heads = {'box_predictor': FastRCNNPredictor(REPRESENTATION, classes + 1)}
+    if kind == 'mask_rcnn':
+        heads['mask_head'] = MaskRCNNHeads(channels, [channels] * MASK_LAYERS, 1)
+        heads['mask_predictor'] = MaskRCNNPredictor(channels, channels, classes + 1)
     anchors = AnchorGenerator(ANCHOR_SIZES, (RATIOS,) * len(ANCHOR_SIZES))
-    return KINDS[kind](backbone, classes + 1, rpn_anchor_generator=anchors, **kwargs)
+    return KINDS[kind](backbone, rpn_anchor_generator=anchors, **heads, **kwargs)
 
 
 def has_masks(detector: nn.Module) -> bool:

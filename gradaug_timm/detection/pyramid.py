@@ -77,11 +77,12 @@ class PyramidBackbone(nn.Module):
         return OrderedDict(zip([*map(str, range(len(maps) - 1)), 'pool'], maps))
 
 
-def create_backbone(name: str, **kwargs) -> PyramidBackbone:
+def create_backbone(name: str, *, channels: int = CHANNELS, **kwargs) -> PyramidBackbone:
     """The pyramid over the last four stages of a timm network.
 
     Args:
         name: Its name.
+        channels: Channels of each map.
         **kwargs: More arguments of timm's `create_model`.
 
     Raises:
@@ -97,4 +98,4 @@ def create_backbone(name: str, **kwargs) -> PyramidBackbone:
         raise ValueError(
             f'--model {name} has maps of strides {reductions}: a pyramid needs each stage coarser than the last, as of '
             'a ResNet or ConvNeXt')
-    return PyramidBackbone(Pyramid(body))
+    return PyramidBackbone(Pyramid(body, channels))

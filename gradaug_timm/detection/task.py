@@ -54,6 +54,11 @@ class DetectionTask(TrainingTask):
         """
         return self._full(*self.detector.transform(input, target))
 
+    def prepare_distributed(self, device_ids: list | None = None, **ddp_kwargs) -> 'DetectionTask':
+        """Wraps the detector in DDP."""
+        self.trainable_module = DistributedDataParallel(self.trainable_module, device_ids=device_ids, **ddp_kwargs)
+        return self
+
     @property
     def detector(self) -> nn.Module:
         """The detector, below DDP's wrapper."""

@@ -3,6 +3,7 @@ import argparse
 import logging
 import os
 import signal
+from collections.abc import Callable
 
 import torch.distributed as dist
 from timm.utils import setup_default_logging
@@ -13,7 +14,7 @@ from .arguments import build_parser, parse_arguments
 from .arguments.checks import DEFAULT_OUTPUT
 from .control import DataError
 from .health import DivergedError
-from .host import start_host
+from .host import Host, start_host
 from .newest import LAST
 from .preparation import Run, prepare
 from .results import print_results
@@ -33,9 +34,18 @@ def main(argv: list[str] | None = None) -> None:
         SystemExit: With 2 and one line on a wrong flag or missing data, 1 where training fails (it diverges, data or
             other processes are lost, the disk is full), 143 on SIGTERM, 130 on Ctrl-C.
     """
-    _set_up_logging()
     parser = build_parser()
-    args, text = parse_arguments(parser, argv)
+    train(parser, lambda: parse_arguments(parser, argv), prepare)
+
+
+def train(
+        parser: argparse.ArgumentParser,
+        parse: Callable[[], tuple[argparse.Namespace, str]],
+        prepare: Callable[[argparse.Namespace, str, Host], Run],
+) -> None:
+    """What `main` does, with flags and network of any kind; `prepare` takes what `parse` gives, and the host."""
+    _set_up_logging()
+    args, text = parse()
     continue_restarted(args, parser)
     try:
         run = None

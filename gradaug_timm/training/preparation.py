@@ -1,6 +1,7 @@
 """Everything that comes before the first epoch."""
 import argparse
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from ..files import read_checkpoint, replacing
 from ..regularizers import DropBlockRamp
 from .checkpoints import Checkpoints
 from .compilation import expected_graphs
+from .evaluate import evaluate
 from .folder import drop_rows, open_folder, resume_path
 from .gradaug import enable_gradaug, settings_for
 from .host import Host, Precision
@@ -34,7 +36,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass
 class Run:
-    """A run that is ready to start; `eval_network` is the network as validation calls it."""
+    """A run that is ready to start; `eval_network` is the network as validation calls it, by `evaluate`."""
 
     trainer: Trainer
     eval_network: nn.Module
@@ -43,6 +45,7 @@ class Run:
     end_epoch: int
     compilation: Compilation | None
     progress: dict | None = None
+    evaluate: Callable[..., dict[str, float]] = evaluate
 
     @property
     def lower_is_better(self) -> bool:
@@ -74,17 +77,17 @@ def prepare(args: argparse.Namespace, text: str, host: Host) -> Run:
     loaders = build_loaders(args, config, args.num_classes, host, precision)
     scaler = precision.create_scaler()
     task = build_task(args, network, settings, host, precision, scaler)
-    optimizer = _create_optimizer(args, task, loaders, host)
+    optimizer = create_optimizer(args, task, loaders, host)
     resumed_from = resume_path(args)
-    state = _load(resumed_from, lambda: dict(read_checkpoint(resumed_from))) if resumed_from else {}
+    state = load_checkpoint(resumed_from) if resumed_from else {}
     start = _load(resumed_from, lambda: starting_position(args, state))
     origin = {'world_size': host.world_size, 'training_images': training_images(loaders.train)}
     if resumed_from:
         check_continues(
             args, settings, lambda flags: settings_for(flags, network, config['input_size']), resumed_from, state)
         check_exact(args, origin, start, resumed_from, state)
-    _resume(args, task, optimizer, scaler, resumed_from, host)
-    eval_network = _wrap(args, task, host)
+    restore(args, task, optimizer, scaler, resumed_from, host)
+    eval_network = wrap(args, task, host)
     metric = args.eval_metric if loaders.validation is not None else 'loss'
     folder = open_folder(args, config['input_size'][-1], resumed_from) if host.primary else None
     updates = updates_per_epoch(len(loaders.train), args.grad_accum_steps)
@@ -114,11 +117,11 @@ def prepare(args: argparse.Namespace, text: str, host: Host) -> Run:
         compilation = Compilation(expected_graphs(args, settings, loaders, config['input_size']), most_alike(network))
     progress = state.get('progress') if args.start_epoch is None else None
     run = Run(trainer, eval_network, metric, start, min(epochs, args.stop_epoch or epochs), compilation, progress)
-    _advance_schedule(trainer, start)
+    advance_schedule(trainer, start)
     if not args.no_resume_opt:
         restore_scheduler(scheduler, state.get('scheduler'))
     if folder is not None:
-        _open_records(args, text, facts, run, resumed_from, state)
+        open_records(args, text, facts, run, resumed_from, state)
     return run
 
 
@@ -127,7 +130,8 @@ def starting_position(args: argparse.Namespace, state: dict) -> Position:
     return position_of(state) if args.start_epoch is None else Position(args.start_epoch)
 
 
-def _create_optimizer(args, task: TrainingTask, loaders: Loaders, host: Host) -> torch.optim.Optimizer:
+def create_optimizer(args, task: TrainingTask, loaders: Loaders, host: Host) -> torch.optim.Optimizer:
+    """The optimizer; a learning rate that isn't given is filled in."""
     if args.lr is None:
         args.lr = scaled_learning_rate(args, loaders.batch_size * host.world_size * args.grad_accum_steps)
         _logger.info(f'Learning rate {args.lr:.4g}, from --lr-base {args.lr_base:g}.')
@@ -146,7 +150,7 @@ def scaled_learning_rate(args: argparse.Namespace, images: float) -> float:
     return args.lr_base * (ratio ** 0.5 if scale == 'sqrt' else ratio)
 
 
-def _resume(args, task: TrainingTask, optimizer, scaler: NativeScaler | None, path: str | None, host: Host) -> None:
+def restore(args, task: TrainingTask, optimizer, scaler: NativeScaler | None, path: str | None, host: Host) -> None:
     """Loads the checkpoint and sets up the moving average."""
     if path:
         full = not args.no_resume_opt
@@ -162,6 +166,11 @@ def _resume(args, task: TrainingTask, optimizer, scaler: NativeScaler | None, pa
             _load(path, lambda: load_task_ema_checkpoint(task, path))
 
 
+def load_checkpoint(path: str) -> dict:
+    """The content of the checkpoint that a run resumes."""
+    return _load(path, lambda: dict(read_checkpoint(path)))
+
+
 def _load(path: str, load):
     try:
         return load()
@@ -170,7 +179,7 @@ def _load(path: str, load):
         raise ValueError(f'--resume {path} cannot be loaded: {reason[:200]}') from error
 
 
-def _wrap(args, task: TrainingTask, host: Host) -> nn.Module:
+def wrap(args, task: TrainingTask, host: Host) -> nn.Module:
     """Compiles the task and spreads it over processes; returns the network for validation, which DDP isn't around."""
     if args.torchcompile:
         task.compile(backend=args.torchcompile, mode=args.torchcompile_mode)
@@ -182,7 +191,8 @@ def _wrap(args, task: TrainingTask, host: Host) -> nn.Module:
     return eval_network
 
 
-def _advance_schedule(trainer: Trainer, start: Position) -> None:
+def advance_schedule(trainer: Trainer, start: Position) -> None:
+    """Takes the learning rate to where the run starts."""
     if trainer.scheduler is None or start == Position():
         return
     if trainer.args.sched_on_updates:
@@ -192,7 +202,7 @@ def _advance_schedule(trainer: Trainer, start: Position) -> None:
         trainer.scheduler.step(start.epoch)
 
 
-def _open_records(args, text: str, facts: dict, run: Run, resumed_from: str | None, state: dict) -> None:
+def open_records(args, text: str, facts: dict, run: Run, resumed_from: str | None, state: dict) -> None:
     """args.yaml, run.json, the history of the run that is continued, and wandb."""
     trainer = run.trainer
     continued = resumed_from is not None and trainer.folder.holds(resumed_from)

@@ -10,7 +10,6 @@ from ..steps import SubnetSteps
 from .agreement import check_alike
 from .control import Control, restore_progress
 from .epoch import train_epoch
-from .evaluate import evaluate
 from .folder import append_row
 from .position import Position
 from .preparation import Run
@@ -119,10 +118,10 @@ def _validate(run: Run) -> dict[str, float] | None:
     trainer = run.trainer
     if trainer.loaders.validation is None:
         return None
-    metrics = evaluate(trainer, run.eval_network)
+    metrics = run.evaluate(trainer, run.eval_network)
     if trainer.task.has_ema() and not trainer.args.model_ema_force_cpu:
         _share_statistics(trainer, trainer.task.get_trainable_module(ema=True))
-        metrics = evaluate(trainer, trainer.task.get_eval_model(ema=True), title='Validation (EMA)')
+        metrics = run.evaluate(trainer, trainer.task.get_eval_model(ema=True), title='Validation (EMA)')
     return metrics
 
 

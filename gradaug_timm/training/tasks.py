@@ -49,13 +49,13 @@ def build_task(
         task = plain(network, criterion, **common)
     else:
         gradaug = MultiLabelGradAugTask if multi_label else GradAugTask
-        task = gradaug(network, criterion, settings=settings, loss_scale=_loss_scale(scaler), **common)
+        task = gradaug(network, criterion, settings=settings, loss_scale=loss_scale(scaler), **common)
     if multi_label:
         task.threshold = args.multilabel_threshold
     return task
 
 
-def _loss_scale(scaler: NativeScaler | None) -> Callable[[], torch.Tensor | None] | None:
+def loss_scale(scaler: NativeScaler | None) -> Callable[[], torch.Tensor | None] | None:
     """The scale as a tensor, which `get_scale` would read from the device; None before the scaler's first use."""
     if scaler is None:
         return None

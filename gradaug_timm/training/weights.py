@@ -42,6 +42,6 @@ def weights_metadata(args: argparse.Namespace, config: dict, settings: GradAugSe
         'model_kwargs': args.model_kwargs,
         'pretrained_cfg': config,
         'gradaug': None if settings is None else asdict(settings),
-        'train_args': {name: getattr(args, name) for name in KEPT if getattr(args, name) not in (None, {}, '')},
+        'train_args': {name: getattr(args, name) for name in KEPT if getattr(args, name, None) not in (None, {}, '')},
     }
     return {'format': 'pt', **{name: json.dumps(value) for name, value in values.items()}}

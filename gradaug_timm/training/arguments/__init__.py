@@ -1,13 +1,14 @@
 """The command line of train.py: timm's flags, and those of GradAug."""
 import argparse
 import importlib
+from collections.abc import Callable, Iterable
 
 import yaml
 
 from ...cli import StrictParser
 from .augmentation import add_augmentation, add_averaging, add_mixing, add_schedule_of_sizes
 from .checks import complete, problems
-from .config import load_config
+from .config import add_config, load_config
 from .data import add_data, add_input
 from .gradaug import add_gradaug, given_settings
 from .model import add_distillation, add_model
@@ -27,17 +28,28 @@ GROUPS = (
 def build_parser() -> StrictParser:
     """A fresh parser of train.py."""
     parser = StrictParser(prog='train.py', description='Trains a network of timm, with GradAug or without.')
-    parser.add_argument('-c', '--config', nargs='+', action='extend', metavar='FILE',
-        help='YAML files of flags; a later file wins over an earlier one, the command line over all')
+    add_config(parser)
     for add in GROUPS:
         add(parser)
     return parser
 
 
-def parse_arguments(parser: StrictParser, argv: list[str] | None = None) -> tuple[argparse.Namespace, str]:
+def parse_arguments(
+        parser: StrictParser,
+        argv: list[str] | None = None,
+        *,
+        complete: Callable[[argparse.Namespace], None] = complete,
+        problems: Callable[..., Iterable[str]] = problems,
+) -> tuple[argparse.Namespace, str]:
     """The flags, and as YAML text how they were given.
 
     Ends the program with one line on all wrong flags and keys of YAML files, or on all that don't go together.
+
+    Args:
+        parser: The parser.
+        argv: The command line; None: that of the program.
+        complete: Fills in flags that follow from others.
+        problems: Gives a line for each combination of flags that has no meaning.
     """
     args, wrong = parser.collect(argv)
     if args.config:

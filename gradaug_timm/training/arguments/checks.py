@@ -54,8 +54,8 @@ def problems(args: argparse.Namespace, *, gradaug_asked: bool | None) -> Iterato
     if args.device_augment:
         yield from device_augment_problems(args)
     yield from _loss_problems(args)
-    yield from _schedule_problems(args)
-    yield from _run_problems(args)
+    yield from schedule_problems(args)
+    yield from run_problems(args)
 
 
 def _model_problems(args) -> Iterator[str]:
@@ -184,7 +184,8 @@ def _loss_problems(args) -> Iterator[str]:
         yield f'--eval-metric {args.eval_metric} must be one of {", ".join(metrics)}'
 
 
-def _schedule_problems(args) -> Iterator[str]:
+def schedule_problems(args: argparse.Namespace) -> Iterator[str]:
+    """Those of the learning rate's schedule."""
     for name, limit in (('start_epoch', args.epochs), ('stop_epoch', args.epochs)):
         value = getattr(args, name)
         total = limit + args.cooldown_epochs + (args.warmup_epochs if args.warmup_prefix else 0)
@@ -198,7 +199,8 @@ def _schedule_problems(args) -> Iterator[str]:
         yield '--decay-milestones must increase'
 
 
-def _run_problems(args) -> Iterator[str]:
+def run_problems(args: argparse.Namespace) -> Iterator[str]:
+    """Those of the run's files."""
     output = Path(args.output or DEFAULT_OUTPUT).resolve()
     if args.experiment and output not in (output / args.experiment).resolve().parents:
         yield f'--experiment {args.experiment} must be a name inside the output folder {output}'

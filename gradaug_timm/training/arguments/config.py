@@ -28,6 +28,12 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def add_config(parser: StrictParser) -> None:
+    """The flag of YAML files."""
+    parser.add_argument('-c', '--config', nargs='+', action='extend', metavar='FILE',
+        help='YAML files of flags; a later file wins over an earlier one, the command line over all')
+
+
 def load_config(parser: StrictParser, *paths: str, wrong: Sequence[str] = ()) -> dict[str, Any]:
     """The flags in YAML files, converted as the command line would; those of later files win.
 
@@ -84,16 +90,16 @@ def _flag(parser: StrictParser, actions: dict, key: Any, value: Any) -> dict[str
     """The flag that a key of a file sets; nothing for one that timm writes and that does no harm."""
     action = actions.get(key)
     if action is None:
-        raise ValueError(_unknown(key, actions))
+        raise ValueError(_unknown(parser, key, actions))
     if isinstance(action, Refuse):
         _check_refused(action, value)
         return {}
     return {key: _convert(parser, action, value)}
 
 
-def _unknown(key: Any, known: dict) -> str:
+def _unknown(parser: StrictParser, key: Any, known: dict) -> str:
     close = nearest(str(key).replace('-', '_'), known)
-    return f'unknown key {key!r}, {f"did you mean {close}?" if close else "see train.py --help"}'
+    return f'unknown key {key!r}, {f"did you mean {close}?" if close else "see {parser.prog} --help"}'
 
 
 def _check_refused(action: Refuse, value: Any) -> None:

@@ -1,0 +1,47 @@
+"""COCO's figures of a detector, over all processes."""
+import logging
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from ..training.trainer import Trainer
+from .coco import Coco
+from .coco_metrics import as_results, coco_figures
+from .loaders import Batch
+
+_logger = logging.getLogger(__name__)
+
+
+@torch.inference_mode()
+def detect(network: nn.Module, batches: Iterable[Batch], categories: list[int]) -> list[dict]:
+    """What the network finds in all batches, in COCO's format of results."""
+    network.eval()
+    results = []
+    for images, targets in batches:
+        image_ids = [int(target['image_id']) for target in targets]
+        results += as_results(network(images), image_ids, categories)
+    return results
+
+
+def evaluate(
+        trainer: Trainer,
+        network: nn.Module,
+        *,
+        coco: Coco,
+        kinds: tuple[str, ...],
+        title: str = 'Validation',
+) -> dict[str, float]:
+    """The twelve figures of boxes, and of masks where `kinds` has them, on the validation split."""
+    loader = trainer.loaders.validation
+    with trainer.precision.autocast():
+        results = detect(network, trainer.progress.over(loader, len(loader), title), coco.categories)
+    if trainer.host.distributed:
+        parts: list = [None] * trainer.host.world_size
+        dist.all_gather_object(parts, results)
+        results = [entry for part in parts for entry in part]
+    metrics = coco_figures(coco.path, results, kinds)
+    if trainer.host.primary:
+        _logger.info(f'{title}:  ' + '  '.join(f'{name}: {value:.4g}' for name, value in metrics.items()))
+    return metrics
