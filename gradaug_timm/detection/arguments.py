@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 from ..cli import Keywords, StrictParser
 from ..training.arguments.augmentation import add_averaging
+from ..training.arguments.checks import run_problems, schedule_problems
 from ..training.arguments.config import add_config
 from ..training.arguments.gradaug import add_gradaug
 from ..training.arguments.optimization import add_optimizer, add_schedule
 from ..training.arguments.run import add_device, add_run
 from ..training.arguments.values import COUNT, NATURAL, PROBABILITY
-from ..training.arguments.checks import run_problems, schedule_problems
 from .coco_metrics import FIGURES
 from .detectors import KINDS
 from .pyramid import CHANNELS, LEVELS

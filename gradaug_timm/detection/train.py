@@ -41,7 +41,6 @@ from .rescale import STRIDE
 from .task import DetectionTask, GradAugDetectionTask
 
 
-
 def main(argv: list[str] | None = None) -> None:
     """Trains as the command line says.
 

@@ -1,0 +1,127 @@
+"""Training and evaluation of detectors by their commands."""
+import csv
+import json
+
+import pytest
+import torch
+from coco_helpers import make_coco
+
+pytest.importorskip('faster_coco_eval', reason='needs the extra detection')
+
+from gradaug_timm.detection import coco_metrics, train, validate
+
+SMALL = ('--model resnet10t --pyramid-channels 16 --min-size 64 --max-size 96 --batch-size 2 --workers 0 --opt adamw '
+         '--lr 0.001 --warmup-epochs 0 --hflip 0 --gradaug-subnets 1 --detector-kwargs box_batch_size_per_image=16 '
+         'rpn_pre_nms_top_n_train=64 rpn_post_nms_top_n_train=32 rpn_post_nms_top_n_test=16').split()
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp('coco')
+    make_coco(root)
+    make_coco(root, split='val2017', seed=1)
+    return root
+
+
+def run(data, output, name, *flags):
+    train.main([*SMALL, '--data-dir', str(data), '--output', str(output), '--experiment', name, *flags])
+    return torch.load(output / name / 'last.pth.tar', weights_only=False)
+
+
+def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_weights(data, tmp_path, capsys):
+    whole = run(data, tmp_path, 'whole', '--gradaug', '--epochs', '2')
+    run(data, tmp_path, 'parts', '--gradaug', '--epochs', '2', '--stop-epoch', '1')
+    parts = run(data, tmp_path, 'parts', '--gradaug', '--epochs', '2', '--resume', 'auto')
+    assert all(torch.equal(value, parts['state_dict'][name]) for name, value in whole['state_dict'].items())
+    with open(tmp_path / 'whole' / 'summary.csv') as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2
+    assert float(rows[0]['train_loss_subnet_0']) > 0
+    assert {f'eval_{kind}_{name}' for kind in ('box', 'mask') for name in coco_metrics.FIGURES} <= set(rows[0])
+
+
+def test_validation_writes_twelve_figures_of_boxes_and_pictures(data, tmp_path, capsys):
+    run(data, tmp_path, 'boxes', '--detector', 'faster_rcnn', '--epochs', '1', '--model-ema')
+    figures = validate.main([
+        str(tmp_path / 'boxes' / 'last.pth.tar'), '--data-dir', str(data), '--workers', '0', '--score', '0',
+        '--results-file', str(tmp_path / 'figures.json'), '--pictures', str(tmp_path / 'pictures'),
+        '--picture-images', '2'])
+    assert json.loads((tmp_path / 'figures.json').read_text()) == figures
+    assert set(figures) == {f'box_{name}' for name in coco_metrics.FIGURES}
+    assert sorted(path.name for path in (tmp_path / 'pictures').iterdir()) == ['10.png', '11.png']
+    with open(tmp_path / 'boxes' / 'summary.csv') as file:
+        row = next(csv.DictReader(file))
+    assert float(row['eval_box_ar100']) == pytest.approx(figures['box_ar100'])
+
+
+def test_figures_are_those_of_pycocotools(data, tmp_path):
+    coco = pytest.importorskip('pycocotools.coco', reason='needs pycocotools')
+    from pycocotools.cocoeval import COCOeval
+    path = data / 'annotations' / 'instances_train2017.json'
+    truth = json.loads(path.read_text())
+    generator = torch.Generator().manual_seed(0)
+    outputs, ids = [], [entry['id'] for entry in truth['images']]
+    for image_id in ids:
+        objects = [entry for entry in truth['annotations'] if entry['image_id'] == image_id]
+        boxes = torch.tensor([entry['bbox'] for entry in objects for _ in range(3)], dtype=torch.float32)
+        boxes = (boxes + 6 * torch.randn(boxes.shape, generator=generator)).clamp(min=1).round()
+        boxes[:, 2:] += boxes[:, :2]
+        masks = torch.zeros(len(boxes), 1, 96, 112)
+        for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist()):
+            mask[:, y1:y2, x1:x2] = 0.9
+        outputs.append({'boxes': boxes, 'labels': torch.tensor([1, 1, 2, 2, 2, 1]), 'masks': masks,
+                        'scores': torch.rand(len(boxes), generator=generator)})
+    results = coco_metrics.as_results(outputs, ids, [3, 7])
+    ours = coco_metrics.coco_figures(str(path), results, ('box', 'mask'))
+    reference = coco.COCO(str(path))
+    for kind, iou_type in coco_metrics.KINDS.items():
+        found = [{k: v for k, v in entry.items() if kind == 'box' or k != 'bbox'} for entry in results]
+        evaluation = COCOeval(reference, reference.loadRes(found), iou_type)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        expected = [100 * value if value >= 0 else -1 for value in evaluation.stats]
+        assert [ours[f'{kind}_{name}'] for name in coco_metrics.FIGURES] == pytest.approx(expected)
+        assert 0 < ours[f'{kind}_ap'] < 100
+
+
+def test_the_backbone_begins_with_the_weights_of_a_classifier(data, tmp_path):
+    import timm
+    classifier = timm.create_model('resnet10t', num_classes=5)
+    path = tmp_path / 'classifier.pth'
+    torch.save({'state_dict': classifier.state_dict()}, path)
+    args, _ = train.parse_arguments(
+        train.build_parser(), [*SMALL, '--data-dir', str(data), '--checkpoint', str(path)],
+        complete=train.complete, problems=train.problems)
+    args.num_classes = 2
+    body = train.build_detector(args).backbone.pyramid.body
+    expected = classifier.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in body.state_dict().items())
+    assert args.freeze_stages == 1 and args.freeze_statistics
+
+
+@pytest.mark.parametrize('flags, message', [
+    (['--model', 'resnet10'], 'resnet10'),
+    (['--min-size', '100'], '--min-size 100 must be at most --max-size 96'),
+    (['--channels-last'], '--channels-last is not supported in detection: images have different sizes'),
+    (['--batch-size', '5'], '--batch-size 5 must be at most the images with objects of a process, 4'),
+    (['--eval-metric', 'top1'], '--eval-metric top1 must be one of box_ap'),
+    (['--train-split', 'test'], 'instances_test.json is missing'),
+    (['--checkpoint', 'gone.pth'], '--checkpoint gone.pth is no file'),
+    (['--detector-kwargs', 'depth=3'], '--detector-kwargs'),
+    (['--minsize', '3'], 'unknown flag --minsize, did you mean --min-size?'),
+])
+def test_wrong_flags_end_in_one_line(data, tmp_path, capsys, flags, message):
+    with pytest.raises(SystemExit) as raised:
+        run(data, tmp_path, 'wrong', *flags)
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert raised.value.code == 2
+    assert message in lines[-1]
+    assert not (tmp_path / 'wrong').exists()
+
+
+def test_a_checkpoint_of_a_classifier_is_refused_in_validation(data, tmp_path, capsys):
+    torch.save({'state_dict': {}}, tmp_path / 'x.pth')
+    with pytest.raises(SystemExit):
+        validate.main([str(tmp_path / 'x.pth'), '--data-dir', str(data)])
+    assert 'is no checkpoint of gradaug_timm.detection.train' in capsys.readouterr().err
