@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gradaug_timm.detection import arguments as detection
 from gradaug_timm.training.arguments import build_parser, parse_arguments
 
 
@@ -108,6 +109,17 @@ def test_the_flags_that_timm_writes_of_what_is_refused_do_no_harm(config):
     assert args.lr == 0.5
 
 
-@pytest.mark.parametrize('path', sorted((Path(__file__).parents[1] / 'hparams').rglob('*.yaml')), ids=lambda p: p.name)
+HPARAMS = Path(__file__).parents[1] / 'hparams'
+
+
+@pytest.mark.parametrize(
+    'path', sorted(path for path in HPARAMS.rglob('*.yaml') if path.parent.name != 'coco'), ids=lambda p: p.name)
 def test_every_shipped_file_is_valid(path):
     parse_arguments(build_parser(), ['-c', str(path)])
+
+
+@pytest.mark.parametrize('path', sorted((HPARAMS / 'coco').glob('*.yaml')), ids=lambda p: p.name)
+def test_every_shipped_file_of_detection_is_valid(path):
+    parse_arguments(
+        detection.build_parser(), ['-c', str(path), '--data-dir', 'x'], complete=detection.complete,
+        problems=detection.problems)

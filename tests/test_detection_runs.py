@@ -108,7 +108,7 @@ def test_the_backbone_begins_with_the_weights_of_a_classifier(data, tmp_path):
     (['--eval-metric', 'top1'], '--eval-metric top1 must be one of box_ap'),
     (['--train-split', 'test'], 'instances_test.json is missing'),
     (['--checkpoint', 'gone.pth'], '--checkpoint gone.pth is no file'),
-    (['--detector-kwargs', 'depth=3'], '--detector-kwargs'),
+    (['--detector-kwargs', 'box_score_tresh=3'], 'did you mean box_score_thresh?'),
     (['--minsize', '3'], 'unknown flag --minsize, did you mean --min-size?'),
 ])
 def test_wrong_flags_end_in_one_line(data, tmp_path, capsys, flags, message):

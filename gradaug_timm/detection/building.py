@@ -1,10 +1,13 @@
 """The detector that the flags describe."""
 import argparse
+import inspect
 
 from timm.data import resolve_model_data_config
 from timm.models import create_model, load_state_dict
 from torch import nn
+from torchvision.models.detection import FasterRCNN
 
+from ..cli import nearest
 from ..files import check_whole
 from .detectors import create_detector
 from .freezing import freeze
@@ -23,23 +26,33 @@ def build_detector(args: argparse.Namespace, *, with_weights: bool = True) -> nn
     Raises:
         ValueError: Network, weights or arguments don't fit.
     """
+    _check_kwargs(args.detector_kwargs)
     backbone = _build_backbone(args, with_weights)
     body = backbone.pyramid.body
     freeze(body, args.freeze_stages)
     config = resolve_model_data_config(body)
-    try:
-        return create_detector(
-            args.detector,
-            backbone,
-            args.num_classes,
-            min_size=tuple(args.min_size),
-            max_size=args.max_size,
-            image_mean=list(config['mean']),
-            image_std=list(config['std']),
-            **args.detector_kwargs,
-        )
-    except TypeError as error:
-        raise ValueError(f'--detector-kwargs {args.detector_kwargs} don\'t fit: {error}') from error
+    return create_detector(
+        args.detector,
+        backbone,
+        args.num_classes,
+        min_size=tuple(args.min_size),
+        max_size=args.max_size,
+        image_mean=list(config['mean']),
+        image_std=list(config['std']),
+        **args.detector_kwargs,
+    )
+
+
+def _check_kwargs(given: dict) -> None:
+    """torchvision takes any name, and ignores those that it doesn't know."""
+    numbers = [name for name in inspect.signature(FasterRCNN.__init__).parameters
+               if name.startswith(('box_', 'rpn_')) and not name.endswith(('_head', '_predictor', '_pool', '_generator'))]
+    for name, value in given.items():
+        if name not in numbers or not isinstance(value, (int, float)):
+            close = nearest(name, numbers)
+            hint = f', did you mean {close}?' if close and close != name else ''
+            raise ValueError(f'--detector-kwargs {name}={value} must be a number by one of the names '
+                             f'{", ".join(numbers)}{hint}')
 
 
 def _build_backbone(args: argparse.Namespace, with_weights: bool) -> PyramidBackbone:
@@ -63,6 +76,6 @@ def _classifier(args: argparse.Namespace) -> dict:
     missing = [name for name, shape in wanted.items() if name not in state or tuple(state[name].shape) != shape]
     if missing:
         raise ValueError(
-            f'--checkpoint {args.checkpoint} isn\'t one of --model {args.model}: {len(missing)} of {len(wanted)} weights '
-            f'are missing or of another shape ({", ".join(missing[:SHOWN])})')
+            f'--checkpoint {args.checkpoint} isn\'t one of --model {args.model}: {len(missing)} of {len(wanted)} '
+            f'weights are missing or of another shape ({", ".join(missing[:SHOWN])})')
     return state

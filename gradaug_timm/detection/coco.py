@@ -46,7 +46,8 @@ def read_coco(root: str, split: str, *, masks: bool) -> Coco:
         masks: Whether each object needs a mask.
 
     Raises:
-        ValueError: Files are missing or broken; an object has no mask, no area, or a category or image that isn't there.
+        ValueError: Files are missing or broken; an object has no mask, no area, or a category or
+            image that isn't there.
     """
     path = os.path.join(root, 'annotations', f'instances_{split}.json')
     content = _read(path)
