@@ -45,8 +45,8 @@ def build_detector(args: argparse.Namespace, *, with_weights: bool = True) -> nn
 
 def _check_kwargs(given: dict) -> None:
     """torchvision takes any name, and ignores those that it doesn't know."""
-    numbers = [name for name in inspect.signature(FasterRCNN.__init__).parameters
-               if name.startswith(('box_', 'rpn_')) and not name.endswith(('_head', '_predictor', '_pool', '_generator'))]
+    parameters = inspect.signature(FasterRCNN.__init__).parameters.values()
+    numbers = [each.name for each in parameters if isinstance(each.default, (int, float))]
     for name, value in given.items():
         if name not in numbers or not isinstance(value, (int, float)):
             close = nearest(name, numbers)
