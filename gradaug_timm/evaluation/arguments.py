@@ -1,8 +1,10 @@
 """The command line of validate.py: timm's flags, and those of sub-networks."""
 import argparse
 import importlib.util
+import os
 
 from ..cli import Keywords, Refuse, StrictParser, compile_backend, compile_mode, file_to_write, ranged
+from .corruptions import COMMON, EXTRA, SEVERITIES
 
 NATURAL = ranged(int, minimum=1)
 COUNT = ranged(int, minimum=0)
@@ -26,7 +28,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """The arguments, after the checks that concern more than one."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    for problem, message in _conflicts(args):
+    for problem, message in (*_conflicts(args), *_robustness_conflicts(args)):
         if problem:
             parser.error(message)
     return args
@@ -56,6 +58,43 @@ def _conflicts(args):
         *((len(values or [0]) not in {1, channels},
            f'{flag} {values} must have one value or one for each of {channels} channels')
           for flag, values in (('--mean', args.mean), ('--std', args.std))),
+    )
+
+
+def _robustness_conflicts(args):
+    asked = bool(args.corruptions or args.fgsm_eps)
+    low_precision = args.amp or args.model_dtype not in (None, 'float32')
+    others = [flag for flag, value in (
+        ('--width', args.width), ('--task multilabel', args.task == 'multilabel'), ('--test-pool', args.test_pool),
+        ('--valid-labels', args.valid_labels), ('--real-labels', args.real_labels), ('--metrics-avg', args.metrics_avg),
+        ('--torchcompile', args.torchcompile), ('--reparam', args.reparam),
+        ('--tf-preprocessing', args.tf_preprocessing),
+    ) if value]
+    alone = [flag for flag, value in (
+        ('--compare', args.compare), ('--robustness-dir', args.robustness_dir)) if value]
+    missing = [path for path in (args.checkpoint, *(args.compare or ()), args.mce_baseline or '')
+               if path not in ('', 'alexnet') and not os.path.isfile(path)]
+    extra = set(args.corruptions or ()) & {'extra', *EXTRA}
+    return (
+        (asked and others, f'--corruptions and --fgsm-eps go without {", ".join(others)}'),
+        (alone and not asked, f'{", ".join(alone)} needs --corruptions or --fgsm-eps'),
+        (args.mce_baseline and not args.corruptions, '--mce-baseline needs --corruptions'),
+        (args.corruptions_dir and not args.corruptions, '--corruptions-dir needs --corruptions'),
+        (args.pgd_steps and not args.fgsm_eps, '--pgd-steps needs --fgsm-eps, the distances'),
+        (args.pgd_step_size and not args.pgd_steps, '--pgd-step-size needs --pgd-steps'),
+        (args.fgsm_eps and low_precision, '--fgsm-eps needs gradients in float32, without --amp and --model-dtype'),
+        (asked and missing, f'{", ".join(missing)} is no file'),
+        (args.corruptions_dir and not os.path.isdir(args.corruptions_dir or ''),
+         f'--corruptions-dir {args.corruptions_dir} is no folder'),
+        (args.mce_baseline == 'alexnet' and extra,
+         f'--mce-baseline alexnet has no errors of {", ".join(sorted(extra))}; name a checkpoint'),
+        (args.mce_baseline == 'alexnet' and sorted(set(args.severities)) != list(SEVERITIES),
+         '--mce-baseline alexnet is of all five severities'),
+        (args.corruptions and image_channels(args) != 3, '--corruptions needs images of 3 channels'),
+        (args.corruptions and not args.corruptions_dir and importlib.util.find_spec('imagecorruptions') is None,
+         '--corruptions needs the package imagecorruptions-imaug: pip install "gradaug_timm[robustness]"'),
+        (args.robustness_dir and importlib.util.find_spec('matplotlib') is None,
+         '--robustness-dir needs the package matplotlib: pip install "gradaug_timm[robustness]"'),
     )
 
 
@@ -162,6 +201,23 @@ def _add_metrics(parser: StrictParser):
     add('--results-format', default='csv', choices=('csv', 'json'), help='its format (default: csv)')
 
 
+def _add_robustness(parser: StrictParser):
+    add = parser.add_argument_group('robustness').add_argument
+    add('--corruptions', nargs='+', choices=('all', 'extra', *COMMON, *EXTRA), metavar='NAME',
+        help='errors under corruptions of ImageNet-C: all of its 15, the extra 4, or names')
+    add('--severities', type=ranged(int, minimum=1, maximum=5), nargs='+', default=list(SEVERITIES), metavar='N',
+        help='how severe, from 1 to 5 (default: all)')
+    add('--corruptions-dir', metavar='DIR', help='ImageNet-C\'s folder (default: corrupt the images as they are read)')
+    add('--mce-baseline', metavar='PATH',
+        help='what mCE relates errors to: alexnet (published, for ImageNet), or a checkpoint')
+    add('--fgsm-eps', type=SHARE, nargs='+', metavar='EPS',
+        help='errors on adversarial images this far from the real ones, whose pixels are in 0 to 1')
+    add('--pgd-steps', type=NATURAL, metavar='N', help='steps of projected gradient descent in place of one')
+    add('--pgd-step-size', type=POSITIVE, metavar='S', help='length of each (default: 2.5 EPS / N)')
+    add('--compare', nargs='+', metavar='PATH', help='more checkpoints of the model, beside --checkpoint')
+    add('--robustness-dir', metavar='DIR', help='folder for errors.csv, with all severities, and errors.png')
+
+
 def _add_refused(parser: StrictParser):
     add = parser.add_argument
     add('--torchscript', action=Refuse, nargs=0, reason=NO_TORCHSCRIPT)
@@ -172,5 +228,6 @@ def _add_refused(parser: StrictParser):
 
 
 GROUPS = (
-    _add_data, _add_model, _add_subnet, _add_residuals, _add_preprocessing, _add_execution, _add_metrics, _add_refused,
+    _add_data, _add_model, _add_subnet, _add_residuals, _add_preprocessing, _add_execution, _add_metrics,
+    _add_robustness, _add_refused,
 )

@@ -11,7 +11,8 @@ from timm.utils import check_batch_size_retry, decay_batch_step, natural_key, se
 
 from ..compilation import CompilationError
 from .arguments import build_parser, parse
-from .report import as_rows, print_results, write_results
+from .report import aligned, as_rows, print_results, write_results
+from .robustness import asked_for, table, validate_robustness, write_robustness
 from .run import validate
 
 _logger = logging.getLogger(__name__)
@@ -26,6 +27,9 @@ def main(argv: list[str] | None = None):
     if not logging.root.handlers:
         setup_default_logging()
     try:
+        if asked_for(args):
+            _report_robustness(args)
+            return
         jobs = find_jobs(args)
         if jobs is not None:
             results = validate_all(args, jobs)
@@ -38,6 +42,18 @@ def main(argv: list[str] | None = None):
         build_parser().error(str(error))
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _report_robustness(args) -> None:
+    results = validate_robustness(args)
+    if args.robustness_dir:
+        write_robustness(results, args.robustness_dir)
+    if args.results_file:
+        single = [{name: value for name, value in result.items() if name != 'errors'} for result in results]
+        write_results(args.results_file, results if args.results_format == 'json' else single,
+                      format=args.results_format)
+    print(aligned(table(results)), end='\n\n')
+    print_results(results)
 
 
 def find_jobs(args) -> list[tuple[str, str]] | None:

@@ -55,10 +55,10 @@ def width_table(rows: list[dict]) -> str:
     ]
     if len(set(names)) > 1:
         head, cells = ['network', *head], [[name, *line] for name, line in zip(names, cells)]
-    return _aligned([head, *cells])
+    return aligned([head, *cells])
 
 
-def _aligned(lines: list[list[str]]) -> str:
+def aligned(lines: list[list[str]]) -> str:
     first, *others = (max(map(len, column)) for column in zip(*lines))
     return '\n'.join(
         '  '.join([line[0].ljust(first), *(cell.rjust(width) for cell, width in zip(line[1:], others))])

@@ -1,0 +1,93 @@
+"""The corruptions of ImageNet-C (Hendrycks and Dietterich, ICLR 2019), generated or read from its folders."""
+import os
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+from torch.utils.data import Dataset
+from torchvision import transforms
+
+from ..randomness import seed_cpu, seed_of
+
+COMMON = (
+    'gaussian_noise', 'shot_noise', 'impulse_noise', 'defocus_blur', 'glass_blur', 'motion_blur', 'zoom_blur', 'snow',
+    'frost', 'fog', 'brightness', 'contrast', 'elastic_transform', 'pixelate', 'jpeg_compression',
+)
+EXTRA = ('speckle_noise', 'gaussian_blur', 'spatter', 'saturate')
+SEVERITIES = (1, 2, 3, 4, 5)
+SMALLEST = 32  # pixels, which the corruptions need
+TAKE_SEED = ('impulse_noise', 'glass_blur')  # the others use NumPy's global generator
+
+
+def names_of(given: list[str]) -> list[str]:
+    """The corruptions that `all`, `extra` and names stand for, each once."""
+    sets = {'all': COMMON, 'extra': EXTRA}
+    return list(dict.fromkeys(name for each in given for name in sets.get(each, (each,))))
+
+
+def corrupted(image: Image.Image, name: str, severity: int, seed: int) -> Image.Image:
+    """An RGB image of at least 32 pixels a side with a corruption, which follows from the seed.
+
+    Raises:
+        ValueError: The image is smaller.
+    """
+    from imagecorruptions import corrupt
+    if min(image.size) < SMALLEST:
+        raise ValueError(f'--corruptions needs images of at least {SMALLEST} pixels a side, not {image.size}')
+    seed_cpu(seed)
+    options = {'seed': seed % 2 ** 32} if name in TAKE_SEED else {}
+    pixels = np.asarray(image.convert('RGB'))
+    return Image.fromarray(corrupt(pixels, corruption_name=name, severity=severity, **options))
+
+
+class Corrupted(Dataset):
+    """A data set of images whose images are corrupted after they are resized and cropped, as ImageNet-C's were.
+
+    Where the network takes images below 32 pixels, which corruptions need, they are corrupted before.
+
+    Args:
+        dataset: timm's data set; its transform is that of evaluation.
+        name: The corruption.
+        severity: From 1 to 5.
+        seed: Of all that is random; the image's number joins it, so that batches and workers don't matter.
+        side: Pixels of the shorter side that the network takes.
+    """
+
+    def __init__(self, dataset: Dataset, name: str, severity: int, *, seed: int, side: int):
+        self.dataset, self.name, self.severity, self.seed = dataset, name, severity, seed
+        self._late = side >= SMALLEST
+        self._before, self._after = None, None
+
+    @property
+    def transform(self) -> Callable | None:
+        """That of evaluation."""
+        return None if self._before is None else transforms.Compose([*self._before, *self._after])
+
+    @transform.setter
+    def transform(self, transform: transforms.Compose):
+        steps = transform.transforms
+        kinds = [type(step).__module__ + type(step).__name__ for step in steps]
+        tensors = next(index for index, kind in enumerate(kinds) if 'Tensor' in kind or 'Numpy' in kind)
+        first = tensors if self._late else 0
+        self._before, self._after = transforms.Compose(steps[:first]), transforms.Compose(steps[first:])
+        self.dataset.transform = None
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int):
+        image, target = self.dataset[index]
+        seed = seed_of(self.seed, self.name, self.severity, index)
+        return self._after(corrupted(self._before(image), self.name, self.severity, seed)), target
+
+
+def folder_of(root: str, name: str, severity: int) -> str:
+    """The folder of a corruption in ImageNet-C.
+
+    Raises:
+        ValueError: It isn't there.
+    """
+    path = os.path.join(root, name, str(severity))
+    if not os.path.isdir(path):
+        raise ValueError(f'--corruptions-dir {root}: there is no folder {path} (ImageNet-C: CORRUPTION/SEVERITY/CLASS)')
+    return path
