@@ -6,6 +6,7 @@ import timm.data
 
 from .checks import check_class_folders
 from .digits import DIGITS, Digits
+from .stl10 import STL10_NAME, Stl10
 
 LAYOUT = 'expected DIR/train/CLASS/IMAGE and DIR/validation/CLASS/IMAGE'
 _SYNONYMS = (('train', 'training'), ('val', 'valid', 'validation', 'eval', 'evaluation'))
@@ -20,16 +21,18 @@ def create_dataset(
         target_transform: Callable | None = None,
         **kwargs,
 ):
-    """Data set `name` in timm's notation, or `gradaug/mnist5k`.
+    """Data set `name` in timm's notation, `gradaug/mnist5k` or `gradaug/stl10`.
 
     As in timm, a folder that has no sub-folder for the split is read as a whole (`check_splits` tells).
 
     Raises:
         ValueError: Nothing to read was found; says which path and which layout were expected.
     """
+    if name.lower() == STL10_NAME:
+        return _create_stl10(root, split, download=kwargs.get('download', False))
     if name.lower().startswith('gradaug/'):
         if name.lower() != DIGITS:
-            raise ValueError(f'--dataset {name} is unknown, {DIGITS} is the only one under gradaug/')
+            raise ValueError(f'--dataset {name} is unknown, under gradaug/ are {DIGITS} and {STL10_NAME}')
         return Digits(split, input_img_mode=input_img_mode, target_transform=target_transform)
     if not name and not is_tar(root):
         check_folder(root, split)
@@ -44,6 +47,15 @@ def create_dataset(
     if not kwargs.get('class_map'):
         check_class_folders(dataset)
     return dataset
+
+
+def _create_stl10(root: str | None, split: str, *, download: bool) -> Stl10:
+    if not root:
+        raise ValueError(f'--data-dir is needed for --dataset {STL10_NAME}: the folder that holds stl10_binary')
+    try:
+        return Stl10(root, split, download=download)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f'--dataset {STL10_NAME} isn\'t in --data-dir {root}: {error}') from error
 
 
 def check_splits(root: str | None, train_split: str, val_split: str) -> None:
