@@ -10,7 +10,8 @@ def add_data(parser: StrictParser):
     parser.add_argument('data', nargs='?', metavar='DIR', help='root of the data; --data-dir is the newer spelling')
     add = parser.add_argument_group('data').add_argument
     add('--data-dir', metavar='DIR', help='root of the data')
-    add('--dataset', default='', metavar='NAME', help='KIND/NAME as in timm, gradaug/mnist5k, gradaug/stl10; none: folders')
+    add('--dataset', default='', metavar='NAME',
+        help='KIND/NAME as in timm, gradaug/mnist5k or gradaug/stl10; none: image folders')
     add('--train-split', default='train', metavar='NAME', help='split to train on (default: train)')
     add('--val-split', default='validation', metavar='NAME', help='split to validate on, "" for none')
     add('--labels-per-class', type=NATURAL, metavar='K', help='train on K images of each class, drawn by --seed')

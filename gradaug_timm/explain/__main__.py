@@ -1,0 +1,4 @@
+"""`python -m gradaug_timm.explain CHECKPOINT... --images DIR --output grid.png`."""
+from .main import main
+
+main()
