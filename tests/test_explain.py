@@ -29,16 +29,22 @@ def command(files, *more):
             '64', '--images', str(files / 'images'), '--output', str(files / 'grid.png'), *more]
 
 
-def test_the_map_is_that_of_the_formula():
-    torch.manual_seed(0)
-    network = timm.create_model('resnet10t', num_classes=3).eval()
-    image = torch.rand(1, 3, 64, 64)
+def formula(network, image, label):
+    """Grad-CAM, equations 1 and 2."""
     features = network.forward_features(image)
     features.retain_grad()
-    network.forward_head(features)[0, 2].backward()
-    expected = (features.grad.mean((2, 3), keepdim=True) * features).sum(1).relu()[0].detach()  # Grad-CAM, equation 2
-    enlarged = torch.nn.functional.interpolate(scaled(expected)[None, None], (64, 64), mode='bilinear')[0, 0]
-    found = activation_map(network, image, label=2, method='gradcam')
+    network.forward_head(features)[0, label].backward()
+    return (features.grad.mean((2, 3), keepdim=True) * features).sum(1).relu()[0].detach()
+
+
+def test_the_map_is_that_of_the_formula():
+    torch.manual_seed(0)
+    network = timm.create_model('resnet10t', num_classes=8).eval()
+    image = torch.rand(1, 3, 96, 96)
+    label, expected = next((label, values) for label in range(8) for values in [formula(network, image, label)]
+                           if (values > 0).sum() > 2)
+    enlarged = torch.nn.functional.interpolate(scaled(expected)[None, None], (96, 96), mode='bilinear')[0, 0]
+    found = activation_map(network, image, label=label, method='gradcam')
     assert np.allclose(found, scaled(enlarged).numpy(), atol=1e-3)
 
 
