@@ -119,6 +119,15 @@ def test_a_network_of_one_resolution_is_refused():
         create_backbone('vit_tiny_patch16_224')
 
 
+def test_the_anchors_of_each_map_have_the_sizes_that_were_given():
+    sizes = (8, 16, 32, 64, 128)
+    network = create_detector('faster_rcnn', create_backbone('resnet10t', channels=16), 2, anchor_sizes=sizes, **SMALL)
+    of_maps = network.rpn.anchor_generator.cell_anchors
+    areas = [(cells[:, 2] - cells[:, 0]) * (cells[:, 3] - cells[:, 1]) for cells in of_maps]
+    for size, area in zip(sizes, areas, strict=True):
+        torch.testing.assert_close(area, torch.full((3,), float(size ** 2)), rtol=0.2, atol=0.)  # corners are rounded
+
+
 def test_rotation_is_refused():
     with pytest.raises(ValueError, match='boxes don\'t turn'):
         GradAugDetectionTask(detector(), settings=GradAugSettings(rotation=(90.,)))

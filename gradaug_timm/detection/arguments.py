@@ -12,7 +12,7 @@ from ..training.arguments.optimization import add_optimizer, add_schedule
 from ..training.arguments.run import add_device, add_run
 from ..training.arguments.values import COUNT, NATURAL, PROBABILITY
 from .coco_metrics import FIGURES
-from .detectors import KINDS
+from .detectors import ANCHOR_SIZES, KINDS
 from .pyramid import CHANNELS, LEVELS
 
 DEFAULT_OUTPUT = './output/detection'
@@ -68,6 +68,8 @@ def _add_detector(parser: StrictParser):
     add('--sync-bn', action='store_true', help='share batch statistics over processes')
     add('--pyramid-channels', type=NATURAL, default=CHANNELS, metavar='N',
         help=f'channels of the pyramid and of the mask head (default: {CHANNELS})')
+    add('--anchor-sizes', type=NATURAL, nargs='+', default=list(ANCHOR_SIZES), metavar='N',
+        help=f'pixels of the anchors of each map; smaller ones for smaller images (default: {ANCHOR_SIZES})')
     add('--detector-kwargs', nargs='*', default={}, action=Keywords, metavar='KEY=VALUE',
         help='arguments of torchvision\'s detector, such as box_batch_size_per_image=128')
 
@@ -101,6 +103,8 @@ def problems(args: argparse.Namespace, **_) -> Iterator[str]:
         yield f'--freeze-stages {args.freeze_stages} must be at most {LEVELS}'
     if max(args.min_size) > args.max_size:
         yield f'--min-size {max(args.min_size)} must be at most --max-size {args.max_size}'
+    if len(args.anchor_sizes) != len(ANCHOR_SIZES):
+        yield f'--anchor-sizes takes {len(ANCHOR_SIZES)} numbers, not {len(args.anchor_sizes)}'
     kinds = ('box', 'mask') if args.detector == 'mask_rcnn' else ('box',)
     metrics = [f'{kind}_{figure}' for kind in kinds for figure in FIGURES]
     if args.eval_metric not in metrics:

@@ -35,6 +35,7 @@ def build_detector(args: argparse.Namespace, *, with_weights: bool = True) -> nn
         args.detector,
         backbone,
         args.num_classes,
+        anchor_sizes=args.anchor_sizes,
         min_size=tuple(args.min_size),
         max_size=args.max_size,
         image_mean=list(config['mean']),

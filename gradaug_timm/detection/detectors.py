@@ -1,4 +1,6 @@
 """torchvision's detectors over the pyramid of a timm network."""
+from collections.abc import Sequence
+
 from torch import nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -8,7 +10,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 
 from .pyramid import PyramidBackbone
 
-ANCHOR_SIZES = ((32,), (64,), (128,), (256,), (512,))  # pixels, one for each map
+ANCHOR_SIZES = (32, 64, 128, 256, 512)  # pixels, one for each map
 RATIOS = (0.5, 1.0, 2.0)
 REPRESENTATION = 1024  # values of a region before the box head's last layers
 MASK_LAYERS = 4
@@ -38,7 +40,9 @@ class MaskDetector(_WithLosses, MaskRCNN):
 KINDS = {'mask_rcnn': MaskDetector, 'faster_rcnn': FasterDetector}
 
 
-def create_detector(kind: str, backbone: PyramidBackbone, classes: int, **kwargs) -> nn.Module:
+def create_detector(
+    kind: str, backbone: PyramidBackbone, classes: int, *, anchor_sizes: Sequence[int] = ANCHOR_SIZES, **kwargs,
+) -> nn.Module:
     """A detector with anchors of the paper of feature pyramids: three shapes of one size on each map.
 
     The mask head is as wide as the pyramid, which with 256 channels is torchvision's.
@@ -47,6 +51,7 @@ def create_detector(kind: str, backbone: PyramidBackbone, classes: int, **kwargs
         kind: One of KINDS.
         backbone: The pyramid.
         classes: Categories, without the background.
+        anchor_sizes: Side of a square anchor on each of the pyramid's maps, in pixels of the resized image.
         **kwargs: More arguments of torchvision's detector, such as min_size, max_size, image_mean, image_std.
     """
     channels = backbone.out_channels
@@ -54,7 +59,7 @@ def create_detector(kind: str, backbone: PyramidBackbone, classes: int, **kwargs
     if kind == 'mask_rcnn':
         heads['mask_head'] = MaskRCNNHeads(channels, [channels] * MASK_LAYERS, 1)
         heads['mask_predictor'] = MaskRCNNPredictor(channels, channels, classes + 1)
-    anchors = AnchorGenerator(ANCHOR_SIZES, (RATIOS,) * len(ANCHOR_SIZES))
+    anchors = AnchorGenerator(tuple((size,) for size in anchor_sizes), (RATIOS,) * len(anchor_sizes))
     return KINDS[kind](backbone, rpn_anchor_generator=anchors, **heads, **kwargs)
 
 
