@@ -9,6 +9,7 @@ pytest.importorskip('faster_coco_eval', reason='needs the extra detection')
 from gradaug_timm.detection.detectors import create_detector
 from gradaug_timm.detection.freezing import freeze
 from gradaug_timm.detection.pyramid import create_backbone
+from gradaug_timm.detection.regions import box_difference, recorded, region_losses, with_regions
 from gradaug_timm.detection.task import DetectionTask, GradAugDetectionTask
 from gradaug_timm.elastic import Subnet, activate
 from gradaug_timm.settings import GradAugSettings
@@ -94,6 +95,55 @@ def test_the_gradient_is_that_of_the_sum_of_all_losses():
     torch.testing.assert_close(ours, model.backbone.pyramid.body.layer4[0].conv1.weight.grad, rtol=1e-4, atol=1e-6)
 
 
+def test_a_sub_network_that_is_the_whole_learns_nothing_new_of_classes_and_boxes_from_predictions():
+    settings = GradAugSettings(subnets=1, min_width=1.0, sizes=(1.0,))
+    model = detector().train()
+    task = GradAugDetectionTask(model, settings=settings, targets='predictions')
+    images, targets = model.transform(*batch())
+    with recorded(model.roi_heads) as predictions:
+        model(images, targets)
+    assert len(predictions.masks) > 0
+    losses = region_losses(model, images, with_regions(model.roi_heads, targets, predictions), predictions)
+    assert losses['loss_classifier'].item() == pytest.approx(0, abs=1e-6)
+    assert losses['loss_box_reg'].item() == pytest.approx(0, abs=1e-6)
+    own = predictions.masks[:, 1].sigmoid()  # the only class in the batch
+    entropy = -(own * own.log() + (1 - own) * (1 - own).log()).mean()
+    torch.testing.assert_close(losses['loss_mask'], entropy)
+    result = task(*batch())
+    result['loss'].backward()
+    torch.testing.assert_close(result['loss'], result['loss_full'] + result['loss_subnet_0'])
+
+
+def test_narrow_networks_of_smaller_images_learn_the_regions_of_the_full_network():
+    settings = GradAugSettings(subnets=1, min_width=0.5, sizes=(0.75,), batch_fraction=0.5)
+    model = detector()
+    task = GradAugDetectionTask(model, settings=settings, targets='predictions').train()
+    seen = []
+    handle = model.roi_heads.box_roi_pool.register_forward_hook(lambda module, inputs, output: seen.append(inputs))
+    losses = []
+    optimizer = torch.optim.SGD([p for n, p in model.named_parameters() if 'body' in n], lr=0.01)
+    for _ in range(5):
+        optimizer.zero_grad()
+        result = task(*(part * 2 for part in batch()))
+        result['loss'].backward()
+        optimizer.step()
+        losses.append(result['loss_subnet_0'].item())
+    (_, whole, sizes), (_, narrow, narrow_sizes) = seen[:2]
+    handle.remove()
+    assert [len(whole), len(narrow)] == [4, 2]
+    for full, sub in zip(whole, narrow):
+        torch.testing.assert_close(sub, full * 0.75)
+    assert narrow_sizes == [(48, 60)] * 2 and sizes == [(64, 80)] * 4
+    assert losses[-1] < losses[0]
+
+
+def test_differences_of_boxes_count_by_the_probability_of_their_class():
+    logits = torch.tensor([[0., 0., 100.], [100., 0., 0.]])  # the second class; the background
+    deltas, wanted = torch.zeros(2, 12), torch.zeros(2, 12)
+    deltas[:, 4:8], deltas[:, 8:] = 5., 1.
+    assert box_difference(deltas, wanted, logits).item() == pytest.approx(4 * (1 - 0.5 / 9) / 2)
+
+
 def test_frozen_statistics_stay_and_normalise_the_full_network():
     model = detector('faster_rcnn')
     norm = model.backbone.pyramid.body.bn1
@@ -126,6 +176,11 @@ def test_the_anchors_of_each_map_have_the_sizes_that_were_given():
     areas = [(cells[:, 2] - cells[:, 0]) * (cells[:, 3] - cells[:, 1]) for cells in of_maps]
     for size, area in zip(sizes, areas, strict=True):
         torch.testing.assert_close(area, torch.full((3,), float(size ** 2)), rtol=0.2, atol=0.)  # corners are rounded
+
+
+def test_unknown_targets_are_refused():
+    with pytest.raises(ValueError, match='targets=\'labels\' must be one of truth, predictions'):
+        GradAugDetectionTask(detector(), settings=GradAugSettings(), targets='labels')
 
 
 def test_rotation_is_refused():

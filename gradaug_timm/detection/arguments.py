@@ -14,6 +14,7 @@ from ..training.arguments.values import COUNT, NATURAL, PROBABILITY
 from .coco_metrics import FIGURES
 from .detectors import ANCHOR_SIZES, KINDS
 from .pyramid import CHANNELS, LEVELS
+from .task import TARGETS
 
 DEFAULT_OUTPUT = './output/detection'
 UNSUPPORTED = {
@@ -66,6 +67,8 @@ def _add_detector(parser: StrictParser):
     add('--freeze-statistics', action=argparse.BooleanOptionalAction,
         help='normalise the full network by the statistics of its weights (default: with weights)')
     add('--sync-bn', action='store_true', help='share batch statistics over processes')
+    add('--gradaug-targets', default='truth', choices=TARGETS,
+        help='what sub-networks learn: the annotated objects, or what the full network predicts for its regions')
     add('--pyramid-channels', type=NATURAL, default=CHANNELS, metavar='N',
         help=f'channels of the pyramid and of the mask head (default: {CHANNELS})')
     add('--anchor-sizes', type=NATURAL, nargs='+', default=list(ANCHOR_SIZES), metavar='N',

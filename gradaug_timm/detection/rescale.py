@@ -17,7 +17,8 @@ def rescale(images: ImageList, targets: list[Target], size: float) -> tuple[Imag
 
     Args:
         images: The batch [N, 3, H, W] with the images' own sizes (height, width) within it.
-        targets: For each image 'boxes' [M, 4] in pixels (x1, y1, x2, y2), 'labels' [M] and perhaps 'masks' [M, H, W].
+        targets: For each image 'boxes' [M, 4] in pixels (x1, y1, x2, y2), 'labels' [M] and perhaps 'masks' [M, H, W]
+            and 'regions' [r, 4] like boxes.
         size: Fraction of height and width (float), or pixels of the longer of them (int).
     """
     height, width = images.tensors.shape[-2:]
@@ -36,7 +37,8 @@ def rescale(images: ImageList, targets: list[Target], size: float) -> tuple[Imag
 
 def _rescale_target(target: Target, new: tuple[int, int], old: tuple[int, int], own: tuple[int, int]) -> Target:
     y, x = new[0] / old[0], new[1] / old[1]
-    scaled = {**target, 'boxes': target['boxes'] * target['boxes'].new_tensor([x, y, x, y])}
+    scale = target['boxes'].new_tensor([x, y, x, y])
+    scaled = {**target, **{name: target[name] * scale for name in ('boxes', 'regions') if name in target}}
     if 'masks' in target:
         masks = target['masks'][:, None].float()
         scaled['masks'] = F.interpolate(masks, own, mode='nearest')[:, 0].to(target['masks'].dtype)

@@ -1,4 +1,5 @@
 """Training tasks of detectors: the full network's losses, and with GradAug those of its sub-networks."""
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -13,7 +14,10 @@ from ..passes import Pass, run_passes
 from ..sampling import Draw, images_seen
 from ..settings import GradAugSettings
 from ..steps import SubnetSteps
+from .regions import Predictions, recorded, region_losses, with_regions
 from .rescale import Target, rescale
+
+TARGETS = ('truth', 'predictions')
 
 
 class DetectionTask(TrainingTask):
@@ -79,12 +83,14 @@ class GradAugDetectionTask(SubnetSteps, DetectionTask):
     """Training of a detector together with narrow or shallow versions of its network (paper, section 4.3).
 
     In every step sub-networks of the backbone see the batch resized, and learn the same boxes and masks, resized with
-    it. The classification task's soft targets have no counterpart here: proposals of two sizes aren't the same
-    regions, and the truth can be resized exactly. BatchNorm of sub-networks takes the batch's statistics.
+    it; or else what the full network predicts for its regions, which are resized too (proposals are learned from the
+    truth either way: anchors of two sizes aren't the same boxes). BatchNorm of sub-networks takes the batch's
+    statistics.
 
     Args:
         model: A detector whose backbone's pyramid is elastic.
         settings: Settings of GradAug.
+        targets: What sub-networks learn, one of TARGETS.
         loss_scale: As for GradAugTask.
         **kwargs: As for DetectionTask.
 
@@ -92,13 +98,23 @@ class GradAugDetectionTask(SubnetSteps, DetectionTask):
         ValueError: A setting has no meaning for detection, or there are no blocks to skip for random depth.
     """
 
-    def __init__(self, model: nn.Module, *, settings: GradAugSettings, loss_scale=None, **kwargs):
+    def __init__(
+            self,
+            model: nn.Module,
+            *,
+            settings: GradAugSettings,
+            targets: str = 'truth',
+            loss_scale: Callable[[], torch.Tensor | None] | None = None,
+            **kwargs,
+    ):
         super().__init__(model, **kwargs)
+        if targets not in TARGETS:
+            raise ValueError(f'targets={targets!r} must be one of {", ".join(TARGETS)}')
         if settings.rotation:
             raise ValueError(f'rotation={settings.rotation} must be empty in detection: boxes don\'t turn')
         if settings.statistics != 'full':
             raise ValueError(f'statistics={settings.statistics!r} must be \'full\' in detection')
-        self.settings = settings
+        self.settings, self._targets = settings, targets
         self._early_scale = EarlyLossScale(loss_scale)
         self._num_blocks = num_blocks(model.backbone.pyramid)
         if settings.subnets and settings.random_depth and not self._num_blocks:
@@ -109,16 +125,22 @@ class GradAugDetectionTask(SubnetSteps, DetectionTask):
         """One training step's loss; as DetectionTask's, with the components 'loss_full' and 'loss_subnet_0' onwards."""
         images, targets = self.detector.transform(input, target)
         draws = self._next_draws()
-        result = self._full(images, targets)
         if not draws:
-            return result
+            return self._full(images, targets)
+        predictions = None
+        if self._targets == 'truth':
+            result = self._full(images, targets)
+        else:
+            with recorded(self.detector.roi_heads) as predictions:
+                result = self._full(images, targets)
+            targets = with_regions(self.detector.roi_heads, targets, predictions)
         self._normalise_by_batch(True)
         seen = images_seen(len(input), self.settings.batch_fraction)
         images, targets = ImageList(images.tensors[:seen], images.image_sizes[:seen]), targets[:seen]
         total, losses = run_passes(
             self.detector,
             result['loss'],
-            [Pass(draw.subnet, partial(self._subnet_loss, images, targets, draw)) for draw in draws],
+            [Pass(draw.subnet, partial(self._subnet_loss, images, targets, predictions, draw)) for draw in draws],
             elastic=self.detector.backbone.pyramid,
             scale=self._fp16_scale(images.tensors.device.type),
             keeps_last=self.trainable_module is not self.detector,
@@ -126,6 +148,16 @@ class GradAugDetectionTask(SubnetSteps, DetectionTask):
         components = {f'loss_subnet_{index}': loss for index, loss in enumerate(losses)}
         return {**result, 'loss': total, 'loss_full': result['loss'].detach(), **components}
 
-    def _subnet_loss(self, images: ImageList, targets: list[Target], draw: Draw) -> torch.Tensor:
-        losses = self.detector(*rescale(images, targets, draw.transform.size))
+    def _subnet_loss(
+            self,
+            images: ImageList,
+            targets: list[Target],
+            predictions: Predictions | None,
+            draw: Draw,
+    ) -> torch.Tensor:
+        seen = rescale(images, targets, draw.transform.size)
+        if predictions is None:
+            losses = self.detector(*seen)
+        else:
+            losses = region_losses(self.detector, *seen, predictions, self.settings.temperature)
         return self.settings.weight * sum(losses.values())

@@ -146,7 +146,8 @@ def _build_task(args, detector: nn.Module, settings: GradAugSettings | None, hos
     common = dict(freezes_statistics=args.freeze_statistics, device=host.device, verbose=host.primary)
     if settings is None:
         return DetectionTask(detector, **common)
-    return GradAugDetectionTask(detector, settings=settings, loss_scale=loss_scale(scaler), **common)
+    return GradAugDetectionTask(
+        detector, settings=settings, targets=args.gradaug_targets, loss_scale=loss_scale(scaler), **common)
 
 
 if __name__ == '__main__':

@@ -144,6 +144,9 @@ def _gradaug_differences(args, saved, settings: GradAugSettings | None, settings
             ours, theirs = getattr(settings, name), getattr(old, name)
             if ours != theirs and PREFIX + name in args:
                 yield f'--gradaug-{name.replace("_", "-")} {_show(ours)}', _show(theirs)
+        ours, theirs = (getattr(each, 'gradaug_targets', None) for each in (args, saved))  # of detection alone
+        if None not in (ours, theirs) and ours != theirs:
+            yield f'--gradaug-targets {ours}', theirs
 
 
 def _show(value) -> str:
