@@ -394,11 +394,11 @@ def test_batch_norm_has_the_epsilon_of_training(evaluate, tmp_path):
 
 
 @pytest.mark.gpu
-def test_the_accelerator_is_picked(evaluate, network, image_folder, checkpoint, capsys):
+def test_the_accelerator_is_picked(evaluate, network, image_folder, checkpoint, capsys, caplog):
+    caplog.set_level('INFO')
     main([str(image_folder), '--model', MODEL, '--checkpoint', str(checkpoint), '--num-classes', '6', '-j', '0'])
-    captured = capsys.readouterr()
-    assert 'on cuda' in captured.err
-    results = json.loads(captured.out.removeprefix('--result\n'))
+    assert 'on cuda' in caplog.text
+    results = json.loads(capsys.readouterr().out.removeprefix('--result\n'))
     assert results['loss'] == pytest.approx(expected(network, image_folder / 'validation')[1], abs=0.02)
 
 

@@ -3,6 +3,7 @@ import argparse
 import importlib.util
 from functools import partial
 
+import torch
 from timm.data import resolve_model_data_config
 from timm.scheduler import create_scheduler_v2, scheduler_kwargs
 from timm.utils import random_seed
@@ -65,6 +66,7 @@ def prepare(args: argparse.Namespace, text: str, host: Host) -> Run:
         ValueError: Flags, network, data and files don't fit each other.
     """
     precision = Precision.from_args(args, host.device)
+    torch.backends.cudnn.benchmark = False  # it would tune kernels for every batch's size
     random_seed(args.seed, host.rank)
     masks = args.detector == 'mask_rcnn'
     training, validation = (
