@@ -13,6 +13,7 @@ from processes import run_script
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('gradaug_timm/**/*.py'))
+TYPED = 'gradaug_timm/py.typed'  # tells type checkers that annotations are there
 
 
 @pytest.fixture(scope='module')
@@ -32,7 +33,7 @@ def wheel(tmp_path_factory):
 
 def test_the_wheel_holds_every_module_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert sorted(name for name in names if '.dist-info/' not in name) == MODULES
+    assert sorted(name for name in names if '.dist-info/' not in name) == sorted([*MODULES, TYPED])
     assert any(name.endswith('LICENSE') for name in names)
 
 

@@ -51,4 +51,4 @@ def candidates(settings: GradAugSettings, given: Container[str] = ()) -> Iterato
     for subnets in (range(settings.subnets, 1, -1), [1]):
         values = {'interval': INTERVALS, 'batch_fraction': FRACTIONS, 'subnets': subnets}
         for combination in itertools.product(*(values[name] for name in free)):
-            yield replace(settings, **dict(zip(free, combination)))
+            yield replace(settings, **dict(zip(free, combination)))  # type: ignore[arg-type]
