@@ -17,7 +17,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from document_blocks import PAGES, ROOT, blocks
+from document_blocks import PAGES, ROOT, Block, blocks
 
 from gradaug_timm import files
 from gradaug_timm.cli import StrictParser
@@ -113,7 +113,7 @@ def check_other(command: list[str]) -> None:
         assert PYTHON.match(' '.join(others)), 'no program of ours, nor one that tests/test_documents.py knows'
     else:
         assert first in (*FREE, 'source') or re.fullmatch(r'python3\.\d+', first), (
-            f'{first} is no command that tests/test_documents.py knows: add it to FREE there, or make the block ```text')
+            f'{first} is no command that tests/test_documents.py knows: add it to FREE there, or write ```text')
 
 
 @pytest.fixture
@@ -130,8 +130,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 def test_blocks_say_what_they_are_and_need(page):
     for block in blocks(page):
         assert block.language in LANGUAGES, f'{block.place}: write one of {", ".join(LANGUAGES)} behind the ```'
-        unknown = set(block.needs) - set(NEEDS)
-        assert not unknown, f'{block.place}: needs: {", ".join(unknown)} must be among {", ".join(NEEDS)}'
+        assert set(block.needs) <= set(NEEDS), f'{block.place}: needs: must name some of {", ".join(NEEDS)}'
         if block.tested_by:
             file = ROOT / block.tested_by
             assert file.is_file(), f'{block.place}: there is no {block.tested_by}'
@@ -147,7 +146,7 @@ def test_commands_that_are_not_run_have_flags_and_files_that_exist(page, folder,
             check(block, command, capsys)
 
 
-def check(block, command: list[str], capsys) -> None:
+def check(block: Block, command: list[str], capsys) -> None:
     """Fails with the place, the command and the reason."""
     ours = program(command)
     try:
@@ -157,6 +156,24 @@ def check(block, command: list[str], capsys) -> None:
         pytest.fail(f'{block.place}: {" ".join(command)}\n{reason[0]}', pytrace=False)
 
 
+@pytest.mark.parametrize(('line', 'reason'), [
+    ('python train.py --data-dirr DIR', 'did you mean --data-dir'),
+    ('python train.py -c hparams/quickstrat.yaml', 'quickstrat.yaml'),
+    ('torchrun --nproc-per-node 2 train.py --lr much', "'much' must be a number"),
+    ('for w in 0.9 1.5; do python validate.py --model resnet18 --width $w; done', "'1.5' must be"),
+    ('python -m gradaug_timm.report', 'RUN'),
+    ('python -m gradaug_timm.detection.train --detector mask', 'mask_rcnn'),
+    ('pip install -e ".[quickstrat]"', 'no extra'),
+    ('pytest tests/test_nothing.py', 'test_nothing.py'),
+    ('python trian.py', 'no program of ours'),
+    ('frobnicate --now', 'no command that'),
+])
+def test_a_wrong_command_is_found(line, reason, folder, capsys):
+    command = Block('PAGE.md', 1, 'bash', f'{line}\n').commands(folder / 'notes')[-1]
+    with pytest.raises(pytest.fail.Exception, match=f'PAGE.md, line 1: (?s:.*){reason}'):
+        check(Block('PAGE.md', 1, 'bash', ''), command, capsys)
+
+
 @pytest.mark.parametrize('page', [page for page in PAGES if any(block.is_run for block in blocks(page))])
 def test_blocks_that_need_nothing_run(page, folder, capsys):
     names = {'__name__': 'page'}
@@ -164,15 +181,23 @@ def test_blocks_that_need_nothing_run(page, folder, capsys):
         try:
             if block.is_run and block.language == 'python':
                 exec(compile(block.text, block.place, 'exec'), names)
-            for command in block.commands(folder / 'notes') if block.is_run and block.language == 'bash' else ():
-                ours = program(command)
-                with patch.object(files, '_flush'):
-                    run(ours[0], [*ours[1], *block.extra]) if ours else check_other(command)
+            if block.is_run and block.language == 'bash':
+                run_commands(block, folder)
         except Exception as error:
             printed = capsys.readouterr().err.strip().splitlines()[-1:]
             pytest.fail(f'{block.place} fails: {type(error).__name__}: {error} {" ".join(printed)}\n'
-                        'Mend it, or write a comment on the line before it: <!-- needs: WHAT -->, <!-- run with: FLAGS -->, '
-                        '<!-- tested by: tests/FILE -->', pytrace=False)
+                        'Mend it, or write a comment on the line before it: <!-- needs: WHAT -->, '
+                        '<!-- run with: FLAGS -->, <!-- tested by: tests/FILE -->', pytrace=False)
+
+
+def run_commands(block: Block, folder: Path) -> None:
+    """Runs a block's commands; those of installation and tests are only checked."""
+    commands = block.commands(folder / 'notes')
+    assert commands, 'no command was found; is it valid bash?'
+    for command in commands:
+        ours = program(command)
+        with patch.object(files, '_flush'):
+            run(ours[0], [*ours[1], *block.extra]) if ours else check_other(command)
 
 
 @pytest.mark.parametrize('page', PAGES)
