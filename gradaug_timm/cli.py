@@ -89,7 +89,7 @@ class Refuse(argparse.Action):
     """A flag of timm's that ends the program with the reason why it isn't taken."""
 
     def __init__(self, *args, reason: str, **kwargs):
-        super().__init__(*args, **{**kwargs, 'help': argparse.SUPPRESS})
+        super().__init__(*args, help=argparse.SUPPRESS, **kwargs)
         self.reason = reason
 
     def __call__(self, parser, namespace, values, option_string=None):

@@ -39,7 +39,8 @@ def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_weights(data, tmp_
     assert float(rows[0]['train_loss_subnet_0']) > 0
     assert {f'eval_{kind}_{name}' for kind in ('box', 'mask') for name in coco_metrics.FIGURES} <= set(rows[0])
     with pytest.raises(SystemExit):
-        run(data, tmp_path, 'parts', '--gradaug', '--epochs', '3', '--resume', 'auto', '--gradaug-targets', 'predictions')
+        run(data, tmp_path, 'parts', '--gradaug', '--epochs', '3', '--resume', 'auto',
+            '--gradaug-targets', 'predictions')
     assert '--gradaug-targets predictions: the checkpoint' in capsys.readouterr().err
 
 
