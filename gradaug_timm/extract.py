@@ -9,4 +9,4 @@ if __name__ == '__main__':
     main()
 else:
     from .elastic import extract
-    sys.modules[__name__] = extract
+    sys.modules[__name__] = extract  # type: ignore[assignment]

@@ -26,6 +26,8 @@ _logger = logging.getLogger(__name__)
 
 class _Hooked:
     """Takes the preset of the batches' size from the first of them."""
+    trainable_module: torch.nn.Module
+    verbose: bool
 
     def __init__(self, model, *args, **kwargs):
         flags = flags_in(os.environ)
@@ -36,9 +38,9 @@ class _Hooked:
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
         if not self._announced:
-            self._fit(len(input), tuple(input.shape[1:]))
+            self._fit(len(input), tuple(input.shape[1:]))  # type: ignore[arg-type]
             self._announced = True
-        return super().forward(input, target)
+        return super().forward(input, target)  # type: ignore[misc]
 
     def _fit(self, batch: int, input_size: tuple[int, int, int]) -> None:
         network = unwrap_model(self.trainable_module)

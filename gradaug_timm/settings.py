@@ -96,10 +96,12 @@ class GradAugSettings:
 
     @property
     def random_width(self) -> bool:
+        """Whether sub-networks are narrower."""
         return self.mode in ('width', 'both')
 
     @property
     def random_depth(self) -> bool:
+        """Whether sub-networks are shallower."""
         return self.mode in ('depth', 'both')
 
 
@@ -107,11 +109,11 @@ def is_size(value) -> bool:
     """Whether `value` is a fraction of the batch's size or a number of pixels."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return False
-    return value > 1 if isinstance(value, Integral) else 0 < value <= 1
+    return value > 1 if isinstance(value, Integral) else 0 < value <= 1  # type: ignore[operator]
 
 
 def _integer(least: int):
-    return lambda value: isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+    return lambda value: isinstance(value, Integral) and not isinstance(value, bool) and value >= least  # type: ignore[operator]
 
 
 def _number(is_inside):

@@ -16,6 +16,7 @@ class SubnetSteps:
         epoch: Number of the epoch, which `settings.off_epoch` and `settings.size_epochs` need.
     """
     settings: GradAugSettings
+    device: torch.device
     step: int = 0
     epoch: int = 0
     _early_scale: EarlyLossScale

@@ -69,8 +69,13 @@ class GradAugTask(SubnetSteps, ClassificationTask):
             raise ValueError(f'mode={self.settings.mode!r} needs residual blocks that can be skipped: '
                              f'{type(model).__name__} has none; mode=\'width\' is allowed.')
 
-    def compile(self, backend: str = 'inductor', mode: str | None = None, **compile_kwargs) -> nn.Module:
+    def compile(self, backend: str = 'inductor', mode: str | None = None, **compile_kwargs) -> nn.Module:  # type: ignore[override]
         """Compiles the network; one graph for each pair of width and size, and none is run without being compiled.
+
+        Args:
+            backend: Backend of torch.compile.
+            mode: Mode of torch.compile.
+            **compile_kwargs: More of its arguments.
 
         Raises:
             ValueError: Widths are continuous or depth is random, which would compile anew at nearly every step.
@@ -90,12 +95,20 @@ class GradAugTask(SubnetSteps, ClassificationTask):
     def prepare_distributed(self, device_ids: list | None = None, **ddp_kwargs) -> 'GradAugTask':
         """Wraps the network in DDP.
 
+        Args:
+            device_ids: The device of this process, for DDP.
+            **ddp_kwargs: More arguments of DDP.
+
+        Returns:
+            The task.
+
         Raises:
             ValueError: `static_graph` is asked for, whose reduction would start with the first pass.
         """
         if ddp_kwargs.get('static_graph'):
             raise ValueError('static_graph=True must be False: it reduces gradients after GradAug\'s first pass.')
-        return super().prepare_distributed(device_ids, **ddp_kwargs)
+        super().prepare_distributed(device_ids, **ddp_kwargs)
+        return self
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
         """One training step's loss.
@@ -170,7 +183,8 @@ class GradAugTask(SubnetSteps, ClassificationTask):
         return sum(repeated, start=total), [next(same if index in repeats else run) for index in range(len(draws))]
 
     def _subnet_loss(self, logits: torch.Tensor, full_logits: torch.Tensor) -> torch.Tensor:
-        return self.settings.weight * self.subnet_loss(logits, full_logits, self.settings.temperature)
+        return self.settings.weight * self.subnet_loss(  # type: ignore[misc]
+            logits, full_logits, self.settings.temperature)
 
 
 class MultiLabelGradAugTask(GradAugTask, MultiLabelClassificationTask):

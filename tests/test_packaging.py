@@ -1,6 +1,5 @@
 """The package as others get it: the wheel, the oldest Python's syntax, and the commands that the documents give."""
 import ast
-import configparser
 import re
 import shutil
 import subprocess
@@ -9,10 +8,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from processes import run_script
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('gradaug_timm/**/*.py'))
+TYPED = 'gradaug_timm/py.typed'  # tells type checkers that annotations are there
 
 
 @pytest.fixture(scope='module')
@@ -32,7 +33,7 @@ def wheel(tmp_path_factory):
 
 def test_the_wheel_holds_every_module_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert sorted(name for name in names if '.dist-info/' not in name) == MODULES
+    assert sorted(name for name in names if '.dist-info/' not in name) == sorted([*MODULES, TYPED])
     assert any(name.endswith('LICENSE') for name in names)
 
 
@@ -70,26 +71,17 @@ def test_the_readme_opens_with_the_quickstart_and_the_tests():
     ]
 
 
-@pytest.mark.parametrize('name', ['README.md', 'CONTRIBUTING.md'])
-def test_the_documents_name_flags_extras_and_files_that_exist(name):
-    from gradaug_timm.evaluation.arguments import build_parser as validation_parser
-    from gradaug_timm.training.arguments import build_parser as training_parser
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / 'setup.cfg')
-    known = {'train.py': training_parser(), 'validate.py': validation_parser()}
-    lines = code_lines(name)
-    assert lines
-    for line in lines:
-        assert all(setup.has_option('options.extras_require', extra) for extra in re.findall(r'\.\[(\w+)]', line))
-        assert all((ROOT / path).exists() for path in re.findall(r'(?:hparams|tests|\.ci)/[\w./]+(?=[\s"]|$)', line))
-        for script, parser in known.items():
-            if re.search(rf'python {script}|torchrun .*{script}', line):
-                flags = re.findall(r'(?<=\s)--[\w-]+', line.split(script)[1])
-                assert set(flags) <= set(parser._option_string_actions), line
-
-
-def test_the_readme_describes_every_gradaug_flag():
+def test_the_documents_describe_every_gradaug_flag():
     from gradaug_timm.training.arguments import build_parser
     flags = {flag for flag in build_parser()._option_string_actions if flag.startswith('--gradaug-')}
-    text = (ROOT / 'README.md').read_text()
-    assert flags and [flag for flag in sorted(flags) if f'`{flag}' not in text] == []
+    text = (ROOT / 'docs' / 'training.md').read_text()
+    missing = [flag for flag in sorted(flags) if f'`{flag}' not in text]
+    assert flags and missing == [], 'describe them in docs/training.md'
+
+
+def test_changes_and_citation_are_of_this_version():
+    version = re.search(r'^version = (.*)', (ROOT / 'setup.cfg').read_text(), re.MULTILINE)[1]
+    citation = yaml.safe_load((ROOT / 'CITATION.cff').read_text())
+    assert re.search(r'^## ([\d.]+)', (ROOT / 'CHANGELOG.md').read_text(), re.MULTILINE)[1] == version
+    assert citation['version'] == version
+    assert citation['preferred-citation']['url'].endswith('2006.07989')

@@ -139,7 +139,7 @@ def _check_gradients(model: nn.Module, dense: nn.Module, plan: Plan, subnet: Sub
             outputs.append(network(images))
             outputs[-1].square().sum().backward()
     where = f'the extracted network at width {subnet.width}{", training" if model.training else ""}'
-    _agree(*outputs, where)
+    _agree(outputs[0], outputs[1], where)
     ranges, parameters = plan.ranges(subnet), dict(dense.named_parameters())
     scale = max(float(parameter.grad.abs().max()) for parameter in parameters.values() if parameter.grad is not None)
     for name, parameter in model.named_parameters():

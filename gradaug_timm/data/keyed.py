@@ -110,5 +110,6 @@ def key_loader(
     object.__setattr__(inner, 'dataset', KeyedDataset(ReadableDataset(inner.dataset)))
     if not isinstance(loader, PrefetchLoader) or loader.random_erasing is None:
         return [sampler]
-    loader.random_erasing = KeyedErasing(loader.random_erasing, len(loader), seed=seed, rank=rank)
-    return [sampler, loader.random_erasing]
+    erasing = KeyedErasing(loader.random_erasing, len(loader), seed=seed, rank=rank)
+    loader.random_erasing = erasing  # type: ignore[assignment]
+    return [sampler, erasing]

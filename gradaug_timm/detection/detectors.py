@@ -37,7 +37,7 @@ class MaskDetector(_WithLosses, MaskRCNN):
     """Mask R-CNN."""
 
 
-KINDS = {'mask_rcnn': MaskDetector, 'faster_rcnn': FasterDetector}
+KINDS: dict[str, type[nn.Module]] = {'mask_rcnn': MaskDetector, 'faster_rcnn': FasterDetector}
 
 
 def create_detector(

@@ -53,7 +53,7 @@ def pyramid_plans(pyramid: Pyramid) -> Iterator[Plan]:
         yield replace(plan, tensors=tensors, numbers=numbers)
 
 
-PLANNERS[Pyramid] = pyramid_plans
+PLANNERS[Pyramid] = pyramid_plans  # type: ignore[assignment]
 
 
 class PyramidBackbone(nn.Module):

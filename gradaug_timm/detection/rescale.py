@@ -38,7 +38,7 @@ def rescale(images: ImageList, targets: list[Target], size: float) -> tuple[Imag
 def _rescale_target(target: Target, new: tuple[int, int], old: tuple[int, int], own: tuple[int, int]) -> Target:
     y, x = new[0] / old[0], new[1] / old[1]
     scale = target['boxes'].new_tensor([x, y, x, y])
-    scaled = {**target, **{name: target[name] * scale for name in ('boxes', 'regions') if name in target}}
+    scaled: Target = {**target, **{name: target[name] * scale for name in ('boxes', 'regions') if name in target}}
     if 'masks' in target:
         masks = target['masks'][:, None].float()
         scaled['masks'] = F.interpolate(masks, own, mode='nearest')[:, 0].to(target['masks'].dtype)

@@ -46,7 +46,11 @@ class DetectionTask(TrainingTask):
         self._norms = [each for each in model.modules()
                        if freezes_statistics and isinstance(each, nn.modules.batchnorm._BatchNorm)]
 
-    def forward(self, input: list[torch.Tensor], target: list[Target]) -> dict[str, torch.Tensor]:
+    def forward(  # type: ignore[override]
+            self,
+            input: list[torch.Tensor],
+            target: list[Target],
+    ) -> dict[str, torch.Tensor]:
         """One training step's loss.
 
         Args:
@@ -121,7 +125,11 @@ class GradAugDetectionTask(SubnetSteps, DetectionTask):
             raise ValueError(f'mode={settings.mode!r} needs residual blocks that can be skipped; mode=\'width\' is '
                              'allowed.')
 
-    def forward(self, input: list[torch.Tensor], target: list[Target]) -> dict[str, torch.Tensor]:
+    def forward(  # type: ignore[override]
+            self,
+            input: list[torch.Tensor],
+            target: list[Target],
+    ) -> dict[str, torch.Tensor]:
         """One training step's loss; as DetectionTask's, with the components 'loss_full' and 'loss_subnet_0' onwards."""
         images, targets = self.detector.transform(input, target)
         draws = self._next_draws()

@@ -20,7 +20,7 @@ COUNTED: dict[type[nn.Module], dict[str, str]] = {  # attributes that only tell 
 
 def counted(model: nn.Module, sides: dict[Key, Side], seen: Trace) -> dict[str, Number]:
     """What the attributes count that only tell the sizes of a layer."""
-    found = {}
+    found: dict[str, Number] = {}
     for name, module in model.named_modules():
         for attribute, side in next((names for cls, names in COUNTED.items() if isinstance(module, cls)), {}).items():
             weight = f'{name}.weight' if module.weight is not None else f'{name}.running_mean'

@@ -75,7 +75,7 @@ def elastic_class(plain: type[nn.Module], attributes: tuple[Attribute, ...], mix
     return register_notrace_module(cls) if is_layer else cls
 
 
-def _rebuild(plain: type[nn.Module], attributes: tuple[Attribute, ...], mixin: type[Elastic]) -> nn.Module:
+def _rebuild(plain: type[nn.Module], attributes: tuple[Attribute, ...], mixin: type[Elastic]) -> Elastic:
     cls = elastic_class(plain, attributes, mixin)
     return cls.__new__(cls)
 

@@ -42,6 +42,11 @@ class Subnet:
 
         With divisor 1 the paper counts the inner channels of a bottleneck from its output, `expansion` times as many,
         and rounds the quotient down: 64 channels at width 0.9 keep 57, not 58.
+
+        Args:
+            channels: Those of the full layer.
+            unit: Channels that stay or go together, such as those of a head.
+            expansion: How many times as many the output of the layer's block has.
         """
         if self.width == 1:
             return channels

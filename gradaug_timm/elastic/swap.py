@@ -81,7 +81,7 @@ def make_view(
                          f'{type(network).__name__} has {blocks} blocks that can be skipped.')
     skipped = {plan.blocks[index] for index in subnet.skipped}
     cuts, counts = _by_module(plan.ranges(subnet)), _by_module(plan.counts(subnet))
-    view = []
+    view: View = []
     for name, module in network.named_modules():
         if not isinstance(module, Elastic):
             continue

@@ -47,7 +47,7 @@ class Candidate:
         Raises:
             ValueError: There are fewer devices than the arguments say.
         """
-        title = f'width {subnet.width:g}: ' if len(args.width or ()) > 1 else ''
+        title = f'width {subnet.width:g}: ' if subnet is not None and len(args.width or ()) > 1 else ''
         if args.reparam:
             network = reparameterize_model(network, inplace=True)
         num_parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -89,7 +89,7 @@ def _prepare(network: nn.Module, args, device: torch.device, dtype: torch.dtype)
     if args.channels_last:
         network = network.to(memory_format=torch.channels_last)
     if args.torchcompile:
-        network = torch.compile(network, backend=args.torchcompile, mode=args.torchcompile_mode)
+        network = torch.compile(network, backend=args.torchcompile, mode=args.torchcompile_mode)  # type: ignore[assignment]
     if args.num_gpu > 1:
         if device.type != 'cuda' or args.num_gpu > torch.cuda.device_count():
             raise ValueError(f'--num-gpu {args.num_gpu} needs as many CUDA devices, there are '

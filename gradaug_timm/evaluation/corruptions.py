@@ -56,7 +56,8 @@ class Corrupted(Dataset):
     def __init__(self, dataset: Dataset, name: str, severity: int, *, seed: int, side: int):
         self.dataset, self.name, self.severity, self.seed = dataset, name, severity, seed
         self._late = side >= SMALLEST
-        self._before, self._after = None, None
+        self._before: transforms.Compose | None = None
+        self._after: transforms.Compose | None = None
 
     @property
     def transform(self) -> Callable | None:

@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None):
             return
         jobs = find_jobs(args)
         if jobs is not None:
-            results = validate_all(args, jobs)
+            results: dict | list[dict] = validate_all(args, jobs)
         else:
             results = validate_with_retry(args) if args.retry else validate(args)
         print_results(results)

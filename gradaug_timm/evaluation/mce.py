@@ -10,7 +10,7 @@ ALEXNET = {
 }
 
 
-def mean_errors(errors: Mapping[tuple[str, int], float]) -> dict[str, float]:
+def mean_errors(errors: Mapping[tuple[str, int | float | None], float]) -> dict[str, float]:
     """The mean over severities of each corruption; `errors` are by corruption and severity."""
     names = dict.fromkeys(name for name, _ in errors)
     return {name: mean(error for (each, _), error in errors.items() if each == name) for name in names}

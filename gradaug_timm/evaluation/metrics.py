@@ -18,7 +18,7 @@ class Metrics:
         if args.task == 'multilabel':
             self.evaluator = MultiLabelClassificationEvaluator(device, threshold=args.multilabel_threshold)
         else:
-            self.evaluator = ClassificationEvaluator(device)
+            self.evaluator = ClassificationEvaluator(device)  # type: ignore[assignment]
         self.valid_labels = valid_labels
         self.real_labels = _real_labels(args.real_labels, dataset) if args.real_labels else None
         self.average = args.metrics_avg

@@ -123,7 +123,7 @@ def training_arguments(path: str) -> dict:
     if not isinstance(checkpoint, dict):
         raise ValueError(f'--checkpoint {path} holds no weights but a {type(checkpoint).__name__}')
     args = vars(checkpoint['args']) if isinstance(checkpoint.get('args'), argparse.Namespace) else {}
-    return {'model': checkpoint['arch'], **args} if 'arch' in checkpoint else args
+    return {'model': checkpoint['arch'], **args} if 'arch' in checkpoint else args  # type: ignore[return-value]
 
 
 def _described_arguments(path: str) -> dict:

@@ -80,8 +80,8 @@ def _batch_statistics(model: nn.Module):
     """Everything in evaluation mode but BatchNorm, which uses its batch's statistics."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    for _, module in _batch_norms(model):
-        module.training = True
+    for _, norm in _batch_norms(model):
+        norm.training = True
     try:
         yield
     finally:

@@ -59,6 +59,7 @@ def width_table(rows: list[dict]) -> str:
 
 
 def aligned(lines: list[list[str]]) -> str:
+    """A table of text: the first column to the left, the others to the right."""
     first, *others = (max(map(len, column)) for column in zip(*lines))
     return '\n'.join(
         '  '.join([line[0].ljust(first), *(cell.rjust(width) for cell, width in zip(line[1:], others))])

@@ -46,7 +46,7 @@ def validate(args) -> dict | list[dict]:
     dataset = open_split(args, args.split, config, num_classes=num_classes)
     check_labels(dataset, len(valid_labels) if valid_labels else num_classes)
     metrics = [Metrics(args, dataset, device=device, valid_labels=valid_labels) for _ in args.width or [1]]
-    networks = {None: model}
+    networks: dict = {None: model}
     if args.width is not None:
         batches = training_batches(args, config, num_classes=num_classes, device=device)
         networks = subnetworks(model, args, config, batches, autocast=autocast)

@@ -87,7 +87,7 @@ def set_numbers(network: nn.Module, numbers: dict[str, Number]) -> None:
         new = value if isinstance(value, tuple) else (value,)
         if not is_number(old) or not is_number(value) or len(items) != len(new):
             raise ValueError(f'{type(network).__name__} has no number {name!r} that could be {value!r}')
-        vars(modules[module])[attribute] = type(old)(value)
+        modules[module].__dict__[attribute] = type(old)(value)
 
 
 def is_number(value) -> bool:
@@ -108,4 +108,5 @@ def tell(network: nn.Module, description: Description) -> None:
         feature['num_chs'] = channels
     cfg = {name: value for name, value in network.pretrained_cfg.items() if name not in OF_THE_WEIGHTS}
     cfg |= {name: description.data[name] for name in DATA if name in description.data}
-    network.pretrained_cfg = network.default_cfg = {**cfg, 'num_classes': description.num_classes}
+    cfg['num_classes'] = description.num_classes
+    network.pretrained_cfg = network.default_cfg = cfg  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""How the CIFAR networks' blocks are skipped, and PyramidNet's own plan. (The CIFAR ResNets' blocks are timm's.)"""
+"""How the CIFAR networks' blocks are skipped, and PyramidNet's own plan; the CIFAR ResNets' blocks are timm's."""
 from torch import nn
 
 from ..elastic import PLANNERS, Plan, Skippable, prefix_plan, register_block

@@ -145,6 +145,8 @@ class PyramidNet(CifarNet):
         half_to_even: Round a width of half a channel to even, as some checkpoints need (`pyramid_channels`).
         act_layer: Activation.
         norm_layer: Norm.
+        device: Device of the parameters.
+        dtype: Type of the parameters.
         **kwargs: Arguments of `CifarNet`.
     """
 

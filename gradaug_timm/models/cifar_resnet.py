@@ -34,6 +34,8 @@ class CifarResNet(CifarNet):
         depth: Number of layers, 6n + 2.
         act_layer: Activation.
         norm_layer: Norm.
+        device: Device of the parameters.
+        dtype: Type of the parameters.
         **kwargs: Arguments of `CifarNet`.
     """
 

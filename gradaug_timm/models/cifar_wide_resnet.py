@@ -78,6 +78,8 @@ class WideResNet(CifarNet):
         block_drop_rate: Dropout between the two convolutions of a block.
         act_layer: Activation.
         norm_layer: Norm.
+        device: Device of the parameters.
+        dtype: Type of the parameters.
         **kwargs: Arguments of `CifarNet`.
     """
 

@@ -128,7 +128,7 @@ def rename(shapes: Shapes, original: Original) -> dict[str, str]:
     if any(problems.values()):
         listed = '; '.join(f'{what}: {", ".join(keys)}' for what, keys in problems.items() if keys)
         raise ValueError(f'it looks like {original.title}, but not all of its keys do: {listed}')
-    return names
+    return names  # type: ignore[return-value]
 
 
 def _renamed(key: str, rules: Rules) -> str | None:

@@ -103,7 +103,7 @@ def add_drop_block(model: nn.Module, rate: float = 0.1, *, size: int = 7) -> nn.
     stages: dict[str, list[nn.Module]] = {}
     for name, module in model.named_modules():
         if isinstance(module, tuple(INNER_ACTIVATIONS)):
-            stages.setdefault(name.rpartition('.')[0], []).append(module)
+            stages.setdefault(name.rpartition('.')[0], []).append(module)  # type: ignore[arg-type]
     if not stages:
         names = ', '.join(block.__name__ for block in INNER_ACTIVATIONS)
         raise ValueError(f'{type(model).__name__} has no place for it; blocks that have are {names}.')
@@ -128,5 +128,5 @@ def _add_to_block(block: nn.Module, rate: float, size: int) -> None:
 def _joined(first: nn.Module | None, second: nn.Module | None) -> nn.Module:
     """One after the other; a sequence stays that module, whose keys are those of a checkpoint."""
     if first is None or second is None:
-        return second if first is None else first
+        return second if first is None else first  # type: ignore[return-value]
     return first.append(second) if isinstance(first, nn.Sequential) else nn.Sequential(first, second)

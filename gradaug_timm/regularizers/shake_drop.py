@@ -81,7 +81,7 @@ class ShakeDrop(nn.Module):
         gate = x.new_empty(()).bernoulli_(self.survival)
         return shake(x, gate, self._draw(x, self.alpha), self._draw(x, self.beta))
 
-    def _draw(self, x: torch.Tensor, bounds: tuple[float, float]) -> torch.Tensor:
+    def _draw(self, x: torch.Tensor, bounds: tuple[float, ...]) -> torch.Tensor:
         if self.level == 'pixel':
             return torch.empty_like(x).uniform_(*bounds)
         shape = [1] * x.dim()

@@ -30,7 +30,7 @@ def _figure(methods: Sequence[Method], metric: str, title: str):
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    colors = itertools.cycle(colormaps['tab10' if len(methods) <= 10 else 'tab20'].colors)
+    colors = itertools.cycle(colormaps['tab10' if len(methods) <= 10 else 'tab20'].colors)  # type: ignore[attr-defined]
     figure = Figure(figsize=(SIZE[0], max(SIZE[1], 1 + LINE * len(methods))), layout='constrained')
     FigureCanvasAgg(figure)
     curves, ends = figure.subplots(1, 2, width_ratios=(3, 2))
@@ -71,7 +71,7 @@ def _draw_ends(axis, place: int, method: Method, metric: str, color) -> None:
     axis.plot([method.final(metric).mean], [place], '|', color=color, markersize=18, markeredgewidth=2.5)
 
 
-def _split(points: list[tuple[int, float]]) -> tuple[tuple, tuple]:
+def _split(points: list[tuple[int, float]]) -> tuple[tuple, ...]:
     return tuple(zip(*points)) if points else ((), ())
 
 

@@ -32,7 +32,8 @@ class Agreement:
             work.wait()
             agreed = tensor.tolist()
         tensor = torch.tensor(numbers)
-        self._pending = tensor, dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self._group, async_op=True)
+        work = dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self._group, async_op=True)  # type: ignore[arg-type]
+        self._pending = tensor, work
         return agreed
 
 

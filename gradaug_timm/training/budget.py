@@ -23,7 +23,7 @@ def within_budget(
 
     Of those that fit and use nearly as much of the budget as any, the most preferred are taken: two sub-networks on as
     large a part of the batch as possible, then a longer interval. One on all images costs as much as two on half of
-    them, and regularised less where it was tried (README).
+    them, and regularised less where it was tried (docs/results.md).
 
     Args:
         settings: What to begin with; it is taken as it is where it fits.
@@ -51,4 +51,4 @@ def candidates(settings: GradAugSettings, given: Container[str] = ()) -> Iterato
     for subnets in (range(settings.subnets, 1, -1), [1]):
         values = {'interval': INTERVALS, 'batch_fraction': FRACTIONS, 'subnets': subnets}
         for combination in itertools.product(*(values[name] for name in free)):
-            yield replace(settings, **dict(zip(free, combination)))
+            yield replace(settings, **dict(zip(free, combination)))  # type: ignore[arg-type]

@@ -108,7 +108,7 @@ class Control:
         return bool(args.checkpoint_minutes) and time.monotonic() - self._saved_at >= 60 * args.checkpoint_minutes
 
     def _own_progress(self, meter: LossMeter | None) -> dict:
-        progress = {} if meter is None else {'meter': meter.state_dict()}
+        progress: dict = {} if meter is None else {'meter': meter.state_dict()}
         if self.trainer.host.distributed:  # the primary process's are in the checkpoint; each has its own
             progress['buffers'] = [
                 {name: buffer.cpu() for name, buffer in network.named_buffers()} for network in _networks(self.trainer)]

@@ -45,7 +45,7 @@ class RelativeCost:
             self._shares[settings] = total / self._epochs / self._multiply_adds(Subnet(), self._input_size[1:])
         return self._shares[settings]
 
-    def _mean_over_draws(self, settings: GradAugSettings) -> float:
+    def _mean_over_draws(self, settings: GradAugSettings) -> float:  # type: ignore[return]
         """Multiply-adds of a step's sub-networks for one image: the mean over the first steps."""
         blocks = num_blocks(self._network)
         seen, totals = set(), []

@@ -135,7 +135,7 @@ def narrower(width: float, divisor: int, share: Callable[[float, int], float]) -
     divisors = ((f'--gradaug-divisor {smaller}', width, smaller) for smaller in (4, 1) if smaller < divisor)
     widths = ((f'--gradaug-min-width {smaller}', smaller, divisor) for smaller in SMALLER_WIDTHS if smaller < width)
     for flag, *subnet in itertools.chain(divisors, widths):
-        kept = share(*subnet)
+        kept = share(*subnet)  # type: ignore[arg-type]
         if kept <= BARELY_NARROWER:
             return f'{flag} keeps {kept:.0%}'
     return f'nor does divisor 1 or --gradaug-min-width {SMALLER_WIDTHS[-1]} keep {BARELY_NARROWER:.0%} or less'

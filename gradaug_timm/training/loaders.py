@@ -62,8 +62,10 @@ class Loaders:
         return 0 if self.readable is None else self.readable.take_skipped()
 
     def stop_mixing(self, position: Position) -> None:
-        """Mixes no batches from `position` on; workers that live on between epochs hold a copy of the mixer and are
-        restarted."""
+        """Mixes no batches from `position` on.
+
+        Workers that live on between epochs hold a copy of the mixer and are restarted.
+        """
         if self.mixup is not None:
             self.mixup.mixup_enabled = False
         elif isinstance(self.train, PrefetchLoader) and self.train.mixup_enabled:

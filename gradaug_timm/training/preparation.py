@@ -160,7 +160,7 @@ def restore(args, task: TrainingTask, optimizer, scaler: NativeScaler | None, pa
         task.setup_ema(
             decay=args.model_ema_decay,
             use_warmup=args.model_ema_warmup,
-            device='cpu' if args.model_ema_force_cpu else None,
+            device=torch.device('cpu') if args.model_ema_force_cpu else None,
         )
         if path:
             _load(path, lambda: load_task_ema_checkpoint(task, path))

@@ -30,7 +30,7 @@ class Progress:
         with logging_redirect_tqdm([logging.root]), bar as self._bar:
             for batch in batches:
                 yield batch
-                self._bar.update()
+                bar.update()
 
     def note(self, text: str) -> None:
         """Shows `text` behind the bar."""

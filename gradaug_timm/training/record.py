@@ -19,11 +19,11 @@ from ..settings import GradAugSettings
 from .host import Host
 
 RECORD = 'run.json'
-KINDS = {
+KINDS: dict[str, type | UnionType] = {
     'parameters': int, 'multiply_adds': int, 'passes': int | float, 'relative_cost': int | float, 'epochs': int,
     'sessions': list,
 }
-SESSION_KINDS = {'first_epoch': int, 'device': str, 'world_size': int, 'versions': dict}
+SESSION_KINDS: dict[str, type | UnionType] = {'first_epoch': int, 'device': str, 'world_size': int, 'versions': dict}
 
 
 def network_facts(

@@ -3,6 +3,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 OBEYED = (signal.SIGTERM, signal.SIGINT)
 
@@ -40,7 +41,7 @@ class Listener:
         if not _in_main_thread():
             yield
             return
-        before = {number: signal.getsignal(number) for number in (*OBEYED, signal.SIGCHLD)}
+        before: dict[int, Any] = {number: signal.getsignal(number) for number in (*OBEYED, signal.SIGCHLD)}
 
         def note(number: int, frame) -> None:
             self.signal = number
@@ -67,7 +68,7 @@ class Listener:
                 handler(number, frame)
             except RuntimeError as error:
                 self.failure = str(error)
-        note.defers = True
+        note.defers = True  # type: ignore[attr-defined]
         signal.signal(signal.SIGCHLD, note)
 
     @staticmethod

@@ -3,6 +3,7 @@ import argparse
 import logging
 from collections.abc import Callable
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -39,7 +40,7 @@ def build_task(
     Raises:
         ValueError: The teacher, the loss weights or the network don't fit.
     """
-    common = dict(device=host.device, dtype=precision.model_dtype, verbose=host.primary)
+    common: dict[str, Any] = dict(device=host.device, dtype=precision.model_dtype, verbose=host.primary)
     multi_label = args.task == 'multilabel'
     criterion = create_classification_loss(multi_label=multi_label, **loss_settings(args)).to(host.device)
     if args.kd_model_name:

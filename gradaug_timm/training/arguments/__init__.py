@@ -66,7 +66,7 @@ def parse_arguments(
     return args, text
 
 
-def _import_modules(parser: StrictParser, names: list[str]) -> None:
+def _import_modules(parser: StrictParser, names: Iterable[str]) -> None:
     for name in names:
         try:
             importlib.import_module(name)

@@ -40,7 +40,7 @@ def optimizer(text: str) -> str:
     try:
         get_optimizer_info(name)
     except ValueError:
-        close = nearest(name, list_optimizers())
+        close = nearest(name, map(str, list_optimizers()))
         hint = f', did you mean {close}?' if close else ', see timm.optim.list_optimizers()'
         raise argparse.ArgumentTypeError(f'{text!r} must be an optimizer of timm{hint}') from None
     return text
