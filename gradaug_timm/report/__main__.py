@@ -1,7 +1,4 @@
-import sys
-
-from .main import main
+from .main import command
 
 if __name__ == '__main__':
-    sys.stdout.reconfigure(errors='backslashreplace')  # where the terminal has no ±
-    main()
+    command()
