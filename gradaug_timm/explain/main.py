@@ -39,7 +39,7 @@ def build_parser() -> StrictParser:
     parser = StrictParser(
         prog='python -m gradaug_timm.explain',
         description='Draws where networks see a class: a row for each image, a column for each network.')
-    parser.add_argument('checkpoint', nargs='+', metavar='CHECKPOINT', help='of train.py, or other weights with --model')
+    parser.add_argument('checkpoint', nargs='+', metavar='CHECKPOINT', help='of train.py, or weights with --model')
     add = parser.add_argument_group('files').add_argument
     add('--images', required=True, metavar='DIR', help='an image, or a folder of images or of folders of classes')
     add('--output', required=True, type=file_to_write('.png'), metavar='FILE.png', help='picture to write')

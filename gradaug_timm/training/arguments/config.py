@@ -33,7 +33,8 @@ def add_config(parser: StrictParser) -> None:
     """The flag of YAML files."""
     add = parser.add_argument_group('settings').add_argument
     add('-c', '--config', nargs='+', action='extend', metavar='FILE',
-        help='YAML files of flags, or names of those of hparams/; a later file wins over an earlier one, the command line over all')
+        help='YAML files of flags, or names of those in hparams; a later file wins over an earlier one, the command '
+             'line over all')
 
 
 def load_config(parser: StrictParser, *paths: str, wrong: Sequence[str] = ()) -> dict[str, Any]:
