@@ -13,6 +13,7 @@ from processes import run_script
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('gradaug_timm/**/*.py'))
+SETTINGS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('hparams/**/*.yaml'))
 
 
 @pytest.fixture(scope='module')
@@ -20,7 +21,8 @@ def wheel(tmp_path_factory):
     """The wheel, built from a copy of the sources as pip does it."""
     source, target = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('wheel')
     shutil.copytree(ROOT / 'gradaug_timm', source / 'gradaug_timm', ignore=shutil.ignore_patterns('__pycache__'))
-    for name in ('setup.cfg', 'pyproject.toml', 'README.md', 'LICENSE'):
+    shutil.copytree(ROOT / 'hparams', source / 'hparams')
+    for name in ('setup.py', 'setup.cfg', 'pyproject.toml', 'README.md', 'LICENSE'):
         shutil.copy(ROOT / name, source)
     command = [sys.executable, '-m', 'pip', 'wheel', '.', '--no-deps', '-q', '-w', str(target)]
     built = subprocess.run(command, cwd=source, capture_output=True, text=True)
@@ -30,9 +32,11 @@ def wheel(tmp_path_factory):
     return next(target.glob('*.whl'))
 
 
-def test_the_wheel_holds_every_module_and_nothing_else(wheel):
+def test_the_wheel_holds_every_module_and_all_settings_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert sorted(name for name in names if '.dist-info/' not in name) == MODULES
+    typed = ['gradaug_timm/py.typed'] if (ROOT / 'gradaug_timm' / 'py.typed').exists() else []
+    shipped = sorted([*MODULES, *typed, *(f'gradaug_timm/{path}' for path in SETTINGS)])
+    assert sorted(name for name in names if '.dist-info/' not in name) == shipped and SETTINGS
     assert any(name.endswith('LICENSE') for name in names)
 
 
@@ -48,7 +52,20 @@ def test_the_wheel_can_be_imported_from_anywhere(wheel, tmp_path):
     assert run.stdout.split() == [str(tmp_path / 'site' / 'gradaug_timm' / '__init__.py'), 'True']
 
 
-@pytest.mark.parametrize('path', [*MODULES, 'train.py', 'validate.py'])
+def test_the_wheel_finds_its_settings_by_name_from_anywhere(wheel, tmp_path):
+    zipfile.ZipFile(wheel).extractall(tmp_path / 'site')
+    script = tmp_path / 'script.py'
+    script.write_text(
+        'import os, sys; sys.path.insert(0, sys.argv[1]); os.chdir(sys.argv[1])\n'
+        'from gradaug_timm.training.arguments import build_parser, parse_arguments\n'
+        'names = "cifar100/wide_resnet28_10_gradaug", "layers/cifar100_small.yaml"\n'
+        'args, _ = parse_arguments(build_parser(), ["-c", *names])\n'
+        'print(args.model, args.dataset, args.epochs)')  # of the file, its base, the layer
+    run = run_script(script, str(tmp_path / 'site'))
+    assert run.stdout.split() == ['gradaug_wide_resnet28_10', 'torch/cifar100', '42'], run.stderr
+
+
+@pytest.mark.parametrize('path', [*MODULES, 'setup.py', 'train.py', 'validate.py'])
 def test_the_oldest_supported_python_reads_it(path):
     ast.parse((ROOT / path).read_text(), feature_version=(3, 10))
 

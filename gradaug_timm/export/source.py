@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -17,6 +18,7 @@ from ..files import read_checkpoint
 from ..settings import GradAugSettings
 from ..training.arguments import given_settings
 from ..training.weights import recipe
+from .comparison import fixed_batch
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,20 @@ def open_source(args: argparse.Namespace) -> Source:
         network = load_extracted(args.checkpoint)
         return Source(network, {name: network.pretrained_cfg.get(name) for name in DATA})
     args = as_for_validation(args, widths=None)
-    network = create_network(args).eval()
+    network = create_network(args)
     scaling = scale_branches(network, args)
     config = data_config(args, network)
-    return Source(network.eval(), {name: config[name] for name in DATA}, scaling, _told(args, config))
+    _check_runs(network, args.checkpoint, config['input_size'])
+    return Source(network, {name: config[name] for name in DATA}, scaling, _told(args, config))
+
+
+@torch.no_grad()
+def _check_runs(network: nn.Module, path: str, input_size: tuple[int, int, int]) -> None:
+    try:
+        network.eval()(fixed_batch(input_size))
+    except (AssertionError, RuntimeError) as error:
+        size = 'x'.join(map(str, input_size))
+        raise ValueError(f'{path}: the network fails on images of {size}: {" ".join(str(error).split())}') from error
 
 
 def is_extracted(path: str) -> bool:
