@@ -21,7 +21,8 @@ COMMANDS = dict(
     line.replace(' ', '').split('=') for line in setup['options.entry_points']['console_scripts'].strip().splitlines())
 PARSERS = {
     'gradaug-train': training, 'gradaug-validate': evaluation, 'gradaug-convert': convert,
-    'gradaug-extract': extraction, 'gradaug-export': export, 'gradaug-report': importlib.import_module('gradaug_timm.report.main'),
+    'gradaug-extract': extraction, 'gradaug-export': export,
+    'gradaug-report': importlib.import_module('gradaug_timm.report.main'),
     'gradaug-explain': importlib.import_module('gradaug_timm.explain.main'), 'gradaug-detect': detection,
     'gradaug-detect-validate': detection_validation,
 }

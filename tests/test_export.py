@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -52,7 +51,7 @@ def exported(run, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def loaded_elsewhere(exported, tmp_path_factory):
-    """The logits by timm; where transformers is installed, also those by it, its labels, and what it shows images as."""
+    """The logits by timm; where transformers is installed, also those by it, its labels, and its size and mean."""
     folder = tmp_path_factory.mktemp('elsewhere')
     torch.save(images(), folder / 'images.pt')
     paths = [str(exported), str(folder / 'images.pt'), str(folder / 'results.pt')]
