@@ -36,6 +36,7 @@ def build_parser() -> StrictParser:
     """A fresh parser."""
     parser = StrictParser(
         prog='python -m gradaug_timm.detection.train',
+        usage='%(prog)s [-c FILE...] --data-dir DIR [flags]',
         description='Trains Faster or Mask R-CNN on COCO\'s format, over a network of timm, with GradAug or without.')
     add_config(parser)
     for add in (_add_data, _add_detector, add_gradaug, add_optimizer, add_schedule, add_averaging, add_device, add_run):
