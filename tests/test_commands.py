@@ -1,7 +1,7 @@
 """The commands that pip installs are the modules', and their help is in groups."""
 import argparse
 import configparser
-import importlib
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -41,6 +41,16 @@ def test_a_command_is_called_by_its_own_name(name, monkeypatch, capsys):
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith(f'{name}: error: ')
     assert PARSERS[name].build_parser().format_usage().startswith(f'usage: {name} ')
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_help_needs_no_extra(name, monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda *_: None)
+    monkeypatch.setattr(sys, 'argv', [name, '--help'])
+    module, _, function = COMMANDS[name].partition(':')
+    with pytest.raises(SystemExit) as ended:
+        getattr(importlib.import_module(module), function)()
+    assert ended.value.code == 0 and capsys.readouterr().out.startswith(f'usage: {name} ')
 
 
 @pytest.mark.parametrize('name', PARSERS)

@@ -1,5 +1,6 @@
 """The command line of detection training: flags of data and detector, and train.py's for all else."""
 import argparse
+import importlib.util
 import os
 from collections.abc import Iterator
 
@@ -94,6 +95,8 @@ def complete(args: argparse.Namespace) -> None:
 
 def problems(args: argparse.Namespace, **_) -> Iterator[str]:
     """One line for each combination of flags that has no meaning."""
+    if importlib.util.find_spec('faster_coco_eval') is None:
+        yield 'detection needs the package faster-coco-eval: pip install "gradaug_timm[detection]"'
     if not args.data_dir:
         yield '--data-dir is missing: the folder of a data set in COCO\'s format'
     for name, reason in UNSUPPORTED.items():

@@ -75,7 +75,7 @@ def _training(told: dict) -> dict:
     metric = recipe.pop('eval_metric', 'metric')
     facts = {'data': recipe.pop('dataset', '') or 'a folder of images'}
     if recipe.pop('pretrained', False):
-        facts['started from'] = 'pretrained weights of timm, whose licence holds too'
+        facts['started from'] = 'pretrained weights, whose licence holds too'
     facts['recipe'] = ', '.join(f'{name} {_written(value)}' for name, value in recipe.items())
     settings = told.get('gradaug')
     facts['GradAug'] = ', '.join(

@@ -104,7 +104,7 @@ def _flag(parser: StrictParser, actions: dict, key: Any, value: Any) -> dict[str
 
 def _unknown(parser: StrictParser, key: Any, known: dict) -> str:
     close = nearest(str(key).replace('-', '_'), known)
-    return f'unknown key {key!r}, {f"did you mean {close}?" if close else "see {parser.prog} --help"}'
+    return f'unknown key {key!r}, {f"did you mean {close}?" if close else f"see {parser.prog} --help"}'
 
 
 def _check_refused(action: Refuse, value: Any) -> None:
