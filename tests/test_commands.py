@@ -2,6 +2,7 @@
 import argparse
 import configparser
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -59,6 +60,20 @@ def test_every_flag_is_shown_in_a_group_that_says_what_it_is_for(name):
     assert [action.option_strings for action in parser._optionals._group_actions
             if action.dest != 'help' and action.help != argparse.SUPPRESS] == []
     assert all(action.help for action in parser._actions)
+
+
+def test_the_documents_give_commands_with_flags_and_settings_that_exist(project_root):
+    text = (project_root / 'docs' / 'export.md').read_text()
+    lines = [line for block in re.findall(r'^```bash\n(.*?)^```', text, re.MULTILINE | re.DOTALL)
+             for line in block.splitlines() if line.startswith('gradaug-')]
+    assert len(lines) > 4
+    for name, *words in map(str.split, lines):
+        flags = {word for word in words if word.startswith('--')}
+        assert flags <= PARSERS[name].build_parser()._option_string_actions.keys(), lines
+        for settings in words[words.index('-c') + 1:] if '-c' in words else []:
+            if settings.startswith('--'):
+                break
+            assert (project_root / 'hparams' / f'{settings}.yaml').is_file()
 
 
 def test_the_module_of_detection_returns_figures_and_the_command_none(monkeypatch):

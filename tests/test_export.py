@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from export_helpers import SIZE, images, logits, refusal, save_weights
+from safetensors.torch import save_file
 from train_helpers import train
 
 from gradaug_timm.export import folder as folders
@@ -114,6 +115,16 @@ def test_arguments_of_the_network_are_told(name, kwargs, tmp_path):
     assert config['pretrained_cfg']['input_size'][-1] == kwargs.get('img_size', 160)
 
 
+@pytest.mark.parametrize('value', ['[]', '{', '"text"', 'null', 'NaN'])
+def test_metadata_of_others_do_no_harm(value, tmp_path):
+    state = torch.load(save_weights(tmp_path / 'weights.pth'))
+    foreign = dict.fromkeys(('recipe', 'gradaug', 'metric', 'epoch', 'weights'), value)
+    save_file(state, tmp_path / 'foreign.safetensors', foreign)
+    net = tmp_path / 'net'
+    main([str(tmp_path / 'foreign.safetensors'), '-m', 'test_resnet', '--num-classes', '5', '--to', str(net)])
+    assert 'GradAug: off' in (net / 'README.md').read_text()
+
+
 def test_networks_that_timm_lacks_are_written_with_a_warning_and_the_card_says_so(tmp_path, caplog):
     weights = save_weights(tmp_path / 'weights.pth', 'resnet20_cifar', depth=8)
     main([str(weights), '-m', 'resnet20_cifar', '--num-classes', '5', '--model-kwargs', 'depth=8',
@@ -164,6 +175,7 @@ def test_what_cannot_be_done_is_told_in_one_line(run, tmp_path, capsys):
     assert '--private: it needs --push' in refusal(capsys, checkpoint, '--to', net, '--private')
     assert '--batch-size: it needs --onnx' in refusal(capsys, checkpoint, '--to', net, '--batch-size', 2)
     assert 'must end in .onnx' in refusal(capsys, checkpoint, '--onnx', tmp_path / 'x.pt')
+    assert 'must lie in a folder that is there' in refusal(capsys, checkpoint, '--to', tmp_path / 'gone' / 'net')
     (tmp_path / 'names').write_text('one\n')
     error = refusal(capsys, checkpoint, '--to', net, '--label-names', tmp_path / 'names')
     assert 'must have a name in each of 2 lines, it has 1 in 1' in error

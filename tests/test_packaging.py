@@ -40,28 +40,30 @@ def test_the_wheel_holds_every_module_and_all_settings_and_nothing_else(wheel):
     assert any(name.endswith('LICENSE') for name in names)
 
 
+def run_installed(wheel, folder, code):
+    """Runs code elsewhere than in the clone, with the wheel's modules."""
+    zipfile.ZipFile(wheel).extractall(folder / 'site')
+    script = folder / 'script.py'
+    script.write_text(f'import os, sys; sys.path.insert(0, sys.argv[1]); os.chdir(sys.argv[1])\n{code}')
+    return run_script(script, str(folder / 'site'))
+
+
 def test_the_wheel_can_be_imported_from_anywhere(wheel, tmp_path):
-    zipfile.ZipFile(wheel).extractall(tmp_path / 'site')
-    script = tmp_path / 'script.py'
-    script.write_text(
-        'import sys; sys.path.insert(0, sys.argv[1])\n'
+    run = run_installed(
+        wheel, tmp_path,
         'import gradaug_timm, gradaug_timm.evaluation, gradaug_timm.training, timm\n'
         'print(gradaug_timm.__file__, timm.is_model("gradaug_resnet18"))')
-    run = run_script(script, str(tmp_path / 'site'))
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == [str(tmp_path / 'site' / 'gradaug_timm' / '__init__.py'), 'True']
 
 
 def test_the_wheel_finds_its_settings_by_name_from_anywhere(wheel, tmp_path):
-    zipfile.ZipFile(wheel).extractall(tmp_path / 'site')
-    script = tmp_path / 'script.py'
-    script.write_text(
-        'import os, sys; sys.path.insert(0, sys.argv[1]); os.chdir(sys.argv[1])\n'
+    run = run_installed(
+        wheel, tmp_path,
         'from gradaug_timm.training.arguments import build_parser, parse_arguments\n'
         'names = "cifar100/wide_resnet28_10_gradaug", "layers/cifar100_small.yaml"\n'
         'args, _ = parse_arguments(build_parser(), ["-c", *names])\n'
         'print(args.model, args.dataset, args.epochs)')  # of the file, its base, the layer
-    run = run_script(script, str(tmp_path / 'site'))
     assert run.stdout.split() == ['gradaug_wide_resnet28_10', 'torch/cifar100', '42'], run.stderr
 
 

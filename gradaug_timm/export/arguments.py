@@ -60,6 +60,8 @@ def problems(args: argparse.Namespace, *, extracted: bool) -> Iterator[str]:
         missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
         if missing:
             yield f'--onnx needs {", ".join(missing)}: pip install "gradaug_timm[export]"'
+    if args.to and not os.path.isdir(os.path.dirname(os.path.abspath(args.to))):
+        yield f'--to {args.to} must lie in a folder that is there'
     there = [path for path in (*written_files(args.to), args.onnx, args.torch_export) if path and os.path.exists(path)]
     if there and not args.overwrite:
         yield f'{", ".join(there)} {"is" if len(there) == 1 else "are"} there already, replace by --overwrite'

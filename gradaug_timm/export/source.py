@@ -20,6 +20,9 @@ from ..training.arguments import given_settings
 from ..training.weights import recipe
 from .comparison import fixed_batch
 
+# what is read of safetensors' metadata, which others may have written
+KINDS = dict(recipe=dict, gradaug=dict, metric=(int, float), epoch=int)
+
 
 @dataclass(frozen=True)
 class Source:
@@ -82,8 +85,8 @@ def _told(args: argparse.Namespace, config: dict) -> dict:
     """What the checkpoint tells: 'recipe' and 'gradaug' by name, 'metric', 'epoch', whether weights are 'averaged'."""
     metadata = _metadata(args.checkpoint)
     if metadata:
-        known = ('recipe', 'gradaug', 'metric', 'epoch')
-        told = {name: json.loads(metadata[name]) for name in known if name in metadata}
+        told = {name: _read(metadata.get(name, '')) for name in KINDS}
+        told = {name: value for name, value in told.items() if isinstance(value, KINDS[name])}
         return {**told, 'averaged': metadata.get('weights') == 'averaged'}
     state = {} if args.checkpoint.endswith('.npz') else read_checkpoint(args.checkpoint, checked=False)
     flags = state.get('args')
@@ -97,3 +100,10 @@ def _told(args: argparse.Namespace, config: dict) -> dict:
         'epoch': state.get('epoch'),
         'averaged': args.use_ema and 'state_dict_ema' in state,
     }
+
+
+def _read(text: str):
+    try:
+        return json.loads(text)
+    except (RecursionError, ValueError):
+        return None
