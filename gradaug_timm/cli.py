@@ -3,14 +3,23 @@ import argparse
 import difflib
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 
 from timm.utils import ParseKwargs
+
+COMMANDS = 'gradaug-'  # how the names of all of them begin
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name closest to `name`, or None when none is close."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)
+
+
+def installed_command() -> str | None:
+    """The name of the command of ours that runs; None where a script or module was started otherwise."""
+    name = os.path.basename(sys.argv[0]).removesuffix('.exe') if sys.argv else ''
+    return name if name.startswith(COMMANDS) else None
 
 
 def ranged(
@@ -97,10 +106,14 @@ class Refuse(argparse.Action):
 
 
 class StrictParser(argparse.ArgumentParser):
-    """A parser without abbreviations whose errors are one line and name the nearest known flag."""
+    """A parser without abbreviations whose errors are one line and name the nearest known flag.
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+    Args:
+        prog: What the program is called, unless it was started as one of the commands that pip installs.
+    """
+
+    def __init__(self, *args, prog: str | None = None, **kwargs):
+        super().__init__(*args, prog=installed_command() or prog, allow_abbrev=False, **kwargs)
 
     def parse_args(self, args=None, namespace=None):
         parsed, problems = self.collect(args, namespace)

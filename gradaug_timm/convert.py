@@ -24,7 +24,8 @@ def build_parser() -> StrictParser:
         description='Converts a checkpoint of the original GradAug code into one that validate.py and timm load.')
     parser.add_argument('original', metavar='ORIGINAL', help='checkpoint of the original code, .pth.tar or .pth')
     parser.add_argument('out', metavar=f'OUT{ENDING}', type=file_to_write(ENDING), help='file to write')
-    parser.add_argument('--overwrite', action='store_true', help='replace OUT where it is there already')
+    add = parser.add_argument_group('files').add_argument
+    add('--overwrite', action='store_true', help='replace OUT where it is there already')
     return parser
 
 

@@ -33,6 +33,7 @@ def config(tmp_path):
 
 @pytest.mark.parametrize(('text', 'wanted'), [
     ('mixupp: 0.2', "unknown key 'mixupp', did you mean mixup?"),
+    ('zzzzzz: 1', "unknown key 'zzzzzz', see train.py --help"),
     ('weight-decay: 0.1', "unknown key 'weight-decay', did you mean weight_decay?"),
     ('model_ema: "false"', "model_ema must be true or false, not str 'false'"),
     ('model_ema: 1', 'model_ema must be true or false, not int 1'),

@@ -1,5 +1,6 @@
 """The package as others get it: the wheel, the oldest Python's syntax, and the commands that the documents give."""
 import ast
+import configparser
 import re
 import shutil
 import subprocess
@@ -8,12 +9,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-import yaml
 from processes import run_script
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('gradaug_timm/**/*.py'))
-TYPED = 'gradaug_timm/py.typed'  # tells type checkers that annotations are there
+SETTINGS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('hparams/**/*.yaml'))
 
 
 @pytest.fixture(scope='module')
@@ -21,7 +21,8 @@ def wheel(tmp_path_factory):
     """The wheel, built from a copy of the sources as pip does it."""
     source, target = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('wheel')
     shutil.copytree(ROOT / 'gradaug_timm', source / 'gradaug_timm', ignore=shutil.ignore_patterns('__pycache__'))
-    for name in ('setup.cfg', 'pyproject.toml', 'README.md', 'LICENSE'):
+    shutil.copytree(ROOT / 'hparams', source / 'hparams')
+    for name in ('setup.py', 'setup.cfg', 'pyproject.toml', 'README.md', 'LICENSE'):
         shutil.copy(ROOT / name, source)
     command = [sys.executable, '-m', 'pip', 'wheel', '.', '--no-deps', '-q', '-w', str(target)]
     built = subprocess.run(command, cwd=source, capture_output=True, text=True)
@@ -31,25 +32,42 @@ def wheel(tmp_path_factory):
     return next(target.glob('*.whl'))
 
 
-def test_the_wheel_holds_every_module_and_nothing_else(wheel):
+def test_the_wheel_holds_every_module_and_all_settings_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert sorted(name for name in names if '.dist-info/' not in name) == sorted([*MODULES, TYPED])
+    typed = ['gradaug_timm/py.typed'] if (ROOT / 'gradaug_timm' / 'py.typed').exists() else []
+    shipped = sorted([*MODULES, *typed, *(f'gradaug_timm/{path}' for path in SETTINGS)])
+    assert sorted(name for name in names if '.dist-info/' not in name) == shipped and SETTINGS
     assert any(name.endswith('LICENSE') for name in names)
 
 
+def run_installed(wheel, folder, code):
+    """Runs code elsewhere than in the clone, with the wheel's modules."""
+    zipfile.ZipFile(wheel).extractall(folder / 'site')
+    script = folder / 'script.py'
+    script.write_text(f'import os, sys; sys.path.insert(0, sys.argv[1]); os.chdir(sys.argv[1])\n{code}')
+    return run_script(script, str(folder / 'site'))
+
+
 def test_the_wheel_can_be_imported_from_anywhere(wheel, tmp_path):
-    zipfile.ZipFile(wheel).extractall(tmp_path / 'site')
-    script = tmp_path / 'script.py'
-    script.write_text(
-        'import sys; sys.path.insert(0, sys.argv[1])\n'
+    run = run_installed(
+        wheel, tmp_path,
         'import gradaug_timm, gradaug_timm.evaluation, gradaug_timm.training, timm\n'
         'print(gradaug_timm.__file__, timm.is_model("gradaug_resnet18"))')
-    run = run_script(script, str(tmp_path / 'site'))
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == [str(tmp_path / 'site' / 'gradaug_timm' / '__init__.py'), 'True']
 
 
-@pytest.mark.parametrize('path', [*MODULES, 'train.py', 'validate.py'])
+def test_the_wheel_finds_its_settings_by_name_from_anywhere(wheel, tmp_path):
+    run = run_installed(
+        wheel, tmp_path,
+        'from gradaug_timm.training.arguments import build_parser, parse_arguments\n'
+        'names = "cifar100/wide_resnet28_10_gradaug", "layers/cifar100_small.yaml"\n'
+        'args, _ = parse_arguments(build_parser(), ["-c", *names])\n'
+        'print(args.model, args.dataset, args.epochs)')  # of the file, its base, the layer
+    assert run.stdout.split() == ['gradaug_wide_resnet28_10', 'torch/cifar100', '42'], run.stderr
+
+
+@pytest.mark.parametrize('path', [*MODULES, 'setup.py', 'train.py', 'validate.py'])
 def test_the_oldest_supported_python_reads_it(path):
     ast.parse((ROOT / path).read_text(), feature_version=(3, 10))
 
@@ -71,17 +89,26 @@ def test_the_readme_opens_with_the_quickstart_and_the_tests():
     ]
 
 
-def test_the_documents_describe_every_gradaug_flag():
+@pytest.mark.parametrize('name', ['README.md', 'CONTRIBUTING.md'])
+def test_the_documents_name_flags_extras_and_files_that_exist(name):
+    from gradaug_timm.evaluation.arguments import build_parser as validation_parser
+    from gradaug_timm.training.arguments import build_parser as training_parser
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / 'setup.cfg')
+    known = {'train.py': training_parser(), 'validate.py': validation_parser()}
+    lines = code_lines(name)
+    assert lines
+    for line in lines:
+        assert all(setup.has_option('options.extras_require', extra) for extra in re.findall(r'\.\[(\w+)]', line))
+        assert all((ROOT / path).exists() for path in re.findall(r'(?:hparams|tests|\.ci)/[\w./]+(?=[\s"]|$)', line))
+        for script, parser in known.items():
+            if re.search(rf'python {script}|torchrun .*{script}', line):
+                flags = re.findall(r'(?<=\s)--[\w-]+', line.split(script)[1])
+                assert set(flags) <= set(parser._option_string_actions), line
+
+
+def test_the_readme_describes_every_gradaug_flag():
     from gradaug_timm.training.arguments import build_parser
     flags = {flag for flag in build_parser()._option_string_actions if flag.startswith('--gradaug-')}
-    text = (ROOT / 'docs' / 'training.md').read_text()
-    missing = [flag for flag in sorted(flags) if f'`{flag}' not in text]
-    assert flags and missing == [], 'describe them in docs/training.md'
-
-
-def test_changes_and_citation_are_of_this_version():
-    version = re.search(r'^version = (.*)', (ROOT / 'setup.cfg').read_text(), re.MULTILINE)[1]
-    citation = yaml.safe_load((ROOT / 'CITATION.cff').read_text())
-    assert re.search(r'^## ([\d.]+)', (ROOT / 'CHANGELOG.md').read_text(), re.MULTILINE)[1] == version
-    assert citation['version'] == version
-    assert citation['preferred-citation']['url'].endswith('2006.07989')
+    text = (ROOT / 'README.md').read_text()
+    assert flags and [flag for flag in sorted(flags) if f'`{flag}' not in text] == []

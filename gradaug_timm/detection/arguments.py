@@ -1,5 +1,6 @@
 """The command line of detection training: flags of data and detector, and train.py's for all else."""
 import argparse
+import importlib.util
 import os
 from collections.abc import Iterator
 
@@ -36,6 +37,7 @@ def build_parser() -> StrictParser:
     """A fresh parser."""
     parser = StrictParser(
         prog='python -m gradaug_timm.detection.train',
+        usage='%(prog)s [-c FILE...] --data-dir DIR [flags]',
         description='Trains Faster or Mask R-CNN on COCO\'s format, over a network of timm, with GradAug or without.')
     add_config(parser)
     for add in (_add_data, _add_detector, add_gradaug, add_optimizer, add_schedule, add_averaging, add_device, add_run):
@@ -93,6 +95,8 @@ def complete(args: argparse.Namespace) -> None:
 
 def problems(args: argparse.Namespace, **_) -> Iterator[str]:
     """One line for each combination of flags that has no meaning."""
+    if importlib.util.find_spec('faster_coco_eval') is None:
+        yield 'detection needs the package faster-coco-eval: pip install "gradaug_timm[detection]"'
     if not args.data_dir:
         yield '--data-dir is missing: the folder of a data set in COCO\'s format'
     for name, reason in UNSUPPORTED.items():

@@ -1,6 +1,5 @@
 """Trains detectors: python -m gradaug_timm.detection.train --help."""
 import argparse
-import importlib.util
 from functools import partial
 
 import torch
@@ -49,8 +48,6 @@ def main(argv: list[str] | None = None) -> None:
         SystemExit: As for train.py.
     """
     parser = build_parser()
-    if importlib.util.find_spec('faster_coco_eval') is None:
-        parser.error('detection needs the package faster-coco-eval: pip install "gradaug_timm[detection]"')
     train(parser, lambda: parse_arguments(parser, argv, complete=complete, problems=problems), prepare)
 
 

@@ -27,16 +27,19 @@ HEADINGS = ('AP', 'AP50', 'AP75', 'AP small', 'AP medium', 'AP large',
 def build_parser() -> StrictParser:
     """A fresh parser."""
     parser = StrictParser(prog='python -m gradaug_timm.detection.validate', description='COCO\'s figures, in percent.')
-    add = parser.add_argument
-    add('checkpoint', metavar='CHECKPOINT', help='of gradaug_timm.detection.train')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='of gradaug_timm.detection.train')
+    add = parser.add_argument_group('data').add_argument
     add('--data-dir', required=True, metavar='DIR', help='folder with annotations/instances_SPLIT.json and SPLIT/')
     add('--split', default='val2017', metavar='NAME', help='split (default: val2017)')
-    add('--raw-weights', action='store_true', help='the trained weights where the checkpoint has averaged ones')
     add('-b', '--batch-size', type=NATURAL, default=1, metavar='N', help='images a batch (default: 1)')
     add('-j', '--workers', type=COUNT, default=2, metavar='N', help='data workers (default: 2)')
+    add = parser.add_argument_group('execution').add_argument
+    add('--raw-weights', action='store_true', help='the trained weights where the checkpoint has averaged ones')
     add('--device', metavar='NAME', help='cuda, cpu... (default: what is there)')
+    add = parser.add_argument_group('results').add_argument
     add('--results-file', type=file_to_write(), metavar='FILE', help='write the figures to a .json or .csv')
     add('--predictions-file', type=file_to_write('.json'), metavar='FILE', help='write what is found, as COCO wants it')
+    add = parser.add_argument_group('pictures').add_argument
     add('--pictures', metavar='DIR', help='write pictures of what is found there')
     add('--picture-images', type=NATURAL, default=8, metavar='N', help='how many (default: 8)')
     add('--score', type=PROBABILITY, default=0.5, metavar='S', help='lowest score that is drawn (default: 0.5)')
@@ -68,6 +71,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     print(f'{args.checkpoint} on {coco.path}, {len(coco.images)} images:')
     print('\n'.join(table(figures)))
     return figures
+
+
+def command() -> None:
+    """`main` as a program, whose exit status would be what it returns."""
+    main()
 
 
 def _prepare(args: argparse.Namespace) -> tuple[nn.Module, argparse.Namespace, Coco, torch.device]:
@@ -149,4 +157,4 @@ def table(figures: dict[str, float]) -> list[str]:
 
 
 if __name__ == '__main__':
-    main()
+    command()

@@ -18,7 +18,9 @@ NO_NAFLEX = 'NaFlex models change their input from batch to batch'
 
 def build_parser() -> StrictParser:
     """The parser of validate.py."""
-    parser = StrictParser(prog='validate.py', description='Evaluates a model, a checkpoint or its sub-networks.')
+    parser = StrictParser(
+        prog='validate.py', usage='%(prog)s [flags] [DIR]',
+        description='Evaluates a model, a checkpoint or its sub-networks.')
     for add in GROUPS:
         add(parser)
     return parser

@@ -11,14 +11,14 @@ from PIL import Image, UnidentifiedImageError
 from timm.data import create_transform
 from torch import nn
 
-from ..cli import Keywords, StrictParser, file_to_write
+from ..cli import StrictParser, file_to_write
 from ..elastic import extract
 from ..evaluation.arguments import COUNT, NATURAL, SHARE
 from ..evaluation.loading import data_config
-from ..evaluation.network import create_network, training_arguments
+from ..evaluation.network import create_network
 from ..evaluation.residuals import scale_branches
 from ..evaluation.subnets import choose_subnets
-from ..extraction.arguments import as_for_validation
+from ..extraction.arguments import add_network, as_for_validation
 from ..files import written_aside
 from .maps import METHODS, activation_map
 
@@ -39,24 +39,21 @@ def build_parser() -> StrictParser:
     parser = StrictParser(
         prog='python -m gradaug_timm.explain',
         description='Draws where networks see a class: a row for each image, a column for each network.')
-    add = parser.add_argument
-    add('checkpoint', nargs='+', metavar='CHECKPOINT', help='of train.py, or other weights with --model')
+    parser.add_argument('checkpoint', nargs='+', metavar='CHECKPOINT', help='of train.py, or weights with --model')
+    add = parser.add_argument_group('files').add_argument
     add('--images', required=True, metavar='DIR', help='an image, or a folder of images or of folders of classes')
     add('--output', required=True, type=file_to_write('.png'), metavar='FILE.png', help='picture to write')
     add('--overwrite', action='store_true', help='replace the picture where it is there already')
+    add('--limit', type=NATURAL, default=8, metavar='N', help='most images (default: 8)')
+    add = parser.add_argument_group('sub-networks').add_argument
     add('--width', type=SHARE, nargs='+', metavar='W',
         help='sub-networks of these widths too, with their part of the full network\'s BatchNorm statistics')
     add('--divisor', type=NATURAL, metavar='N', help='their channels are its multiples (default: as trained, else 8)')
+    add = parser.add_argument_group('maps').add_argument
     add('--class', dest='label', type=COUNT, metavar='I', help='class whose map is drawn (default: the predicted one)')
     add('--method', default='gradcam', choices=tuple(METHODS), help='kind of map (default: gradcam)')
-    add('--limit', type=NATURAL, default=8, metavar='N', help='most images (default: 8)')
     add('--alpha', type=SHARE, default=0.5, metavar='A', help='how strongly maps cover images (default: 0.5)')
-    add('--use-ema', action='store_true', help='averaged weights of the checkpoints where they have them')
-    add = parser.add_argument_group('network, by default as the checkpoint tells').add_argument
-    add('-m', '--model', metavar='NAME', help='its name')
-    add('--num-classes', type=NATURAL, metavar='N', help='its number of classes')
-    add('--model-kwargs', nargs='*', action=Keywords, metavar='KEY=VALUE', help='its further arguments')
-    add('--img-size', type=NATURAL, metavar='N', help='side of its images')
+    add_network(parser)
     return parser
 
 
@@ -95,14 +92,7 @@ def find_images(path: str, limit: int) -> list[str]:
 
 def _columns(args: argparse.Namespace, path: str) -> list[Column]:
     """The network of a checkpoint, and its sub-networks."""
-    if not os.path.isfile(path):
-        raise ValueError(f'{path} is no file')
-    trained = training_arguments(path)
-    if not args.model and 'model' not in trained:
-        raise ValueError(f'{path} doesn\'t tell which network it is of: give --model')
-    own = copy.copy(args)
-    own.checkpoint, own.width = path, 1.
-    own = as_for_validation(own, trained)
+    own = as_for_validation(argparse.Namespace(**{**vars(args), 'checkpoint': path}), widths=args.width)
     network = create_network(own)
     scale_branches(network, own)
     config, name = data_config(own, network), '/'.join(path.split(os.sep)[-2:])
@@ -111,7 +101,6 @@ def _columns(args: argparse.Namespace, path: str) -> list[Column]:
     columns = [Column(name, network.eval(), config)]
     if args.width:
         whole = copy.deepcopy(network)
-        own.width = args.width
         columns += [Column(f'{name}\nwidth {subnet.width:g}', extract(whole, subnet).eval(), config)
                     for subnet in choose_subnets(whole, own, config)]
     return columns

@@ -11,7 +11,7 @@ from ..elastic import Subnet, multiply_adds, num_blocks
 from ..elastic.swap import is_batch_norm
 from ..evaluation import recalibrate
 from ..evaluation.loading import data_config, training_batches
-from ..evaluation.network import create_network, pick_device, training_arguments
+from ..evaluation.network import create_network, pick_device
 from ..evaluation.residuals import scale_branches
 from ..evaluation.subnets import choose_subnets
 from .arguments import as_for_validation, build_parser
@@ -40,13 +40,8 @@ def run(args: argparse.Namespace) -> str:
     Raises:
         ValueError: Something the arguments name isn't there or doesn't fit; the message is one line.
     """
-    if not os.path.isfile(args.checkpoint):
-        raise ValueError(f'{args.checkpoint} is no file')
-    trained = training_arguments(args.checkpoint)
-    if not args.model and 'model' not in trained:
-        raise ValueError(f'{args.checkpoint} doesn\'t tell which network it is of: give --model')
     has_images = args.data_dir is not None or args.dataset is not None
-    args = as_for_validation(args, trained)
+    args = as_for_validation(args, widths=[args.width])
     random_seed(args.seed)
     device = pick_device(args.device)
     network = create_network(args)

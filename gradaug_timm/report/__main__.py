@@ -1,8 +1,5 @@
 """`python -m gradaug_timm.report`."""
-import sys
-
-from .main import main
+from .main import command
 
 if __name__ == '__main__':
-    sys.stdout.reconfigure(errors='backslashreplace')  # type: ignore[union-attr]  # ± where it can't be shown
-    main()
+    command()

@@ -49,21 +49,28 @@ def main(argv: list[str] | None = None) -> None:
     print(f'{parser.prog}: wrote {", ".join(written)}', file=sys.stderr)
 
 
+def command() -> None:
+    """`main` as a program, on terminals that have no ± as well."""
+    sys.stdout.reconfigure(errors='backslashreplace')  # type: ignore[union-attr]
+    main()
+
+
 def build_parser() -> StrictParser:
     """The parser of `python -m gradaug_timm.report`."""
     parser = StrictParser(
-        prog='gradaug_timm.report',
-        usage='python -m %(prog)s [options] RUN...',
+        prog='python -m gradaug_timm.report',
+        usage='%(prog)s [options] RUN...',
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
-    add('runs', nargs='+', metavar='RUN', help='output folder of a run, or a folder of such folders')
+    parser.add_argument('runs', nargs='+', metavar='RUN', help='output folder of a run, or a folder of such folders')
+    add = parser.add_argument_group('content').add_argument
     add('--metric', nargs='+', metavar='NAME',
         help='metrics of the table, the first also of the picture (default: top1 top5, else --eval-metric of the runs)')
+    add('--title', default='Comparison', metavar='TEXT', help='heading of the report (default: Comparison)')
+    add = parser.add_argument_group('files').add_argument
     add('--output', default='.', metavar='DIR', help='where the report is written (default: the current folder)')
     add('--name', default='report', metavar='NAME', help='name of its files, .md, .csv and .png (default: report)')
-    add('--title', default='Comparison', metavar='TEXT', help='heading of the report (default: Comparison)')
     return parser
 
 

@@ -27,7 +27,9 @@ GROUPS = (
 
 def build_parser() -> StrictParser:
     """A fresh parser of train.py."""
-    parser = StrictParser(prog='train.py', description='Trains a network of timm, with GradAug or without.')
+    parser = StrictParser(
+        prog='train.py', usage='%(prog)s [-c FILE...] [flags]',
+        description='Trains a network of timm, with GradAug or without.')
     add_config(parser)
     for add in GROUPS:
         add(parser)

@@ -8,6 +8,7 @@ import yaml
 
 from ...cli import Keywords, Refuse, StrictParser, nearest
 from .run import NO_NAFLEX
+from .shipped import find_settings, hint
 
 NOT_KEYS = ('config', 'help')
 # What yaml raises where a value isn't of its tag (a month 13, `!!int ''`), or lists are nested without end.
@@ -30,8 +31,10 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 def add_config(parser: StrictParser) -> None:
     """The flag of YAML files."""
-    parser.add_argument('-c', '--config', nargs='+', action='extend', metavar='FILE',
-        help='YAML files of flags; a later file wins over an earlier one, the command line over all')
+    add = parser.add_argument_group('settings').add_argument
+    add('-c', '--config', nargs='+', action='extend', metavar='FILE',
+        help='YAML files of flags, or names of those in hparams; a later file wins over an earlier one, the command '
+             'line over all')
 
 
 def load_config(parser: StrictParser, *paths: str, wrong: Sequence[str] = ()) -> dict[str, Any]:
@@ -44,7 +47,7 @@ def load_config(parser: StrictParser, *paths: str, wrong: Sequence[str] = ()) ->
     actions = {action.dest: action for action in parser._actions if action.dest not in NOT_KEYS}
     values, problems = {}, list(wrong)
     for path in paths:
-        for file, config in _lineage(parser, path):
+        for file, config in _lineage(parser, find_settings(path)):
             found = []
             for key, value in config.items():
                 try:
@@ -69,7 +72,7 @@ def _lineage(parser: StrictParser, path: str) -> Iterator[tuple[str, dict]]:
         if base is not None and not isinstance(base, str):
             parser.error(f'{path}: base must be the name of a file, not {_describe(base)}')
         chain.append((path, config))
-        path = None if base is None else os.path.join(os.path.dirname(path), base)
+        path = None if base is None else find_settings(base, folder=os.path.dirname(path))
     return reversed(chain)
 
 
@@ -77,6 +80,8 @@ def _read(parser: StrictParser, path: str, named_by: str | None = None) -> dict:
     try:
         with open(path, encoding='utf-8') as file:
             config = yaml.load(file, _UniqueKeyLoader)
+    except FileNotFoundError as error:
+        parser.error(f'{f"base of {named_by}: " if named_by else ""}{path}: {error.strerror}{hint(path)}')
     except IsADirectoryError:
         parser.error(f'{path} is a folder, -c takes YAML files; the folder of the data is --data-dir')
     except (*BAD_YAML, OSError) as error:
@@ -99,7 +104,7 @@ def _flag(parser: StrictParser, actions: dict, key: Any, value: Any) -> dict[str
 
 def _unknown(parser: StrictParser, key: Any, known: dict) -> str:
     close = nearest(str(key).replace('-', '_'), known)
-    return f'unknown key {key!r}, {f"did you mean {close}?" if close else "see {parser.prog} --help"}'
+    return f'unknown key {key!r}, {f"did you mean {close}?" if close else f"see {parser.prog} --help"}'
 
 
 def _check_refused(action: Refuse, value: Any) -> None:

@@ -1,0 +1,76 @@
+"""`python -m gradaug_timm.export --onnx --torch-export`: networks without Python."""
+import onnxruntime
+import pytest
+import timm
+import torch
+from export_helpers import SIZE, images, logits, refusal, save_weights
+
+from gradaug_timm import Subnet, load_extracted, make_elastic, save_extracted
+from gradaug_timm.export import main, programs
+from gradaug_timm.models.gradaug_models import PREFIX
+
+MODEL = ['-m', f'{PREFIX}test_resnet', '--num-classes', '5', '--img-size', str(SIZE)]
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    return save_weights(tmp_path_factory.mktemp('weights') / 'weights.pth')
+
+
+def run_onnx(path, images):
+    session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    output, = session.run(['logits'], {'images': images.numpy()})
+    return torch.from_numpy(output)
+
+
+def test_programs_take_batches_of_any_length(weights, tmp_path, capsys):
+    onnx, exported = tmp_path / 'net.onnx', tmp_path / 'net.pt2'
+    main([str(weights), *MODEL, '--onnx', str(onnx), '--torch-export', str(exported)])
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 2 and all('outputs differ by ' in line for line in printed)
+    assert 'takes images of Nx3x64x64, normalised by mean 0.5 0.5 0.5' in printed[0]
+    loaded = torch.export.load(exported).module()
+    for count in (1, 5):
+        expected = logits(torch.load(weights), count, num_classes=5)
+        torch.testing.assert_close(loaded(images(count)), expected)
+        torch.testing.assert_close(run_onnx(onnx, images(count)), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_batch_size_may_be_fixed(weights, tmp_path):
+    main([str(weights), *MODEL, '--onnx', str(tmp_path / 'net.onnx'), '--batch-size', '1'])
+    assert onnxruntime.InferenceSession(tmp_path / 'net.onnx').get_inputs()[0].shape == [1, 3, SIZE, SIZE]
+
+
+def test_an_extracted_network_becomes_a_program_and_no_folder(weights, tmp_path, capsys):
+    model = timm.create_model(f'{PREFIX}test_resnet', num_classes=5)
+    model.load_state_dict(torch.load(weights))
+    small, onnx = tmp_path / 'small.safetensors', tmp_path / 'small.onnx'
+    save_extracted(make_elastic(model), Subnet(0.5), small)
+    main([str(small), '--onnx', str(onnx)])
+    with torch.no_grad():
+        expected = load_extracted(small)(images(3, 160))
+    torch.testing.assert_close(run_onnx(onnx, images(3, 160)), expected, rtol=1e-4, atol=1e-4)
+    assert 'narrower than any architecture of timm' in refusal(capsys, small, '--to', tmp_path / 'net')
+    assert '--model: the file of an extracted network tells that itself' in refusal(
+        capsys, small, '--torch-export', tmp_path / 'x.pt2', '-m', 'resnet18')
+
+
+def test_a_program_that_computes_something_else_is_not_left_behind(weights, tmp_path, capsys, monkeypatch):
+    run = programs._compared
+    monkeypatch.setattr(
+        programs, '_compared', lambda network, *rest: run(lambda images: network(images) + 1, *rest))
+    error = refusal(capsys, weights, *MODEL, '--onnx', tmp_path / 'net.onnx')
+    assert 'net.onnx isn\'t written: its outputs differ from the checkpoint\'s by' in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_programs_are_not_overwritten_without_the_flag(weights, tmp_path, capsys):
+    (tmp_path / 'net.onnx').write_text('mine')
+    assert 'net.onnx is there already' in refusal(capsys, weights, *MODEL, '--onnx', tmp_path / 'net.onnx')
+    assert (tmp_path / 'net.onnx').read_text() == 'mine'
+
+
+def test_missing_packages_are_told_before_anything_is_read(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr('gradaug_timm.export.arguments.ONNX_PACKAGES', ('onnx', 'no_such_package'))
+    error = refusal(capsys, tmp_path / 'none.pth', '--onnx', tmp_path / 'net.onnx')
+    assert '--onnx needs no_such_package: pip install "gradaug_timm[export]"' in error
