@@ -107,8 +107,8 @@ def cost_rows(facts: Mapping[str, Any]) -> list[Row]:
     size = 'x'.join(map(str, facts['input_size']))
     return [
         ('parameters', f'{facts["parameters"]:,}'),
-        ('multiply-adds', f'{full / 1e9:.4g} G for the full network, an image of {size}, forward'),
-        ('expected step', f'{full * relative / 1e9:.4g} G an image, {relative:.2f} times plain training'),
+        ('multiply-adds', f'{full / 1e6:,.1f} million for the full network, an image of {size}, forward'),
+        ('expected step', f'{full * relative / 1e6:,.1f} million, {relative:.2f} times plain training'),
     ]
 
 

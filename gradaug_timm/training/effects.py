@@ -62,7 +62,6 @@ ONLY_FOR = {  # by a setting of choices: those that have an effect for some of t
         'lr_noise': WARMED_UP,
         'warmup_epochs': WARMED_UP,
         'warmup_lr': WARMED_UP,
-        'warmup_prefix': WARMED_UP,
         'sched_on_updates': WARMED_UP,
     },
     'loss': {

@@ -8,10 +8,11 @@ from ..transforms import output_size
 from .arguments.checks import model_name
 
 EVERYWHERE = dict(
-    opt='sgd', momentum=0.9, decay_all_parameters=True, clip_grad=None, sched_on_updates=True, warmup_epochs=0, amp=False,
-    smoothing=0., keep_last_batch=True, no_aug=False, hflip=0.5, aa=None, reprob=0., mixup=0., interpolation='bilinear',
-    train_interpolation='bilinear', zero_init_last=False, gradaug_subnets=3, gradaug_rotation=(), gradaug_weight=1.,
-    gradaug_temperature=1., gradaug_interval=1, gradaug_batch_fraction=1., gradaug_off_epoch=0, gradaug_size_epochs=0,
+    opt='sgd', momentum=0.9, decay_all_parameters=True, clip_grad=None, sched_on_updates=True, warmup_epochs=0,
+    smoothing=0., keep_last_batch=True, no_aug=False, hflip=0.5, aa=None, reprob=0., mixup=0., amp=False,
+    interpolation='bilinear', train_interpolation='bilinear', zero_init_last=False, gradaug_subnets=3,
+    gradaug_rotation=(), gradaug_weight=1., gradaug_temperature=1., gradaug_interval=1, gradaug_batch_fraction=1.,
+    gradaug_off_epoch=0, gradaug_size_epochs=0,
 )
 LARGE_IMAGES = dict(crop_pct=0.875, color_jitter=0.4, gradaug_sizes=(224, 192, 160, 128))
 SMALL_IMAGES = dict(crop_pct=1., color_jitter=0., reflect_pad=4, gradaug_sizes=(32, 28, 24))
@@ -25,8 +26,8 @@ NETWORKS = dict(
     resnet50=dict(batch=512, epochs=120, lr=0.2, weight_decay=1e-4, sched='cosine', gradaug_mode='width'),
     wide_resnet28_10=dict(batch=128, epochs=200, lr=0.1, weight_decay=5e-4, sched='cosine', gradaug_mode='width'),
     pyramidnet200_a240=dict(
-        batch=64, epochs=300, lr=0.25, weight_decay=1e-4, sched='multistep', decay_milestones=(150, 225), decay_rate=0.1,
-        gradaug_mode='width'),
+        batch=64, epochs=300, lr=0.25, weight_decay=1e-4, sched='multistep', decay_milestones=(150, 225),
+        decay_rate=0.1, gradaug_mode='width'),
     resnet110_cifar=dict(batch=128, epochs=200, lr=0.1, weight_decay=1e-4, sched='cosine', gradaug_mode='depth'),
 )
 UNLESS = dict(  # where a setting says nothing
@@ -66,14 +67,14 @@ def deviations(values: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
 def _equal(name: str, values: Mapping[str, Any], wanted: Any) -> bool:
     value = values[name]
     if name == 'gradaug_sizes':
-        return sorted(_pixels(value, values['input_size'])) == sorted(_pixels(_as_fractions(wanted), values['input_size']))
+        return len({_pixels(sizes, values['input_size']) for sizes in (value, _as_fractions(wanted))}) == 1
     if isinstance(wanted, float) and value is not None:
         return math.isclose(value, wanted)
     return list(value) == list(wanted) if isinstance(wanted, tuple) else value == wanted
 
 
-def _pixels(sizes: tuple, input_size: tuple[int, int, int]) -> list[tuple[int, int]]:
-    return [output_size(size, *input_size[1:]) for size in sizes]
+def _pixels(sizes: tuple, input_size: tuple[int, int, int]) -> tuple[tuple[int, int], ...]:
+    return tuple(sorted(output_size(size, *input_size[1:]) for size in sizes))
 
 
 def _as_fractions(pixels: tuple[int, ...]) -> tuple[float, ...]:
