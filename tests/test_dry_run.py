@@ -83,6 +83,14 @@ def test_cost_and_size_are_those_of_the_network_counted_apart(capsys, image_fold
         lines_of(capsys, image_folder, tmp_path, gradaug=False), 'expected step')
 
 
+def test_what_is_unusual_is_told_with_the_papers_value_and_the_origin(capsys, image_folder, tmp_path):
+    lines = lines_of(capsys, image_folder, tmp_path, smoothing=0.1, model='gradaug_resnet20_cifar', warmup_lr=0.1)
+    assert section(lines, 'Without effect') == ['--warmup-lr 0.1 | without --warmup-epochs | set: command line']
+    assert '--smoothing 0.1 | paper: 0' in section(lines, 'Other than in the paper')
+    plain = lines_of(capsys, image_folder, tmp_path, gradaug=False)
+    assert 'Other than in the paper' not in plain
+
+
 def run_of(data, output, **flags):
     from gradaug_timm.training.host import start_host
     from gradaug_timm.training.preparation import prepare
@@ -281,7 +289,7 @@ def test_the_schedules_that_use_a_setting_are_those_whose_rates_change_with_it(s
 def rates(**flags) -> tuple:
     """The learning rate at every update of a run of two updates an epoch whose metric gets no better."""
     args = Namespace(**{**vars(build_parser().parse_args([])), **flags})
-    args.patience_epochs = 1
+    args.eval_metric, args.patience_epochs = 'loss', 1
     optimizer = create_optimizer_v2(nn.Linear(1, 1), opt='sgd', lr=0.1)
     scheduler, epochs = create_scheduler_v2(optimizer, **scheduler_kwargs(args), updates_per_epoch=2)
     found = []

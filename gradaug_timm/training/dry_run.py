@@ -18,6 +18,7 @@ from .record import device_name
 from .trial import TIMED, Measured, measure, seconds_left, shares
 
 Row = tuple[str, ...]
+LABELS = {'batch': 'images an update', 'zero_init_last': '--model-kwargs zero_init_last'}  # what is no flag
 
 
 def dry_run(run: Run) -> None:
@@ -25,7 +26,7 @@ def dry_run(run: Run) -> None:
 
     Raises:
         CompilationError, DataError, DisagreementError, DivergedError: As in the run.
-        MemoryError: A step doesn't fit into the device's memory.
+        MemoryShortageError: A step doesn't fit into the device's memory.
     """
     measured = measure(run) if run.start.epoch < run.end_epoch else None
     if run.trainer.host.primary:
@@ -44,7 +45,7 @@ def report(run: Run, measured: Measured | None) -> Iterator[str]:
         for name, reason in without_effect(values, values['given'])])
     if 'smoothing' in values and values['gradaug'] and values['gradaug_subnets']:
         yield from _section('Other than in the paper', [
-            (f'{flag(name)} {show(value)}', f'paper: {show(wanted)}') for name, value, wanted in deviations(values)])
+            (f'{LABELS.get(name, flag(name))} {show(value)}', f'paper: {show(wanted)}') for name, value, wanted in deviations(values)])
 
 
 def all_values(run: Run) -> dict[str, Any]:

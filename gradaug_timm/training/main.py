@@ -21,6 +21,7 @@ from .preparation import Run, prepare
 from .results import print_results
 from .schedule import run_epochs
 from .signals import Stopped
+from .trial import MemoryShortageError
 
 _logger = logging.getLogger(__name__)
 FAILED = 1
@@ -98,7 +99,7 @@ def _train(parser, run: Run) -> None:
         if 'dry_run' in run.trainer.args:
             return dry_run(run)
         results = run_epochs(run)
-    except (CompilationError, DataError, DisagreementError, DivergedError, MemoryError, OSError) as error:
+    except (CompilationError, DataError, DisagreementError, DivergedError, MemoryShortageError, OSError) as error:
         _logger.debug('Training failed.', exc_info=True)
         parser.exit(FAILED, f'{parser.prog}: error: {error}\n')
     except RuntimeError as error:

@@ -22,6 +22,10 @@ TIMED = 3  # steps after the first
 CANDIDATES = 101  # steps among which the typical one is looked for
 
 
+class MemoryShortageError(RuntimeError):
+    """A step doesn't fit into the device's memory."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """What a few steps took; `seconds` by whether they trained sub-networks, `images` an update of all processes."""
@@ -43,7 +47,7 @@ def measure(run: Run) -> Measured:
 
     Raises:
         CompilationError, DataError, DisagreementError, DivergedError: As in the run.
-        MemoryError: A step doesn't fit into the device's memory.
+        MemoryShortageError: A step doesn't fit into the device's memory.
     """
     trainer, epoch = run.trainer, run.start.epoch
     trainer.loaders.start_at(run.start)
@@ -62,7 +66,7 @@ def measure(run: Run) -> Measured:
                 if index:
                     seconds[kind].append(taken)
     except torch.OutOfMemoryError as error:
-        raise MemoryError(
+        raise MemoryShortageError(
             f'a step doesn\'t fit into the memory of {trainer.host.device} ({str(error).splitlines()[0][:120]}): '
             'try --amp, --grad-checkpointing or a smaller --batch-size') from error
     images = batches.images / len(steps) * trainer.host.world_size
