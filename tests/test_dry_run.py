@@ -100,12 +100,13 @@ def run_of(data, output, **flags):
 
 
 @pytest.mark.parametrize(('flags', 'expected'), [
-    # epochs of 3 updates; sub-network steps take 5 seconds here, plain ones 2
+    # epochs of 3 batches; those with sub-networks take 5 seconds here, plain ones 2
     (dict(epochs=4), 4 * 3 * 5),
     (dict(epochs=4, gradaug_interval=3), 4 * (5 + 2 + 2)),
     (dict(epochs=4, gradaug_off_epoch=1), 3 * 5 + 3 * 3 * 2),
     (dict(epochs=4, gradaug_subnets=0), 4 * 3 * 2),
-    (dict(epochs=4, grad_accum_steps=3), 4 * 5),
+    (dict(epochs=4, grad_accum_steps=3), 4 * 3 * 5),
+    (dict(epochs=4, grad_accum_steps=3, gradaug_interval=2), 4 * 3 * (5 + 2) / 2),
     (dict(epochs=4, start_epoch=3), 3 * 5),
 ])
 def test_the_time_to_finish_follows_from_steps_with_and_without_sub_networks(
@@ -114,9 +115,11 @@ def test_the_time_to_finish_follows_from_steps_with_and_without_sub_networks(
     clock, trained = [0.], []
 
     def pretend(trainer, *args, **kwargs):
-        trained.append([len(images) for images, _ in trainer.loaders.train])
-        drawn = trainer.task.draws(trainer.task.step)
-        clock[0] += 1000 if len(trained) == 1 else 5 if drawn else 2  # the first one isn't timed
+        trained.append([])
+        for images, _ in trainer.loaders.train:
+            drawn = trainer.task._next_draws()
+            trained[-1].append(len(images))
+            clock[0] += 1000 if len(trained) == 1 else 5 if drawn else 2  # the first one isn't timed
 
     monkeypatch.setattr(trial, 'train_epoch', pretend)
     monkeypatch.setattr(trial.time, 'perf_counter', lambda: clock[0])

@@ -45,7 +45,8 @@ def report(run: Run, measured: Measured | None) -> Iterator[str]:
         for name, reason in without_effect(values, values['given'])])
     if 'smoothing' in values and values['gradaug'] and values['gradaug_subnets']:
         yield from _section('Other than in the paper', [
-            (f'{LABELS.get(name, flag(name))} {show(value)}', f'paper: {show(wanted)}') for name, value, wanted in deviations(values)])
+            (f'{LABELS.get(name, flag(name))} {show(value)}', f'paper: {show(wanted)}')
+            for name, value, wanted in deviations(values)])
 
 
 def all_values(run: Run) -> dict[str, Any]:

@@ -55,14 +55,14 @@ def measure(run: Run) -> Measured:
     check_processes(trainer, epoch)
     control = Control(trainer, position=run.start)
     accumulated = min(trainer.args.grad_accum_steps, trainer.batches - run.start.batch)
-    trainer.loaders.train = batches = _Batches(trainer.loaders.train, accumulated)
+    trainer.loaders.train = batches = _Batches(trainer.loaders.train, accumulated, trainer.task)
     steps = planned_steps(trainer.task, epoch)
     seconds = {True: [], False: []}
     _reset_peak(trainer)
     try:
         with run.compilation.guarded() if run.compilation is not None else nullcontext():
             for index, step in enumerate(steps):
-                kind, taken = _time_step(run, control, step)
+                kind, taken = _time_update(run, control, batches, step)
                 if index:
                     seconds[kind].append(taken)
     except torch.OutOfMemoryError as error:
@@ -96,13 +96,13 @@ def _size(task: SubnetSteps, step: int) -> float:
     return sum((draw.subnet.width * draw.transform.size) ** 2 for draw in task.draws(step))
 
 
-def _time_step(run: Run, control: Control, step: tuple[int, int]) -> tuple[bool, float]:
+def _time_update(run: Run, control: Control, batches: '_Batches', step: tuple[int, int]) -> tuple[bool, float]:
     """Trains one update; whether it had sub-networks, and its seconds."""
     trainer, task, subnets = run.trainer, run.trainer.task, False
+    epoch, batches.step = step
     if isinstance(task, SubnetSteps):
-        task.set_epoch(step[0])
-        task.step = step[1]
-        subnets = bool(task.draws(task.step))
+        task.set_epoch(epoch)
+        subnets = bool(task.draws(batches.step))
     _wait(trainer)
     started = time.perf_counter()
     train_epoch(trainer, run.start.epoch, control, first=run.start.batch)
@@ -111,10 +111,11 @@ def _time_step(run: Run, control: Control, step: tuple[int, int]) -> tuple[bool,
 
 
 class _Batches:
-    """Those of one update at each iteration, going on where the last ended."""
+    """Those of one update at each iteration, going on where the last ended; all of them are trained as one step."""
 
-    def __init__(self, loader, number: int):
-        self.loader, self.number, self.images = loader, number, 0
+    def __init__(self, loader, number: int, task: TrainingTask):
+        self.loader, self.number, self.task = loader, number, task
+        self.step = self.images = 0
         self._stream = itertools.chain.from_iterable(itertools.repeat(loader))
 
     def __len__(self) -> int:
@@ -123,6 +124,7 @@ class _Batches:
     def __iter__(self) -> Iterator:
         for batch in itertools.islice(self._stream, self.number):
             self.images += len(batch[0])
+            self.task.step = self.step
             yield batch
 
 
