@@ -122,6 +122,8 @@ def prepare(args: argparse.Namespace, text: str, host: Host) -> Run:
         None,
         state.get('progress') if args.start_epoch is None else None,
         partial(evaluate, coco=validation, kinds=('box', 'mask') if has_masks(detector) else ('box',)),
+        facts,
+        resumed_from,
     )
     advance_schedule(trainer, start)
     if not args.no_resume_opt:

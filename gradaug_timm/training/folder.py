@@ -58,14 +58,16 @@ def resume_path(args: argparse.Namespace) -> str | None:
     return newest_valid(os.path.join(args.output or DEFAULT_OUTPUT, args.experiment))
 
 
-def open_folder(args: argparse.Namespace, image_size: int, resumed_from: str | None) -> RunFolder:
-    """Makes the folder of this run.
+def open_folder(args: argparse.Namespace, image_size: int, resumed_from: str | None) -> RunFolder | None:
+    """Makes the folder of this run; a dry run has none.
 
     Raises:
         ValueError: It holds an earlier run that is neither continued nor to be overwritten.
     """
     output = args.output or DEFAULT_OUTPUT
     if not args.experiment:
+        if 'dry_run' in args:
+            return None
         started = datetime.now().strftime('%Y%m%d-%H%M%S')
         path = get_outdir(output, f'{started}-{safe_model_name(args.model)}-{image_size}', inc=True)
         return RunFolder(path, _hold(path))
@@ -74,6 +76,8 @@ def open_folder(args: argparse.Namespace, image_size: int, resumed_from: str | N
     used = [] if continued else _own_files(path)
     if not args.overwrite and not _died_early(path, used, args.resume):
         _check_room(path, used)
+    if 'dry_run' in args:
+        return None
     os.makedirs(path, exist_ok=True)
     folder = RunFolder(path, _hold(path))
     for file in [*used, *_matching(path, f'*{PARTIAL}')]:  # those of a process that was killed

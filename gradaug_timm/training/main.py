@@ -13,6 +13,7 @@ from .agreement import DisagreementError
 from .arguments import build_parser, parse_arguments
 from .arguments.checks import DEFAULT_OUTPUT
 from .control import DataError
+from .dry_run import dry_run
 from .health import DivergedError
 from .host import Host, start_host
 from .newest import LAST
@@ -20,6 +21,7 @@ from .preparation import Run, prepare
 from .results import print_results
 from .schedule import run_epochs
 from .signals import Stopped
+from .trial import MemoryShortageError
 
 _logger = logging.getLogger(__name__)
 FAILED = 1
@@ -94,8 +96,10 @@ def _train(parser, run: Run) -> None:
     if run.start.epoch >= run.end_epoch:
         _logger.info(f'Nothing to do: the run has completed its {run.end_epoch} epochs.')
     try:
+        if 'dry_run' in run.trainer.args:
+            return dry_run(run)
         results = run_epochs(run)
-    except (CompilationError, DataError, DisagreementError, DivergedError, OSError) as error:
+    except (CompilationError, DataError, DisagreementError, DivergedError, MemoryShortageError, OSError) as error:
         _logger.debug('Training failed.', exc_info=True)
         parser.exit(FAILED, f'{parser.prog}: error: {error}\n')
     except RuntimeError as error:

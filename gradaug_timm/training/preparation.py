@@ -2,7 +2,7 @@
 import argparse
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from timm.data import resolve_data_config
@@ -36,7 +36,9 @@ _logger = logging.getLogger(__name__)
 
 @dataclass
 class Run:
-    """A run that is ready to start; `eval_network` is the network as validation calls it, by `evaluate`."""
+    """A run that is ready to start; `eval_network` is the network as validation calls it, by `evaluate`; `facts` are
+    those of `network_facts`.
+    """
 
     trainer: Trainer
     eval_network: nn.Module
@@ -46,6 +48,8 @@ class Run:
     compilation: Compilation | None
     progress: dict | None = None
     evaluate: Callable[..., dict[str, float]] = evaluate
+    facts: dict = field(default_factory=dict)
+    resumed_from: str | None = None
 
     @property
     def lower_is_better(self) -> bool:
@@ -116,7 +120,17 @@ def prepare(args: argparse.Namespace, text: str, host: Host) -> Run:
     if args.torchcompile:
         compilation = Compilation(expected_graphs(args, settings, loaders, config['input_size']), most_alike(network))
     progress = state.get('progress') if args.start_epoch is None else None
-    run = Run(trainer, eval_network, metric, start, min(epochs, args.stop_epoch or epochs), compilation, progress)
+    run = Run(
+        trainer,
+        eval_network,
+        metric,
+        start,
+        min(epochs, args.stop_epoch or epochs),
+        compilation,
+        progress,
+        facts=facts,
+        resumed_from=resumed_from,
+    )
     advance_schedule(trainer, start)
     if not args.no_resume_opt:
         restore_scheduler(scheduler, state.get('scheduler'))

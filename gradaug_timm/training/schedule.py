@@ -49,8 +49,8 @@ def _run_epochs(run: Run, control: Control) -> list[dict]:
         _logger.info('A run that is stopped within an epoch goes on with the beginning of that epoch: the data set is '
                      'iterable, or --use-multi-epochs-loader reads on.')
     for epoch in range(run.start.epoch, run.end_epoch):
-        _announce_epoch(trainer, epoch)
-        _check_processes(trainer, epoch)
+        announce_epoch(trainer, epoch)
+        check_processes(trainer, epoch)
         started = time.perf_counter()
         train_metrics = train_epoch(trainer, epoch, control, first=first, meter=meter)
         seconds.append(time.perf_counter() - started)
@@ -74,7 +74,8 @@ def _run_epochs(run: Run, control: Control) -> list[dict]:
     return results
 
 
-def _announce_epoch(trainer: Trainer, epoch: int) -> None:
+def announce_epoch(trainer: Trainer, epoch: int) -> None:
+    """Tells the loader and the task which epoch comes."""
     loader = trainer.loaders.train
     for part in (loader.dataset, loader.batch_sampler, loader.sampler):
         if hasattr(part, 'set_epoch'):
@@ -83,8 +84,12 @@ def _announce_epoch(trainer: Trainer, epoch: int) -> None:
         trainer.task.set_epoch(epoch)
 
 
-def _check_processes(trainer: Trainer, epoch: int) -> None:
-    """The processes must train the same network in the same way."""
+def check_processes(trainer: Trainer, epoch: int) -> None:
+    """The processes must train the same network in the same way.
+
+    Raises:
+        DisagreementError: They don't.
+    """
     task, args = trainer.task, trainer.args
     values = {
         'flags': sorted((name, repr(value)) for name, value in vars(args).items() if name not in OWN_FLAGS),

@@ -8,7 +8,7 @@ import yaml
 from ...cli import StrictParser
 from .augmentation import add_augmentation, add_averaging, add_mixing, add_schedule_of_sizes
 from .checks import complete, problems
-from .config import add_config, load_config
+from .config import add_config, load_config, origins
 from .data import add_data, add_input
 from .gradaug import add_gradaug, given_settings
 from .model import add_distillation, add_model
@@ -43,7 +43,7 @@ def parse_arguments(
         complete: Callable[[argparse.Namespace], None] = complete,
         problems: Callable[..., Iterable[str]] = problems,
 ) -> tuple[argparse.Namespace, str]:
-    """The flags, and as YAML text how they were given.
+    """The flags, and as YAML text how they were given; `dry_run`, where it is given, tells their origins.
 
     Ends the program with one line on all wrong flags and keys of YAML files, or on all that don't go together.
 
@@ -54,9 +54,12 @@ def parse_arguments(
         problems: Gives a line for each combination of flags that has no meaning.
     """
     args, wrong = parser.collect(argv)
+    typed, defaults = args, parser.parse_args([])
     if args.config:
         parser.set_defaults(**load_config(parser, *args.config, wrong=wrong))
     args = parser.parse_args(argv)
+    if 'dry_run' in args:
+        args.dry_run = origins(parser, typed, defaults, args)
     del args.config
     _import_modules(parser, args.device_modules or ())
     text = yaml.safe_dump(vars(args), default_flow_style=False)

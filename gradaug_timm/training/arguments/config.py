@@ -10,7 +10,8 @@ from ...cli import Keywords, Refuse, StrictParser, nearest
 from .run import NO_NAFLEX
 from .shipped import find_settings, hint
 
-NOT_KEYS = ('config', 'help')
+NOT_KEYS = ('config', 'dry_run', 'help')
+COMMAND_LINE = 'command line'
 # What yaml raises where a value isn't of its tag (a month 13, `!!int ''`), or lists are nested without end.
 BAD_YAML = (yaml.YAMLError, AttributeError, LookupError, RecursionError, ValueError)
 
@@ -59,6 +60,27 @@ def load_config(parser: StrictParser, *paths: str, wrong: Sequence[str] = ()) ->
     if problems:
         parser.error('; '.join(dict.fromkeys(problems)))
     return values
+
+
+def origins(
+        parser: StrictParser,
+        typed: argparse.Namespace,
+        defaults: argparse.Namespace,
+        args: argparse.Namespace,
+) -> dict[str, str]:
+    """Where each flag that isn't at its default was set: the YAML file, or the command line.
+
+    Args:
+        parser: The parser.
+        typed: The flags of the command line alone, with `config`, the YAML files.
+        defaults: Those of an empty command line.
+        args: Those of files and command line.
+    """
+    found = {key: os.path.normpath(file)
+             for path in typed.config or () for file, config in _lineage(parser, path) for key in config}
+    found.update({name: COMMAND_LINE for name, value in vars(typed).items() if value != getattr(defaults, name, None)})
+    return {name: found[name] for name, value in vars(args).items()
+            if name not in NOT_KEYS and value != getattr(defaults, name)}
 
 
 def _lineage(parser: StrictParser, path: str) -> Iterator[tuple[str, dict]]:

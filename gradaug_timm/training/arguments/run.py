@@ -50,6 +50,8 @@ def add_run(parser: StrictParser):
     add('--save-images', action='store_true', help='save a batch of images at every log line')
     add('--output', default='', metavar='DIR', help='folder of all runs (default: output/train)')
     add('--experiment', default='', metavar='NAME', help='folder of this run (default: date, model and size)')
+    add('--dry-run', action='store_true', default=argparse.SUPPRESS,
+        help='train a few steps, tell settings, cost, time and what is unusual, and write nothing')
     add('--overwrite', action='store_true', help='delete the files of an earlier run of the same name')
     add('--resume', default='', metavar='FILE', help='continue from it; auto: from the last of --experiment')
     add('--no-resume-opt', action='store_true', help='resume without the optimizer\'s state')
