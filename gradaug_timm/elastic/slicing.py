@@ -107,6 +107,7 @@ def _property(name: str, holder: str) -> property:
     def get_value(self):
         if name in self.kept:
             return self.kept[name]
-        return object.__getattribute__(self, '__dict__')[name]  # torch 2.11 compiles self.__dict__[name] as this property
+        # in torch 2.11 dynamo takes self.__dict__[name] for this property
+        return object.__getattribute__(self, '__dict__')[name]
 
     return property(get_value, set_value, delete_value)

@@ -21,7 +21,7 @@ from ..training.weights import recipe
 from .comparison import fixed_batch
 
 # what is read of safetensors' metadata, which others may have written
-KINDS = dict(recipe=dict, gradaug=dict, metric=(int, float), epoch=int)
+KINDS: dict[str, type | tuple[type, ...]] = dict(recipe=dict, gradaug=dict, metric=(int, float), epoch=int)
 
 
 @dataclass(frozen=True)

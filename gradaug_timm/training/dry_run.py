@@ -118,7 +118,7 @@ def run_rows(run: Run, measured: Measured | None) -> list[Row]:
     """Where the run starts, and what was measured."""
     host, trainer, start = run.trainer.host, run.trainer, run.start
     where = f' of {run.resumed_from}' if run.resumed_from else ''
-    rows = [
+    rows: list[Row] = [
         ('on', f'{device_name(host.device)}, processes: {host.world_size}'),
         ('starts at', f'epoch {start.epoch}, batch {start.batch}{where}'),
         ('ends after', f'epoch {run.end_epoch - 1}, updates an epoch: {trainer.updates}'),

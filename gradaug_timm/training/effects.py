@@ -39,7 +39,7 @@ NEEDS = {  # by a setting: those without effect where it is off
 
 WARMED_UP = ('cosine', 'tanh', 'step', 'multistep', 'poly', 'wsd', 'rsqrt', 'constant', 'plateau')
 CYCLIC = ('cosine', 'tanh', 'poly')
-ONLY_FOR = {  # by a setting of choices: those that have an effect for some of the choices only
+ONLY_FOR: dict[str, dict] = {  # by a setting of choices: those that have an effect for some of the choices only
     'gradaug_mode': {
         'gradaug_min_width': ('width', 'both'),
         'gradaug_width_steps': ('width', 'both'),

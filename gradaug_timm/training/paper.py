@@ -16,7 +16,7 @@ EVERYWHERE = dict(
 )
 LARGE_IMAGES = dict(crop_pct=0.875, color_jitter=0.4, gradaug_sizes=(224, 192, 160, 128))
 SMALL_IMAGES = dict(crop_pct=1., color_jitter=0., reflect_pad=4, gradaug_sizes=(32, 28, 24))
-MODES = dict(
+MODES: dict[str, dict] = dict(
     width=dict(gradaug_width_steps=0, gradaug_divisor=1, gradaug_statistics='full'),
     depth=dict(gradaug_min_survival=0.8, gradaug_statistics='all'),  # as in the released code
     both=dict(gradaug_mode='width'),

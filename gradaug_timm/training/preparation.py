@@ -36,9 +36,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass
 class Run:
-    """A run that is ready to start; `eval_network` is the network as validation calls it, by `evaluate`; `facts` are
-    those of `network_facts`.
-    """
+    """A run that is ready to start: `evaluate` validates `eval_network`; `facts` are those of `network_facts`."""
 
     trainer: Trainer
     eval_network: nn.Module

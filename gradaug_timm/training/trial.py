@@ -124,7 +124,7 @@ class _Batches:
     def __iter__(self) -> Iterator:
         for batch in itertools.islice(self._stream, self.number):
             self.images += len(batch[0])
-            self.task.step = self.step
+            self.task.step = self.step  # type: ignore[assignment]
             yield batch
 
 
