@@ -90,7 +90,8 @@ def check_flags(name: str, arguments: list[str]) -> None:
 
     def take_and_stop(parser, *given, **named):
         take(parser, *given, **named)
-        raise Parsed
+        if given != ([],):  # the defaults
+            raise Parsed
 
     with patch.object(StrictParser, 'parse_args', take_and_stop), contextlib.suppress(Parsed):
         run(name, arguments)
