@@ -107,8 +107,8 @@ def test_the_documents_name_flags_extras_and_files_that_exist(name):
                 assert set(flags) <= set(parser._option_string_actions), line
 
 
-def test_the_readme_describes_every_gradaug_flag():
+def test_the_page_of_training_describes_every_gradaug_flag():
     from gradaug_timm.training.arguments import build_parser
     flags = {flag for flag in build_parser()._option_string_actions if flag.startswith('--gradaug-')}
-    text = (ROOT / 'README.md').read_text()
+    text = (ROOT / 'docs' / 'training.md').read_text()
     assert flags and [flag for flag in sorted(flags) if f'`{flag}' not in text] == []

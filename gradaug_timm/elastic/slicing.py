@@ -103,11 +103,5 @@ def _property(name: str, holder: str) -> property:
 
     if holder:
         return property(get_tensor, set_value, delete_value)
-
-    def get_value(self):
-        if name in self.kept:
-            return self.kept[name]
-        # in torch 2.11 dynamo takes self.__dict__[name] for this property
-        return object.__getattribute__(self, '__dict__')[name]
-
-    return property(get_value, set_value, delete_value)
+    return property(
+        lambda self: self.kept[name] if name in self.kept else self.__dict__[name], set_value, delete_value)
