@@ -64,6 +64,16 @@ def test_each_setting_is_told_with_the_file_or_flag_that_won(capsys, image_folde
         'gradaug_sizes | 1 0.875 0.75 | preset'}
 
 
+def test_settings_that_come_with_the_package_are_told_by_their_file(tmp_path, monkeypatch, project_root):
+    monkeypatch.chdir(tmp_path)
+    argv = ['-c', 'cifar100/wide_resnet28_10_gradaug', '--data-dir', '.', '--dry-run']
+    args, _ = parse_arguments(build_parser(), argv)
+    folder = project_root / 'hparams' / 'cifar100'
+    assert args.dry_run['gradaug_divisor'] == str(folder / 'wide_resnet28_10_gradaug.yaml')
+    assert args.dry_run['weight_decay'] == str(folder / '_wide_resnet28_10.yaml')
+    assert args.dry_run['data_dir'] == 'command line'
+
+
 def test_nothing_is_written(capsys, image_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lines_of(capsys, image_folder, tmp_path / 'output', model_ema=True, checkpoint_steps=1, save_images=True)

@@ -48,7 +48,7 @@ def load_config(parser: StrictParser, *paths: str, wrong: Sequence[str] = ()) ->
     actions = {action.dest: action for action in parser._actions if action.dest not in NOT_KEYS}
     values, problems = {}, list(wrong)
     for path in paths:
-        for file, config in _lineage(parser, find_settings(path)):
+        for file, config in _lineage(parser, path):
             found = []
             for key, value in config.items():
                 try:
@@ -84,8 +84,8 @@ def origins(
 
 
 def _lineage(parser: StrictParser, path: str) -> Iterator[tuple[str, dict]]:
-    """The files that `path` builds on, from the first one, and at last itself, with their keys."""
-    chain = []
+    """The files that `path` (or shipped settings of that name) builds on, first to last, and itself, with their keys."""
+    chain, path = [], find_settings(path)
     while path is not None:
         if any(os.path.realpath(path) == os.path.realpath(file) for file, _ in chain):
             parser.error(f'{chain[-1][0]}: base leads back to {path}')
