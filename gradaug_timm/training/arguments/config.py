@@ -84,7 +84,7 @@ def origins(
 
 
 def _lineage(parser: StrictParser, path: str) -> Iterator[tuple[str, dict]]:
-    """The files that `path` (or shipped settings of that name) builds on, first to last, and itself, with their keys."""
+    """The files, with their keys, that `path` (or the settings of that name) builds on, and at last itself."""
     chain, path = [], find_settings(path)
     while path is not None:
         if any(os.path.realpath(path) == os.path.realpath(file) for file, _ in chain):
