@@ -37,7 +37,7 @@ def start_trackio(args: argparse.Namespace, name: str, *, continued: bool) -> Tr
     return TrackioLogger(trackio.init(
         project=args.trackio_project or PROJECT,
         name=name,
-        config=vars(args),
+        config=dict(vars(args)),
         resume='allow' if continued else 'never',
         embed=False,
     ))

@@ -39,7 +39,7 @@ def start_wandb(args: argparse.Namespace, name: str) -> WandbLogger:
         return WandbLogger(wandb.init(
             project=args.wandb_project,
             name=name,
-            config=vars(args),
+            config=dict(vars(args)),
             tags=args.wandb_tags,
             resume='must' if args.wandb_resume_id else None,
             id=args.wandb_resume_id or None,
