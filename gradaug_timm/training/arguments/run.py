@@ -47,7 +47,7 @@ def add_run(parser: StrictParser):
     add('--val-interval', type=NATURAL, default=1, metavar='N', help='epochs between validations')
     add('--eval-metric', metavar='NAME', help='metric of the best checkpoint (default: top1, or map)')
     add('--tta', type=COUNT, default=0, metavar='N', help='crops of an image that are averaged in validation')
-    add('--save-images', action='store_true', help='save and log a picture of what the networks see, at every log line')
+    add('--save-images', action='store_true', help='save and log a picture of what the networks see, in every epoch')
     add('--output', default='', metavar='DIR', help='folder of all runs (default: output/train)')
     add('--experiment', default='', metavar='NAME', help='folder of this run (default: date, model and size)')
     add('--dry-run', action='store_true', default=argparse.SUPPRESS,
