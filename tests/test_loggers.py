@@ -20,6 +20,7 @@ from gradaug_timm.training import epoch as epoch_module
 from gradaug_timm.training import main, plot
 from gradaug_timm.training.folder import RunFolder
 from gradaug_timm.training.loggers import FolderLogger, drop_lines
+from gradaug_timm.training.progress import Progress
 
 FLAGS = dict(
     model='gradaug_resnet20_cifar', gradaug_divisor=4, gradaug_subnets=2, epochs=2, batch_size=4, log_interval=2,
@@ -114,6 +115,17 @@ def test_the_intervals_losses_with_their_components_average_to_the_epochs(folder
             assert mean == pytest.approx(float(row[f'train_{name}']), rel=1e-5)
     assert all(entry['step/images_per_second'] > 0 for entry in entries)
     assert entries[0]['step/lr'] == 0.01
+
+
+def test_the_bar_on_a_terminal_shows_every_component(data, tmp_path, monkeypatch):  # noqa: F811
+    pytest.importorskip('tqdm')
+    notes = []
+    monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)
+    monkeypatch.setattr(Progress, 'note', lambda self, text: notes.append(text))
+    row = read_summary(train(data, tmp_path, **{**FLAGS, 'epochs': 1, 'save_images': None}))[0]
+    parts = [f'{name} {float(row[f"train_{name}"]):#.4g}'
+             for name in ('loss', 'loss_full', 'loss_subnet_0', 'loss_subnet_1')]
+    assert len(notes) == 3 and notes[-1].startswith(', '.join(parts)) and notes[-1].endswith(' img/s')
 
 
 def test_the_pictures_are_in_the_folder_and_in_all_loggers(folder, services):
