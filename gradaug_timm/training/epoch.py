@@ -148,7 +148,7 @@ def _after_update(trainer: Trainer, batch: int, images, updates: int, clock: '_C
         torch.accelerator.synchronize()
     if last or update % args.log_interval == 0:
         clock.report(batch, updates)
-        if args.save_images and trainer.host.primary and update == 0:
+        if args.save_images and trainer.folder is not None and update == 0:
             picture = draw_inputs(network_inputs(trainer.task, images), *trainer.loaders.normalization)
             trainer.logs.image('inputs', picture, updates)
 

@@ -6,6 +6,7 @@ from functools import partial
 from ..folder import EVENTS, RunFolder
 from .folder_logger import FolderLogger
 from .guarded import GuardedLogger
+from .logger import Logger
 from .many import Loggers
 from .tensorboard_logger import TensorBoardLogger
 from .trackio_logger import start_trackio
@@ -24,7 +25,8 @@ def open_loggers(args: argparse.Namespace, folder: RunFolder, *, continued_at: i
         OSError: TensorBoard's files can't be written.
         ValueError: wandb refuses the flags, or knows no user.
     """
-    name, loggers = os.path.basename(os.path.normpath(folder.path)), [FolderLogger(folder.path)]
+    name = os.path.basename(os.path.normpath(folder.path))
+    loggers: list[Logger] = [FolderLogger(folder.path)]
     if args.log_tensorboard:
         loggers.append(TensorBoardLogger(os.path.join(folder.path, EVENTS), continued_at=continued_at))
     if args.log_wandb:
