@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from coco_helpers import make_coco
+from train_helpers import read_log, read_summary
 
 pytest.importorskip('faster_coco_eval', reason='needs the extra detection')
 
@@ -33,9 +34,13 @@ def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_weights(data, tmp_
     run(data, tmp_path, 'parts', '--gradaug', '--epochs', '2', '--stop-epoch', '1')
     parts = run(data, tmp_path, 'parts', '--gradaug', '--epochs', '2', '--resume', 'auto')
     assert all(torch.equal(value, parts['state_dict'][name]) for name, value in whole['state_dict'].items())
-    with open(tmp_path / 'whole' / 'summary.csv') as file:
-        rows = list(csv.DictReader(file))
+    rows, entries = read_summary(tmp_path / 'whole'), read_log(tmp_path / 'whole')
     assert len(rows) == 2
+    epochs = [entry for entry in entries if 'epoch' in entry]
+    assert [{name: entry[name] for name in row} for entry, row in zip(epochs, rows)] == [
+        {name: float(value) for name, value in row.items()} for row in rows]
+    assert {f'step/{name[6:]}' for name in rows[0] if name.startswith('train_loss')} <= set(entries[0])
+    assert [entry['step'] for entry in read_log(tmp_path / 'parts')] == [entry['step'] for entry in entries]
     assert float(rows[0]['train_loss_subnet_0']) > 0
     assert {f'eval_{kind}_{name}' for kind in ('box', 'mask') for name in coco_metrics.FIGURES} <= set(rows[0])
     with pytest.raises(SystemExit):

@@ -13,7 +13,9 @@ from gradaug_timm.evaluation.arguments import build_parser as build_validate_par
 from gradaug_timm.training import main
 from gradaug_timm.training.arguments import build_parser, parse_arguments
 
-UNTRIED = {'help', 'config', 'output', 'device_modules', 'log_wandb', 'torchcompile', 'torchcompile_mode'}  # do things
+UNTRIED = {  # do things
+    'help', 'config', 'output', 'device_modules', 'log_tensorboard', 'log_trackio', 'log_wandb', 'torchcompile',
+    'torchcompile_mode'}
 ACTIONS = [action for action in build_parser()._actions if action.option_strings and action.dest not in UNTRIED]
 JUNK = [
     '', ' ', '-1', '0', '1', '2', '0.5', '-0.0', '1e400', 'nan', 'inf', '-inf', '1_0', '٣', 'x', '../x', '/', '[', '{}',

@@ -7,7 +7,7 @@ from unittest.mock import patch
 import pytest
 import torch
 from PIL import Image
-from train_helpers import arguments, error_line, make_image_folder, read_summary, train
+from train_helpers import arguments, error_line, make_image_folder, read_log, read_summary, train
 
 from gradaug_timm import files
 from gradaug_timm.files import read_checkpoint
@@ -62,7 +62,7 @@ def differences(one, other, path='') -> list[str]:
 
 
 def assert_equal_runs(one, other):
-    """All that the last checkpoints hold, but the flags that say where they are; and the tables, but for the time."""
+    """All that the last checkpoints hold, but the flags that say where they are; and tables and logs, but for times."""
     for name in ('last.pth.tar', 'model_best.pth.tar'):
         contents = [read_checkpoint(folder / name) for folder in (one, other)]
         for content in contents:
@@ -72,6 +72,10 @@ def assert_equal_runs(one, other):
     for row in (row for table in tables for row in table):
         del row['train_seconds']
     assert tables[0] == tables[1]
+    times = {'time', 'train_seconds', 'step/images_per_second'}
+    logs = [[{name: value for name, value in entry.items() if name not in times} for entry in read_log(folder)]
+            for folder in (one, other)]
+    assert logs[0] == logs[1]
 
 
 @pytest.fixture(scope='module')

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 from timm.utils import load_checkpoint_metadata
-from train_helpers import arguments, read_summary
+from train_helpers import arguments, read_log, read_summary
 
 
 def torchrun(project_root, argv: list[str]) -> str:
@@ -31,6 +31,8 @@ def test_two_processes_train_one_network_and_write_once(distributed_run):
     folder, log = distributed_run
     rows = read_summary(folder)
     assert [row['epoch'] for row in rows] == ['0', '1']
+    steps = [entry['step'] for entry in read_log(folder) if 'epoch' not in entry]
+    assert steps == [1, 2, 3, 4]
     assert log.count('--result') == 1 and log.count('GradAug is on') == 1
     assert 'Process 1 of 2' in log
 

@@ -1,5 +1,6 @@
 """Runs of train.py inside the test process, on tiny folders of images."""
 import csv
+import json
 from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import patch
@@ -55,6 +56,11 @@ def read_summary(folder: Path) -> list[dict[str, str]]:
     """The rows of summary.csv."""
     with (folder / 'summary.csv').open(newline='') as file:
         return list(csv.DictReader(file))
+
+
+def read_log(folder: Path) -> list[dict]:
+    """The lines of log.jsonl."""
+    return [json.loads(line) for line in (folder / 'log.jsonl').read_text().splitlines()]
 
 
 def error_line(capsys, argv: list[str]) -> str:

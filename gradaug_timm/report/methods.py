@@ -14,6 +14,7 @@ from .runs import RunData
 NEUTRAL = frozenset({
     'data', 'seed', 'output', 'experiment', 'overwrite', 'resume', 'workers', 'pin_mem', 'log_interval', 'save_images',
     'checkpoint_hist', 'save_epochs', 'recovery_interval', 'log_wandb', 'wandb_project', 'wandb_tags',
+    'log_tensorboard', 'log_trackio', 'trackio_project',
     'wandb_resume_id', 'local_rank', 'validation_batch_size', 'synchronize_step', 'device_modules', 'published_top1',
     'published_top5', 'dataset_download', 'dataset_trust_remote_code',
 })

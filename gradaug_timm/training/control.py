@@ -9,7 +9,7 @@ from torch import nn
 
 from .agreement import Agreement, gather
 from .health import REMEDY, DivergedError, Health, first_nonfinite
-from .meters import LossMeter
+from .meters import EpochMeter
 from .position import Position
 from .signals import Listener, Stopped
 from .trainer import Trainer
@@ -38,7 +38,7 @@ class Control:
         self._agreement = Agreement(trainer.host)
         self._saved_at = time.monotonic()
 
-    def batches(self, batches: Iterable, position: Position, meter: LossMeter) -> Iterator:
+    def batches(self, batches: Iterable, position: Position, meter: EpochMeter) -> Iterator:
         """The batches of an epoch from `position` on; what was trained is saved where they can't be read.
 
         Raises:
@@ -54,7 +54,7 @@ class Control:
                 self._rescue(meter)
             raise DataError(f'reading training images failed: {" ".join(str(error).split())}') from error
 
-    def after_update(self, position: Position, updates: int, meter: LossMeter) -> None:
+    def after_update(self, position: Position, updates: int, meter: EpochMeter) -> None:
         """Saves and ends the run where that is due; `updates` is the number of those until now.
 
         Raises:
@@ -71,7 +71,7 @@ class Control:
             self._rescue(meter)
             raise DataError(self.listener.failure)
 
-    def save(self, position: Position, meter: LossMeter | None = None, *, metric: float | None = None) -> None:
+    def save(self, position: Position, meter: EpochMeter | None = None, *, metric: float | None = None) -> None:
         """Writes the checkpoint; all processes must take part. Within an epoch only if it can be gone on with there.
 
         Args:
@@ -91,11 +91,12 @@ class Control:
         if kept is not None:
             raise DivergedError(f'{kept} is no longer finite {when}: {REMEDY}')
         progress = gather(trainer.host, self._own_progress(meter))
+        trainer.logs.flush()
         if trainer.saver is not None:
             trainer.saver.save(position, metric=metric, progress={'processes': progress})
         self._saved_at = time.monotonic()
 
-    def _rescue(self, meter: LossMeter) -> None:
+    def _rescue(self, meter: EpochMeter) -> None:
         """Saves without the other processes, where there are none."""
         if not self.trainer.host.distributed:
             self.save(self.position, meter)
@@ -107,7 +108,7 @@ class Control:
             return True
         return bool(args.checkpoint_minutes) and time.monotonic() - self._saved_at >= 60 * args.checkpoint_minutes
 
-    def _own_progress(self, meter: LossMeter | None) -> dict:
+    def _own_progress(self, meter: EpochMeter | None) -> dict:
         progress: dict = {} if meter is None else {'meter': meter.state_dict()}
         if self.trainer.host.distributed:  # the primary process's are in the checkpoint; each has its own
             progress['buffers'] = [
@@ -115,7 +116,7 @@ class Control:
         return progress
 
 
-def restore_progress(trainer: Trainer, progress: dict | None) -> LossMeter | None:
+def restore_progress(trainer: Trainer, progress: dict | None) -> EpochMeter | None:
     """Puts back what `Control.save` kept for this process; returns the losses of the epoch, None at its beginning."""
     if not progress or len(progress['processes']) != trainer.host.world_size:
         return None
@@ -124,7 +125,7 @@ def restore_progress(trainer: Trainer, progress: dict | None) -> LossMeter | Non
         _load_buffers(network, buffers)
     if 'meter' not in own:
         return None
-    meter = LossMeter()
+    meter = EpochMeter()
     meter.load_state_dict(own['meter'], trainer.host.device)
     return meter
 

@@ -23,6 +23,7 @@ NEEDS = {  # by a setting: those without effect where it is off
         'kd_distill_type', 'kd_loss_type', 'distill_loss_weight', 'task_loss_weight', 'kd_temperature',
         'kd_student_feature_dim', 'kd_teacher_feature_dim', 'kd_token_distill_type'),
     'layer_decay': ('layer_decay_min_scale', 'layer_decay_no_opt_scale'),
+    'log_trackio': ('trackio_project',),
     'log_wandb': ('wandb_project', 'wandb_tags'),
     'lr_noise': ('lr_noise_pct', 'lr_noise_std'),
     'model_ema': ('model_ema_decay', 'model_ema_force_cpu', 'model_ema_warmup'),

@@ -1,20 +1,19 @@
 """One epoch of training, by timm's contract with its tasks."""
 import logging
-import os
 import time
 from contextlib import nullcontext
 from typing import Any
 
 import torch
-import torchvision.utils
 from timm.utils import dispatch_clip_grad
 
 from ..randomness import seed_all, seed_of
 from .control import Control
 from .health import finite_gradients
-from .meters import LossMeter
+from .meters import EpochMeter, LossMeter
+from .pictures import draw_inputs, network_inputs
 from .position import Position
-from .trainer import Trainer, accumulation, updates_per_epoch
+from .trainer import Trainer, accumulation
 
 _logger = logging.getLogger(__name__)
 
@@ -25,7 +24,7 @@ def train_epoch(
         control: Control | None = None,
         *,
         first: int = 0,
-        meter: LossMeter | None = None,
+        meter: EpochMeter | None = None,
 ) -> dict[str, float]:
     """Trains over all batches once, or over the rest of an epoch that was stopped.
 
@@ -51,9 +50,9 @@ def train_epoch(
         trainer.loaders.stop_mixing(Position(epoch, first))
     task.get_trainable_module().train()
     trainer.optimizer.zero_grad()
-    control, meter = control or Control(trainer), meter or LossMeter()
-    clock = _Clock(trainer, epoch, control)
-    updates = epoch * trainer.updates + updates_per_epoch(first, args.grad_accum_steps)
+    control, meter = control or Control(trainer), meter or EpochMeter()
+    clock = _Clock(trainer, epoch, control, meter)
+    updates = trainer.updates_until(Position(epoch, first))
     _advance_ramp(trainer, updates)
     batches = control.batches(trainer.loaders.train, Position(epoch, first), meter)
     batches = trainer.progress.over(batches, trainer.batches - first, f'Epoch {epoch}')
@@ -63,7 +62,7 @@ def train_epoch(
         summed, complete = accumulation(batch, trainer.batches, args.grad_accum_steps)
         losses = _step(trainer, control, images, target, summed, complete)
         meter.update(losses, len(images))
-        clock.update(losses, len(images))
+        clock.images += len(images)
         control.health.update(losses['loss'], updated=complete)
         if not complete:
             continue
@@ -71,7 +70,7 @@ def train_epoch(
         _advance_ramp(trainer, updates)
         trainer.optimizer.zero_grad()
         task.update_ema(step=updates)
-        _after_update(trainer, batch, images, meter, clock)
+        _after_update(trainer, batch, images, updates, clock)
         if trainer.scheduler is not None:
             trainer.scheduler.step_update(num_updates=updates)
         control.after_update(Position(epoch, batch + 1), updates, meter)
@@ -142,42 +141,42 @@ def _backward(trainer: Trainer, control: Control, loss: torch.Tensor, complete: 
         trainer.optimizer.step()
 
 
-def _after_update(trainer: Trainer, batch: int, images, meter: LossMeter, clock: '_Clock') -> None:
+def _after_update(trainer: Trainer, batch: int, images, updates: int, clock: '_Clock') -> None:
     args = trainer.args
     update, last = batch // args.grad_accum_steps, batch == trainer.batches - 1
     if args.synchronize_step and trainer.host.device.type != 'cpu':
         torch.accelerator.synchronize()
     if last or update % args.log_interval == 0:
-        clock.report(update, meter)
-        if args.save_images and trainer.folder is not None:
-            path = os.path.join(trainer.folder.path, f'train-batch-{update}.jpg')
-            torchvision.utils.save_image(images, path, padding=0, normalize=True)
+        clock.report(batch, updates)
+        if args.save_images and trainer.folder is not None and update == 0:
+            picture = draw_inputs(network_inputs(trainer.task, images), *trainer.loaders.normalization)
+            trainer.logs.image('inputs', picture, updates)
 
 
 class _Clock:
     """Losses and speed since the last report; the only place of an epoch that waits for the device."""
 
-    def __init__(self, trainer: Trainer, epoch: int, control: Control):
-        self.trainer, self.epoch, self.control = trainer, epoch, control
+    def __init__(self, trainer: Trainer, epoch: int, control: Control, meter: EpochMeter):
+        self.trainer, self.epoch, self.control, self.meter = trainer, epoch, control, meter
         self._restart()
 
     def _restart(self):
-        self.recent, self.images, self.started = LossMeter(), 0, time.perf_counter()
+        self.images, self.started = 0, time.perf_counter()
 
-    def update(self, losses: dict[str, torch.Tensor], images: int):
-        self.recent.update(losses, images)
-        self.images += images * self.trainer.host.world_size
-
-    def report(self, update: int, meter: LossMeter):
-        distributed = self.trainer.host.distributed
-        self.control.health.check(f'in epoch {self.epoch}, by update {update + 1}')
-        now, mean = self.recent.compute(distributed=distributed), meter.compute(distributed=distributed)
-        losses = '  '.join(f'{name}: {now[name]:#.4g} ({mean[name]:#.4g})' for name in now)
-        speed = self.images / (time.perf_counter() - self.started)
-        if self.trainer.progress.active:
-            self.trainer.progress.note(f'loss {mean["loss"]:#.4g}, {speed:.0f} img/s')
-        elif self.trainer.host.primary:
+    def report(self, batch: int, updates: int):
+        trainer, update = self.trainer, batch // self.trainer.args.grad_accum_steps + 1
+        self.control.health.check(f'in epoch {self.epoch}, by update {update}')
+        now, mean = (each.compute(distributed=trainer.host.distributed) for each in (self.meter.recent, self.meter))
+        speed = self.images * trainer.host.world_size / (time.perf_counter() - self.started)
+        if trainer.progress.active:
+            losses = ', '.join(f'{name} {value:#.4g}' for name, value in mean.items())
+            trainer.progress.note(f'{losses}, {speed:.0f} img/s')
+        elif trainer.host.primary:
+            losses = '  '.join(f'{name}: {now[name]:#.4g} ({mean[name]:#.4g})' for name in now)
             _logger.info(
-                f'Train: {self.epoch} [{update + 1:>4d}/{self.trainer.updates}]  {losses}  '
-                f'{speed:.1f} img/s  LR: {self.trainer.learning_rate:.3e}')
+                f'Train: {self.epoch} [{update:>4d}/{trainer.updates}]  {losses}  '
+                f'{speed:.1f} img/s  LR: {trainer.learning_rate:.3e}')
+        values = {'epoch': self.epoch, **now, 'lr': trainer.learning_rate, 'images_per_second': round(speed, 1)}
+        trainer.logs.log({f'step/{name}': value for name, value in values.items()}, updates)
+        self.meter.recent = LossMeter()
         self._restart()

@@ -5,6 +5,7 @@ import fcntl
 import glob
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TextIO
@@ -19,9 +20,10 @@ from .weights import BEST_WEIGHTS
 
 _logger = logging.getLogger(__name__)
 
-TABLE = 'summary.csv'
-OWN_FILES = (TABLE, '*.pth.tar', BEST_WEIGHTS, 'learning_curves.png', 'args.yaml', 'run.json')
-WRITTEN_AT_START = ('args.yaml', 'run.json')
+TABLE, LOG, CURVES, EVENTS = 'summary.csv', 'log.jsonl', 'learning_curves.png', 'tensorboard'
+EARLY = (  # what there is before anything that a run can be continued from, and judged by
+    'args.yaml', 'run.json', LOG, f'{EVENTS}/events.out.tfevents.*', 'inputs-*.png')
+OWN_FILES = (*EARLY, TABLE, CURVES, '*.pth.tar', BEST_WEIGHTS)
 LOCK = '.lock'
 
 
@@ -36,6 +38,11 @@ class RunFolder:
     def summary(self) -> str:
         """The table of epochs."""
         return os.path.join(self.path, TABLE)
+
+    @property
+    def log(self) -> str:
+        """The log, a line of JSON for each log interval and each epoch."""
+        return os.path.join(self.path, LOG)
 
     @property
     def last(self) -> str:
@@ -85,8 +92,8 @@ def open_folder(args: argparse.Namespace, image_size: int, resumed_from: str | N
     return folder
 
 
-def _own_files(path: str) -> list[str]:
-    return [file for pattern in OWN_FILES for file in _matching(path, pattern)]
+def _own_files(path: str, patterns: Iterable[str] = OWN_FILES) -> list[str]:
+    return [file for pattern in patterns for file in _matching(path, pattern)]
 
 
 def _matching(path: str, pattern: str) -> list[str]:
@@ -95,15 +102,15 @@ def _matching(path: str, pattern: str) -> list[str]:
 
 def _died_early(path: str, used: list[str], resume: str) -> bool:
     """Whether a run to continue was killed between the first row of its table and its first checkpoint."""
-    names = {*map(os.path.basename, used)} - {*WRITTEN_AT_START}
-    return resume == 'auto' and names <= {TABLE} and len(read_rows(os.path.join(path, TABLE))) <= 1
+    late = {*used} - {*_own_files(path, (*EARLY, TABLE))}
+    return resume == 'auto' and not late and len(read_rows(os.path.join(path, TABLE))) <= 1
 
 
 def _check_room(path: str, used: list[str]) -> None:
-    traces = [name for name in map(os.path.basename, used) if name not in WRITTEN_AT_START]
+    traces = sorted(map(os.path.basename, {*used} - {*_own_files(path, EARLY)}))
     if traces:
         raise ValueError(
-            f'--experiment: {path} holds an earlier run ({", ".join(sorted(traces)[:3])}): continue it by '
+            f'--experiment: {path} holds an earlier run ({", ".join(traces[:3])}): continue it by '
             '--resume auto, delete it by --overwrite, or take another name')
 
 

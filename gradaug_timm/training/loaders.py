@@ -42,6 +42,7 @@ class Loaders:
         by_batch: Whether it can start within an epoch; an iterable data set, and timm's loader that reads on into the
             next epoch, can't.
         readable: Counts the training images that can't be read; None where nobody does.
+        normalization: Mean and standard deviation by which images are normalised, of each channel.
     """
 
     train: Any
@@ -51,6 +52,7 @@ class Loaders:
     parts: Sequence[Any] = ()
     by_batch: bool = True
     readable: ReadableDataset | None = None
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] = ((0.,), (1.,))
 
     def start_at(self, position: Position) -> None:
         """The next iteration over training batches begins there; later ones are the epochs after it."""
@@ -114,6 +116,7 @@ def build_loaders(
         parts=parts,
         by_batch=bool(parts) and not args.use_multi_epochs_loader,
         readable=readable,
+        normalization=(config['mean'], config['std']),
     )
 
 

@@ -22,6 +22,7 @@ from .folder import drop_rows, open_folder, resume_path
 from .gradaug import enable_gradaug, settings_for
 from .host import Host, Precision
 from .loaders import Loaders, build_loaders
+from .loggers import drop_lines, open_loggers
 from .networks import build_network, drop_block_rises, enable_checkpointing, place_network
 from .newest import position_of
 from .position import Position
@@ -215,25 +216,18 @@ def advance_schedule(trainer: Trainer, start: Position) -> None:
 
 
 def open_records(args, text: str, facts: dict, run: Run, resumed_from: str | None, state: dict) -> None:
-    """args.yaml, run.json, the history of the run that is continued, and wandb."""
+    """args.yaml, run.json, the history of the run that is continued, and the loggers."""
     trainer = run.trainer
     continued = resumed_from is not None and trainer.folder.holds(resumed_from)
+    step = trainer.updates_until(run.start)
     if continued:
         trainer.saver.continue_from(resumed_from, state)
         if run.start.epoch < run.end_epoch:
             drop_rows(trainer.folder.summary, run.start.epoch)
+            drop_lines(trainer.folder.log, run.start.epoch, step)
     if run.start.epoch < run.end_epoch:
         with replacing(f'{trainer.folder.path}/args.yaml') as file:
             file.write(text)
         facts = {**facts, 'epochs': run.end_epoch, 'training_images': training_images(trainer.loaders.train)}
         write_record(trainer.folder.path, facts, session(trainer.host, run.start.epoch), continued=continued)
-    if args.log_wandb:
-        import wandb
-        wandb.init(
-            project=args.wandb_project,
-            name=trainer.folder.path.rsplit('/')[-1],
-            config=vars(args),
-            tags=args.wandb_tags,
-            resume='must' if args.wandb_resume_id else None,
-            id=args.wandb_resume_id or None,
-        )
+        trainer.logs = open_loggers(args, trainer.folder, continued_at=step if continued else None)

@@ -21,11 +21,11 @@ FREE = {  # flags that change nothing in the training that is left: what is read
     'crop_pct', 'multilabel_threshold', 'eval_metric', 'val_interval', 'lr_base', 'lr_base_scale', 'lr_base_size',
     'pretrained', 'pretrained_path', 'initial_checkpoint', 'head_init_bias', 'head_init_scale', 'kd_checkpoint',
     'start_epoch', 'stop_epoch', 'workers', 'worker_seeding', 'pin_mem', 'use_multi_epochs_loader', 'device',
-    'device_modules', 'local_rank', 'synchronize_step', 'log_interval', 'save_images', 'log_wandb', 'wandb_project',
-    'wandb_tags', 'wandb_resume_id', 'output', 'experiment', 'overwrite', 'resume', 'no_resume_opt', 'checkpoint_hist',
-    'checkpoint_steps', 'checkpoint_minutes', 'recovery_interval', 'save_epochs', 'nonfinite_limit', 'method',
-    'published_top1', 'published_top5', 'dataset_trust_remote_code', 'bce_loss', 'jsd_loss', 'bce_pos_weight',
-    'drop_connect', 'model', 'opt',
+    'device_modules', 'local_rank', 'synchronize_step', 'log_interval', 'save_images', 'log_tensorboard',
+    'log_trackio', 'trackio_project', 'log_wandb', 'wandb_project', 'wandb_tags', 'wandb_resume_id', 'output',
+    'experiment', 'overwrite', 'resume', 'no_resume_opt', 'checkpoint_hist', 'checkpoint_steps', 'checkpoint_minutes',
+    'recovery_interval', 'save_epochs', 'nonfinite_limit', 'method', 'published_top1', 'published_top5',
+    'dataset_trust_remote_code', 'bce_loss', 'jsd_loss', 'bce_pos_weight', 'drop_connect', 'model', 'opt',
 }
 CONTINUED = ('gradaug', 'shake_drop', 'stoch_depth', 'paper_drop_block')  # beginnings; see `check_continues`
 ORIGIN = {'world_size': 'processes:', 'training_images': 'training images:'}

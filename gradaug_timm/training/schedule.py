@@ -11,6 +11,7 @@ from .agreement import check_alike
 from .control import Control, restore_progress
 from .epoch import train_epoch
 from .folder import append_row
+from .plot import CurvesInRun
 from .position import Position
 from .preparation import Run
 from .signals import Listener
@@ -37,12 +38,14 @@ def run_epochs(run: Run) -> list[dict]:
         OSError: A file can't be written.
     """
     listener = Listener()
-    with listener.listening(), run.compilation.guarded() if run.compilation is not None else nullcontext():
+    guarded = run.compilation.guarded() if run.compilation is not None else nullcontext()
+    with listener.listening(), run.trainer.logs, guarded:
         return _run_epochs(run, Control(run.trainer, listener, run.start))
 
 
 def _run_epochs(run: Run, control: Control) -> list[dict]:
     trainer, results, seconds = run.trainer, [], []
+    curves = CurvesInRun(trainer.folder, run.metric) if trainer.folder is not None else None
     first, meter = run.start.batch, restore_progress(run.trainer, run.progress)
     trainer.loaders.start_at(run.start)
     if not trainer.loaders.by_batch:
@@ -69,6 +72,8 @@ def _run_epochs(run: Run, control: Control) -> list[dict]:
         if evaluated:
             _record(run, control, epoch, results[-1], rate, seconds)
             seconds.clear()
+            if curves is not None:
+                curves.update()
         if run.compilation is not None:
             run.compilation.report(f'after epoch {epoch}')
     return results
@@ -149,9 +154,7 @@ def _record(
             'train_seconds': round(statistics.mean(seconds), 3),
         }
         append_row(trainer.folder.summary, row)
-        if trainer.args.log_wandb:
-            import wandb
-            wandb.log(row)
+        trainer.logs.log(row, trainer.updates_until(Position(epoch + 1)))
     control.save(Position(epoch + 1), metric=result.get('validation', result['train'])[run.metric])
     if trainer.saver is not None and epoch + 1 in (trainer.args.save_epochs or ()):
         trainer.saver.save_milestone(epoch + 1)

@@ -12,12 +12,14 @@ from .checkpoints import Checkpoints
 from .folder import RunFolder
 from .host import Host, Precision
 from .loaders import Loaders
+from .loggers import Loggers
+from .position import Position
 from .progress import Progress
 
 
 @dataclass
 class Trainer:
-    """What an epoch needs; `saver` and `folder` are the primary process's, `ramp` is DropBlock's."""
+    """What an epoch needs; `saver`, `folder` and `logs` are the primary process's, `ramp` is DropBlock's."""
 
     args: argparse.Namespace
     host: Host
@@ -30,6 +32,7 @@ class Trainer:
     saver: Checkpoints | None
     folder: RunFolder | None
     ramp: DropBlockRamp | None = None
+    logs: Loggers = field(default_factory=Loggers)
     progress: Progress = field(init=False)
 
     def __post_init__(self):
@@ -49,6 +52,10 @@ class Trainer:
     def updates(self) -> int:
         """Optimizer steps an epoch."""
         return updates_per_epoch(self.batches, self.args.grad_accum_steps)
+
+    def updates_until(self, position: Position) -> int:
+        """Optimizer steps before `position`."""
+        return position.epoch * self.updates + updates_per_epoch(position.batch, self.args.grad_accum_steps)
 
     @property
     def learning_rate(self) -> float:

@@ -16,6 +16,7 @@ from .device_augment import device_augment_problems
 from .gradaug import given_flags
 
 DEFAULT_OUTPUT = './output/train'
+LOGGERS = ('tensorboard', 'trackio', 'wandb')
 
 
 def complete(args: argparse.Namespace) -> None:
@@ -210,7 +211,14 @@ def run_problems(args: argparse.Namespace) -> Iterator[str]:
         yield f'--resume {args.resume} is no file'
     if args.checkpoint_steps and args.recovery_interval:
         yield '--checkpoint-steps and --recovery-interval exclude each other: the latter is timm\'s name of the former'
-    if args.log_wandb and importlib.util.find_spec('wandb') is None:
-        yield '--log-wandb needs the package wandb: pip install wandb'
+    for package in LOGGERS:
+        if getattr(args, f'log_{package}') and not _is_installed(package):
+            yield f'--log-{package} needs the package {package}: pip install "gradaug_timm[{package}]"'
     if args.wandb_resume_id and not args.resume:
         yield '--wandb-resume-id needs --resume'
+
+
+def _is_installed(package: str) -> bool:
+    """Whether there is a package, not just a folder of its name, as wandb makes where a run starts."""
+    found = importlib.util.find_spec(package)
+    return found is not None and found.origin is not None

@@ -47,7 +47,7 @@ def add_run(parser: StrictParser):
     add('--val-interval', type=NATURAL, default=1, metavar='N', help='epochs between validations')
     add('--eval-metric', metavar='NAME', help='metric of the best checkpoint (default: top1, or map)')
     add('--tta', type=COUNT, default=0, metavar='N', help='crops of an image that are averaged in validation')
-    add('--save-images', action='store_true', help='save a batch of images at every log line')
+    add('--save-images', action='store_true', help='save and log a picture of what the networks see, in every epoch')
     add('--output', default='', metavar='DIR', help='folder of all runs (default: output/train)')
     add('--experiment', default='', metavar='NAME', help='folder of this run (default: date, model and size)')
     add('--dry-run', action='store_true', default=argparse.SUPPRESS,
@@ -62,6 +62,9 @@ def add_run(parser: StrictParser):
     add('--recovery-interval', type=COUNT, default=0, metavar='N', help='timm\'s name of --checkpoint-steps, 0: none')
     add('--nonfinite-limit', type=NATURAL, metavar='N', help='end after N batches whose loss isn\'t finite; above 1 '
         'updates with such gradients are left out (default: 10 with float16, which does so anyway, else 1)')
+    add('--log-tensorboard', action='store_true', help='log to TensorBoard, in the folder of this run')
+    add('--log-trackio', action='store_true', help='log to trackio')
+    add('--trackio-project', metavar='NAME', help='project there (default: gradaug_timm)')
     add('--log-wandb', action='store_true', help='log to Weights & Biases')
     add('--wandb-project', metavar='NAME', help='project there')
     add('--wandb-tags', nargs='+', default=[], metavar='TAG', help='tags there')

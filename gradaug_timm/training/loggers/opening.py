@@ -1,0 +1,37 @@
+"""The loggers that the flags ask for."""
+import argparse
+import os
+from functools import partial
+
+from ..folder import EVENTS, RunFolder
+from .folder_logger import FolderLogger
+from .guarded import GuardedLogger
+from .logger import Logger
+from .many import Loggers
+from .tensorboard_logger import TensorBoardLogger
+from .trackio_logger import start_trackio
+from .wandb_logger import start_wandb
+
+
+def open_loggers(args: argparse.Namespace, folder: RunFolder, *, continued_at: int | None = None) -> Loggers:
+    """The log in the folder of a run, and what the flags name.
+
+    Args:
+        args: The flags.
+        folder: The folder.
+        continued_at: Updates after which a run in this folder goes on; None where it begins.
+
+    Raises:
+        OSError: TensorBoard's files can't be written.
+        ValueError: wandb refuses the flags, or knows no user.
+    """
+    name = os.path.basename(os.path.normpath(folder.path))
+    loggers: list[Logger] = [FolderLogger(folder.path)]
+    if args.log_tensorboard:
+        loggers.append(TensorBoardLogger(os.path.join(folder.path, EVENTS), continued_at=continued_at))
+    if args.log_wandb:
+        loggers.append(GuardedLogger('--log-wandb', partial(start_wandb, args, name)))
+    if args.log_trackio:
+        start = partial(start_trackio, args, name, continued=continued_at is not None)
+        loggers.append(GuardedLogger('--log-trackio', start))
+    return Loggers(loggers)

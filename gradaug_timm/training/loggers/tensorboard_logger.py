@@ -1,0 +1,52 @@
+"""TensorBoard."""
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import Image
+
+from .logger import Logger
+
+
+class TensorBoardLogger(Logger):
+    """Writes event files into a folder.
+
+    Args:
+        path: The folder.
+        continued_at: Updates after which a run goes on; what an earlier session wrote of later ones is hidden by it.
+
+    Raises:
+        OSError: They can't be written.
+    """
+
+    def __init__(self, path: str, *, continued_at: int | None = None):
+        from torch.utils.tensorboard import SummaryWriter
+        self._path = path
+        with self._named():
+            os.makedirs(path, exist_ok=True)
+            self._writer = SummaryWriter(path, purge_step=None if continued_at is None else continued_at + 1)
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        with self._named():
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+
+    def image(self, name: str, picture: Image.Image, step: int) -> None:
+        with self._named():
+            self._writer.add_image(name, np.asarray(picture), step, dataformats='HWC')
+
+    def flush(self) -> None:
+        with self._named():
+            self._writer.flush()
+
+    def close(self, *, failed: bool = False) -> None:
+        with self._named():
+            self._writer.close()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(f'{self._path} can\'t be written: {error.strerror or error}') from error

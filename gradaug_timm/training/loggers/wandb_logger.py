@@ -1,0 +1,48 @@
+"""Weights & Biases."""
+import argparse
+from typing import Any
+
+from PIL import Image
+
+from .logger import Logger
+
+
+class WandbLogger(Logger):
+    """Logs to a run of wandb.
+
+    Args:
+        run: The run.
+    """
+
+    def __init__(self, run: Any):
+        self._run = run
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        self._run.log(values, step=step)
+
+    def image(self, name: str, picture: Image.Image, step: int) -> None:
+        import wandb
+        self._run.log({name: wandb.Image(picture)}, step=step)
+
+    def close(self, *, failed: bool = False) -> None:
+        self._run.finish(exit_code=int(failed))
+
+
+def start_wandb(args: argparse.Namespace, name: str) -> WandbLogger:
+    """A run called `name`, with all flags as its configuration.
+
+    Raises:
+        ValueError: wandb refuses the flags, or knows no user.
+    """
+    import wandb
+    try:
+        return WandbLogger(wandb.init(
+            project=args.wandb_project,
+            name=name,
+            config=dict(vars(args)),
+            tags=args.wandb_tags,
+            resume='must' if args.wandb_resume_id else None,
+            id=args.wandb_resume_id or None,
+        ))
+    except (wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
+        raise ValueError(f'--log-wandb: {" ".join(str(error).split())}') from error
