@@ -33,8 +33,8 @@ def start_node(
         sys.executable, '-m', 'torch.distributed.run', '--nnodes', '2', '--node-rank', f'{node}',
         '--nproc-per-node', '1', '--rdzv-backend', 'c10d', '--rdzv-id', 'test', '--rdzv-endpoint', f'127.0.0.1:{port}',
         '--max-restarts', f'{restarts}', project_root / ('tests/disturbed_train.py' if disturb else 'train.py'), *argv]
-    return subprocess.Popen(command, cwd=cwd or project_root, env=environment, text=True, start_new_session=True,
-                            stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    return subprocess.Popen(command, cwd=cwd or project_root, env=environment, text=True, stderr=subprocess.PIPE,
+                            stdout=subprocess.DEVNULL)
 
 
 def end(*nodes: subprocess.Popen) -> list[tuple[int, str]]:
@@ -55,4 +55,4 @@ def submit(project_root, folder, argv: list[str]) -> subprocess.Popen:
         'SLURM_JOB_NAME': 'run', 'SLURM_JOB_ID': f'{free_port()}', 'SLURM_JOB_NODELIST': 'node[1-2]',
         'SCONTROL_CALLS': str(folder / 'calls')}
     return subprocess.Popen(['bash', 'docs/slurm.sh', *argv], cwd=project_root, env=environment, text=True,
-                            stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+                            start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)

@@ -104,12 +104,12 @@ def test_a_machine_that_does_not_see_the_checkpoint_is_refused(project_root, dat
 
 
 @pytest.mark.slow
-def test_a_signal_to_all_processes_of_all_machines_is_obeyed_once(project_root, data, undisturbed, tmp_path):  # noqa: F811
+def test_a_signal_to_the_launchers_of_both_machines_stops_both(project_root, data, undisturbed, tmp_path):  # noqa: F811
     argv, port = arguments(data, tmp_path, **FLAGS, checkpoint_steps=1), free_port()
     nodes = [start_node(project_root, node, port, argv) for node in range(2)]
     wait_for_checkpoint(tmp_path, nodes[0])
     for node in nodes:
-        os.killpg(node.pid, signal.SIGTERM)  # the agents, the processes, and by the agents the processes again
+        node.send_signal(signal.SIGTERM)
     ended = end(*nodes)
     assert all('stopped by SIGTERM' in log for _, log in ended), ended
     ended = end(*(start_node(project_root, node, port, argv) for node in range(2)))
@@ -122,7 +122,7 @@ def test_a_job_that_is_pre_empted_saves_is_queued_again_and_ends_as_an_undisturb
     argv = arguments(data, tmp_path, **{**FLAGS, 'experiment': None, 'resume': None, 'checkpoint_steps': 1})
     job = submit(project_root, tmp_path, argv)
     wait_for_checkpoint(tmp_path, job)
-    job.send_signal(signal.SIGTERM)
+    os.killpg(job.pid, signal.SIGTERM)  # the script, srun and the processes, which get it from these again
     log = job.communicate(timeout=200)[1]
     assert job.returncode == 143 and 'tasks ended with 143 and 143' in log, log
     assert (tmp_path / 'calls').read_text().startswith('requeue ')
