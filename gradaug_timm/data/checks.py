@@ -57,6 +57,15 @@ def check_sizes(dataset: Dataset, batches: int, *, batch_size: int) -> None:
         raise ValueError(f'--batch-size {batch_size} is larger than a process\'s share of the {len(dataset)} images')
 
 
+def check_shards(dataset: Dataset, *, processes: int, workers: int) -> None:
+    """Raises ValueError where a data worker would have no shard of a web data set, and its process no batches."""
+    shards = getattr(getattr(getattr(dataset, 'reader', None), 'split_info', None), 'filenames', None)
+    needed = processes * max(1, workers)
+    if shards is not None and len(shards) < needed:
+        raise ValueError(f'--workers {workers} with {processes} processes needs {needed} shards, one for each data worker: the '
+                         f'training split has {len(shards)}')
+
+
 def _highest_label(dataset: Dataset) -> int | None:
     names = class_names(dataset)
     if names and all(isinstance(label, int) for label in names.values()):
