@@ -62,8 +62,8 @@ def check_shards(dataset: Dataset, *, processes: int, workers: int) -> None:
     shards = getattr(getattr(getattr(dataset, 'reader', None), 'split_info', None), 'filenames', None)
     needed = processes * max(1, workers)
     if shards is not None and len(shards) < needed:
-        raise ValueError(f'--workers {workers} with {processes} processes needs {needed} shards, one for each data worker: the '
-                         f'training split has {len(shards)}')
+        raise ValueError(f'--workers {workers} with {processes} processes needs {needed} shards, one for each data '
+                         f'worker: the training split has {len(shards)}')
 
 
 def _highest_label(dataset: Dataset) -> int | None:
