@@ -11,7 +11,7 @@ _logger = logging.getLogger(__name__)
 def class_names(dataset: Dataset) -> dict[str, int] | None:
     """Class name to label, where the data set has names (image folders, torchvision)."""
     source = getattr(dataset, 'reader', dataset)
-    return getattr(source, 'class_to_idx', None) or None
+    return getattr(source, 'class_to_idx', None) or getattr(source, 'class_name_to_idx', None) or None
 
 
 def check_classes(train: Dataset, validation: Dataset) -> None:

@@ -61,7 +61,6 @@ def open_tar(root: str, split: str, *, class_map: str | None = None, **kwargs) -
         reader = ReaderImageInTar(path, class_map=class_map or '')
     except (OSError, ValueError, tarfile.TarError) as error:
         raise ValueError(f'--data-dir {path} has no images that can be read: {" ".join(str(error).split())}') from error
-    reader.class_to_idx = reader.class_name_to_idx  # the name that other readers have
     _sort(reader)
     return ImageDataset(path, reader=reader, **kwargs)
 

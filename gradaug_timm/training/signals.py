@@ -36,10 +36,10 @@ class Listener:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listens in the context. A second signal of a kind, but for an echo of the first, does what it would have done
-        without a listener.
+        """Listens in the context.
 
-        Only a process's main thread can listen; elsewhere nothing changes.
+        A second signal of a kind, but for an echo of the first, does what it would have done without a listener. Only a
+        process's main thread can listen; elsewhere nothing changes.
         """
         if not _in_main_thread():
             yield
