@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from torch import multiprocessing
+from torch import distributed, multiprocessing
 
 SERVER = get_context('forkserver')
 SERVER.set_forkserver_preload(['pytest', 'torch', 'timm', 'timm.task'])
@@ -17,6 +17,11 @@ class Ended:
     returncode: int
     stdout: str
     stderr: str
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens to."""
+    return distributed.TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False).port
 
 
 def run_ranks(function, *args) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from naive import relative_error
-from processes import SERVER, run_ranks
+from processes import SERVER, free_port, run_ranks
 from timm.layers import GroupNorm
 from torch import nn
 
@@ -62,11 +62,6 @@ def run_rank(rank: int, blocks: list[str], call: str, port: int, out: str) -> No
     torch.save({'weights': weights(task), 'seen': seen}, f'{out}.{rank}')
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-def free_port() -> int:
-    store = dist.TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
-    return store.port
 
 
 def train_whole(names: dict, batches: list, *, accumulate: int) -> GradAugTask:

@@ -12,7 +12,8 @@ from train_helpers import arguments, error_line, make_image_folder, read_log, re
 from gradaug_timm import files
 from gradaug_timm.files import read_checkpoint
 from gradaug_timm.training import epoch as epoch_module
-from gradaug_timm.training import main
+from gradaug_timm.training import main, signals
+from gradaug_timm.training.signals import Listener
 
 RECIPE = dict(
     model='gradaug_resnet20_cifar', gradaug_divisor=4, epochs=3, no_aug=None, color_jitter=0.4, reprob=0.5,
@@ -168,6 +169,16 @@ def test_checkpoints_within_an_epoch_are_enough_after_a_kill(data, undisturbed, 
     position = read_checkpoint(tmp_path / 'run' / 'last.pth.tar')['position']
     assert position == dict(epoch=1, batch=4)
     assert_equal_runs(train(data, tmp_path, resume='auto', **flags, **RECIPE), undisturbed)
+
+
+def test_an_echo_of_a_signal_is_ignored_and_a_second_one_is_not():
+    listener = Listener()
+    with pytest.raises(KeyboardInterrupt), listener.listening():
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+        assert listener.signal == signal.SIGINT
+        with patch.object(signals, 'ECHO', 0.):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_a_run_in_another_thread_is_trained_without_listening_to_signals(data, tmp_path):

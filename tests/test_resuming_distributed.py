@@ -1,10 +1,13 @@
-"""Two processes that are stopped, killed or started differently."""
+"""Two processes, of one machine or of two, that are stopped, killed or started differently."""
 import os
+import signal
 import subprocess
 import sys
 import time
 
 import pytest
+from nodes import end, start_node, submit
+from processes import free_port
 from test_resuming import BATCHES, RECIPE, assert_equal_runs, data  # noqa: F401  data is a fixture
 from train_helpers import arguments
 
@@ -64,3 +67,68 @@ def test_processes_that_were_started_differently_are_refused(project_root, data,
     ended = torchrun(project_root, arguments(data, tmp_path, **FLAGS), disturb='1 0 seed')
     assert ended.returncode != 0
     assert 'the processes don\'t agree on flags: 1 differ from 0' in ended.stderr
+
+
+def wait_for_checkpoint(output, process: subprocess.Popen) -> None:
+    while not (output / 'run' / 'last.pth.tar').exists() and process.poll() is None:
+        time.sleep(0.02)
+
+
+def test_two_machines_train_as_two_processes_of_one(project_root, data, undisturbed, tmp_path):  # noqa: F811
+    argv, port = arguments(data, tmp_path, **FLAGS), free_port()
+    ended = end(*(start_node(project_root, node, port, argv) for node in range(2)))
+    assert [code for code, _ in ended] == [0, 0], ended
+    assert_equal_runs(tmp_path / 'run', undisturbed)
+
+
+@pytest.mark.slow
+def test_machines_go_on_by_themselves_when_a_process_of_one_dies(project_root, data, undisturbed, tmp_path):  # noqa: F811
+    argv, port = arguments(data, tmp_path, **{**FLAGS, 'resume': None}, checkpoint_steps=1), free_port()
+    ended = end(*(start_node(project_root, node, port, argv, disturb=f'1 {BATCHES + 3} kill', restarts=1)
+                  for node in range(2)))
+    assert [code for code, _ in ended] == [0, 0], ended
+    assert_equal_runs(tmp_path / 'run', undisturbed)
+
+
+@pytest.mark.slow
+def test_a_machine_that_does_not_see_the_checkpoint_is_refused(project_root, data, tmp_path):  # noqa: F811
+    flags = {**FLAGS, 'model': 'resnet20_cifar', 'gradaug_divisor': None}
+    places, port = [tmp_path / 'one', tmp_path / 'other'], free_port()
+    for place in places:
+        place.mkdir()
+    begun = torchrun(project_root, arguments(data, places[0], **flags, stop_epoch=1))
+    assert begun.returncode == 0, begun.stderr
+    argv = arguments(data, '.', **flags)
+    ended = end(*(start_node(project_root, node, port, argv, cwd=place) for node, place in enumerate(places)))
+    assert all(code != 0 and 'don\'t agree on where to begin' in log for code, log in ended), ended
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_launchers_of_both_machines_stops_both(project_root, data, undisturbed, tmp_path):  # noqa: F811
+    argv, port = arguments(data, tmp_path, **FLAGS, checkpoint_steps=1), free_port()
+    nodes = [start_node(project_root, node, port, argv) for node in range(2)]
+    wait_for_checkpoint(tmp_path, nodes[0])
+    for node in nodes:
+        node.send_signal(signal.SIGTERM)
+    ended = end(*nodes)
+    assert all('stopped by SIGTERM' in log for _, log in ended), ended
+    ended = end(*(start_node(project_root, node, port, argv) for node in range(2)))
+    assert [code for code, _ in ended] == [0, 0], ended
+    assert_equal_runs(tmp_path / 'run', undisturbed)
+
+
+def test_a_job_that_is_pre_empted_saves_is_queued_again_and_ends_as_an_undisturbed_run(
+        project_root, data, undisturbed, tmp_path):  # noqa: F811
+    argv = arguments(data, tmp_path, **{**FLAGS, 'experiment': None, 'resume': None, 'checkpoint_steps': 1})
+    job = submit(project_root, tmp_path, argv)
+    wait_for_checkpoint(tmp_path, job)
+    os.killpg(job.pid, signal.SIGTERM)  # the script, srun and the processes, which get it from these again
+    log = job.communicate(timeout=200)[1]
+    assert job.returncode == 143 and 'tasks ended with 143 and 143' in log, log
+    assert (tmp_path / 'calls').read_text().startswith('requeue ')
+    assert read_checkpoint(tmp_path / 'run' / 'last.pth.tar')['position']['epoch'] < FLAGS['epochs']
+    job = submit(project_root, tmp_path, argv)
+    log = job.communicate(timeout=200)[1]
+    assert job.returncode == 0, log
+    assert (tmp_path / 'calls').read_text().count('requeue') == 1
+    assert_equal_runs(tmp_path / 'run', undisturbed)

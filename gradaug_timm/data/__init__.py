@@ -1,9 +1,9 @@
 """Data sets and image transforms shared by training and evaluation."""
 from .augmentations import PadCrop, PCALighting, insert_augmentations
-from .checks import check_classes, check_labels, check_sizes, warn_of_unused_classes
+from .checks import check_classes, check_labels, check_shards, check_sizes, warn_of_unused_classes
 from .device_loader import DeviceLoader
 from .digits import DIGITS, Digits
-from .factory import check_splits, create_dataset, is_tar
+from .factory import check_splits, create_dataset
 from .held import HeldImages, hold
 from .keyed import key_loader
 from .readable import ReadableDataset
@@ -11,6 +11,6 @@ from .subset import class_balanced, stratified
 
 __all__ = [
     'DIGITS', 'DeviceLoader', 'Digits', 'HeldImages', 'PCALighting', 'PadCrop', 'ReadableDataset', 'check_classes',
-    'check_labels', 'check_sizes', 'check_splits', 'class_balanced', 'create_dataset', 'hold', 'insert_augmentations',
-    'is_tar', 'key_loader', 'stratified', 'warn_of_unused_classes',
+    'check_labels', 'check_shards', 'check_sizes', 'check_splits', 'class_balanced', 'create_dataset', 'hold',
+    'insert_augmentations', 'key_loader', 'stratified', 'warn_of_unused_classes',
 ]

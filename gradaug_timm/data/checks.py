@@ -11,7 +11,7 @@ _logger = logging.getLogger(__name__)
 def class_names(dataset: Dataset) -> dict[str, int] | None:
     """Class name to label, where the data set has names (image folders, torchvision)."""
     source = getattr(dataset, 'reader', dataset)
-    return getattr(source, 'class_to_idx', None) or None
+    return getattr(source, 'class_to_idx', None) or getattr(source, 'class_name_to_idx', None) or None
 
 
 def check_classes(train: Dataset, validation: Dataset) -> None:
@@ -55,6 +55,15 @@ def check_sizes(dataset: Dataset, batches: int, *, batch_size: int) -> None:
     """Raises ValueError where the loader would give no batch."""
     if batches == 0:
         raise ValueError(f'--batch-size {batch_size} is larger than a process\'s share of the {len(dataset)} images')
+
+
+def check_shards(dataset: Dataset, *, processes: int, workers: int) -> None:
+    """Raises ValueError where a data worker would have no shard of a web data set, and its process no batches."""
+    shards = getattr(getattr(getattr(dataset, 'reader', None), 'split_info', None), 'filenames', None)
+    needed = processes * max(1, workers)
+    if shards is not None and len(shards) < needed:
+        raise ValueError(f'--workers {workers} with {processes} processes needs {needed} shards, one for each data '
+                         f'worker: the training split has {len(shards)}')
 
 
 def _highest_label(dataset: Dataset) -> int | None:

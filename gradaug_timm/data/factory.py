@@ -7,9 +7,9 @@ import timm.data
 from .checks import check_class_folders
 from .digits import DIGITS, Digits
 from .stl10 import STL10_NAME, Stl10
+from .tars import check_tar_splits, is_tar, open_tar, split_names
 
 LAYOUT = 'expected DIR/train/CLASS/IMAGE and DIR/validation/CLASS/IMAGE'
-_SYNONYMS = (('train', 'training'), ('val', 'valid', 'validation', 'eval', 'evaluation'))
 
 
 def create_dataset(
@@ -34,7 +34,11 @@ def create_dataset(
         if name.lower() != DIGITS:
             raise ValueError(f'--dataset {name} is unknown, under gradaug/ are {DIGITS} and {STL10_NAME}')
         return Digits(split, input_img_mode=input_img_mode, target_transform=target_transform)
-    if not name and not is_tar(root):
+    if not name and is_tar(root):
+        return open_tar(
+            root, split, input_img_mode=input_img_mode, target_transform=target_transform,
+            class_map=kwargs.get('class_map'), load_bytes=kwargs.get('load_bytes', False))
+    if not name:
         check_folder(root, split)
     if name.lower().startswith('torch/') and not root:
         raise ValueError(f'--data-dir is needed for --dataset {name}: the folder that holds it')
@@ -63,6 +67,9 @@ def check_splits(root: str | None, train_split: str, val_split: str) -> None:
 
     Without a validation split the class folders may lie in `root` itself.
     """
+    if is_tar(root):
+        check_tar_splits(root, train_split, val_split)
+        return
     check_folder(root)
     for split in (train_split, val_split) if val_split else ():
         if split_folder(root, split) is None:
@@ -84,13 +91,5 @@ def check_folder(root: str | None, split: str = '') -> None:
 
 def split_folder(root: str, split: str) -> str | None:
     """The folder of `split` under `root`, by its name or one of the names timm takes for it."""
-    name = split.split('[')[0]
-    names = [name, *next((group for group in _SYNONYMS if name in group), ())]
-    return next((path for path in (os.path.join(root, name) for name in names) if os.path.isdir(path)), None)
-
-
-def is_tar(root: str | None) -> bool:
-    """Whether timm would read tar files from `root`."""
-    return bool(root) and (root.endswith('.tar') or (
-        os.path.isdir(root) and any(entry.endswith('.tar') for entry in os.listdir(root))))
-
+    paths = (os.path.join(root, name) for name in split_names(split))
+    return next((path for path in paths if os.path.isdir(path)), None)

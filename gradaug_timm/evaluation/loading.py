@@ -10,7 +10,8 @@ from torch import nn
 from torch.utils.data import IterableDataset
 
 from ..data import create_dataset
-from ..data.factory import is_tar, split_folder
+from ..data.factory import split_folder
+from ..data.tars import is_tar
 
 
 def data_config(args, model: nn.Module) -> dict:

@@ -66,6 +66,7 @@ class Control:
         if signal or due:
             self.save(position, meter)
         if signal:
+            gather(self.trainer.host, None)  # launchers end the others when one is gone, and one of them is saving
             raise Stopped(signal)
         if self.listener.failure is not None:
             self._rescue(meter)

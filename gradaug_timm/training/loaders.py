@@ -13,12 +13,12 @@ from ..data import (
     ReadableDataset,
     check_classes,
     check_labels,
+    check_shards,
     check_sizes,
     check_splits,
     class_balanced,
     create_dataset,
     insert_augmentations,
-    is_tar,
     key_loader,
     stratified,
     warn_of_unused_classes,
@@ -91,6 +91,7 @@ def build_loaders(
         ValueError: The data are missing, or don't fit each other, the network or the batch.
     """
     train, validation = _create_datasets(args, config, num_classes)
+    check_shards(train, processes=host.world_size, workers=args.workers)
     if args.labels_per_class:
         train = class_balanced(train, args.labels_per_class, seed=args.seed)
     elif args.train_fraction:
@@ -131,7 +132,7 @@ def _key(args, loader, host: Host) -> tuple[list, ReadableDataset | None]:
 
 
 def _create_datasets(args, config: dict, num_classes: int) -> tuple[Dataset, Dataset | None]:
-    if not args.dataset and not is_tar(args.data_dir):
+    if not args.dataset:
         check_splits(args.data_dir, args.train_split, args.val_split)
     encode = None
     if args.task == 'multilabel':

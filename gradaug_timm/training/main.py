@@ -9,7 +9,7 @@ import torch.distributed as dist
 from timm.utils import setup_default_logging
 
 from ..compilation import CompilationError
-from .agreement import DisagreementError
+from .agreement import DisagreementError, gather
 from .arguments import build_parser, parse_arguments
 from .arguments.checks import DEFAULT_OUTPUT
 from .control import DataError
@@ -48,13 +48,13 @@ def train(
     """What `main` does, with flags and network of any kind; `prepare` takes what `parse` gives, and the host."""
     _set_up_logging()
     args, text = parse()
-    continue_restarted(args, parser)
     try:
         run = None
         try:
             host = start_host(args.device)
             if not host.primary:
                 logging.root.setLevel(logging.WARNING)
+            continue_restarted(args, parser, host)
             run = prepare(args, text, host)
         except RuntimeError as error:
             if not _restarts() or dist.is_initialized():
@@ -72,9 +72,12 @@ def train(
             dist.destroy_process_group()
 
 
-def continue_restarted(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    """Lets processes that torchrun starts anew go on where the last ones stopped, whatever they began with."""
-    if not _restarts():
+def continue_restarted(args: argparse.Namespace, parser: argparse.ArgumentParser, host: Host) -> None:
+    """Lets processes that torchrun starts anew go on where the last ones stopped, whatever they began with.
+
+    It counts only on the machine whose process had died.
+    """
+    if not any(gather(host, _restarts())):
         return
     if not args.experiment:
         parser.error('torchrun restarts the run: it needs --experiment NAME to go on with what is saved')

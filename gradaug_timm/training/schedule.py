@@ -53,7 +53,7 @@ def _run_epochs(run: Run, control: Control) -> list[dict]:
                      'iterable, or --use-multi-epochs-loader reads on.')
     for epoch in range(run.start.epoch, run.end_epoch):
         announce_epoch(trainer, epoch)
-        check_processes(trainer, epoch)
+        check_processes(trainer, Position(epoch, first))
         started = time.perf_counter()
         train_metrics = train_epoch(trainer, epoch, control, first=first, meter=meter)
         seconds.append(time.perf_counter() - started)
@@ -89,7 +89,7 @@ def announce_epoch(trainer: Trainer, epoch: int) -> None:
         trainer.task.set_epoch(epoch)
 
 
-def check_processes(trainer: Trainer, epoch: int) -> None:
+def check_processes(trainer: Trainer, position: Position) -> None:
     """The processes must train the same network in the same way.
 
     Raises:
@@ -98,6 +98,7 @@ def check_processes(trainer: Trainer, epoch: int) -> None:
     task, args = trainer.task, trainer.args
     values = {
         'flags': sorted((name, repr(value)) for name, value in vars(args).items() if name not in OWN_FLAGS),
+        'where to begin (machines must share the output folder)': position,
         'the number of batches': trainer.batches,
         'the learning rate': trainer.learning_rate,
     }

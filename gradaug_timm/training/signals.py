@@ -1,11 +1,13 @@
 """Signals that end a run: noted when they come, obeyed between steps."""
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 OBEYED = (signal.SIGTERM, signal.SIGINT)
+ECHO = 1.0  # seconds; torchrun hands on to its processes what a terminal or a scheduler has sent to all of them as well
 
 
 class Stopped(Exception):
@@ -34,18 +36,22 @@ class Listener:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listens in the context. A second signal of a kind does what it would have done without a listener.
+        """Listens in the context.
 
-        Only a process's main thread can listen; elsewhere nothing changes.
+        A second signal of a kind, but for an echo of the first, does what it would have done without a listener. Only a
+        process's main thread can listen; elsewhere nothing changes.
         """
         if not _in_main_thread():
             yield
             return
         before: dict[int, Any] = {number: signal.getsignal(number) for number in (*OBEYED, signal.SIGCHLD)}
+        came: dict[int, float] = {}
 
         def note(number: int, frame) -> None:
             self.signal = number
-            signal.signal(number, before[number])
+            if time.monotonic() - came.setdefault(number, time.monotonic()) > ECHO:
+                signal.signal(number, before[number])
+                signal.raise_signal(number)
 
         try:
             for number in OBEYED:

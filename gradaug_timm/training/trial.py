@@ -52,7 +52,7 @@ def measure(run: Run) -> Measured:
     trainer, epoch = run.trainer, run.start.epoch
     trainer.loaders.start_at(run.start)
     announce_epoch(trainer, epoch)
-    check_processes(trainer, epoch)
+    check_processes(trainer, run.start)
     control = Control(trainer, position=run.start)
     accumulated = min(trainer.args.grad_accum_steps, trainer.batches - run.start.batch)
     trainer.loaders.train = batches = _Batches(trainer.loaders.train, accumulated, trainer.task)

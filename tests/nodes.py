@@ -1,0 +1,58 @@
+"""Several machines on one: torchrun's agents on loopback, and docs/slurm.sh with a scheduler that is played."""
+import os
+import subprocess
+import sys
+
+from processes import free_port
+
+ENVIRONMENT = {'OMP_NUM_THREADS': '1', 'GLOO_SOCKET_IFNAME': 'lo', 'TORCH_DISABLE_SHARE_RDZV_TCP_STORE': '1'}
+
+SRUN = '''#!/bin/bash
+export SLURM_NTASKS=2
+SLURM_PROCID=0 SLURM_LOCALID=0 "$@" & one=$!
+SLURM_PROCID=1 SLURM_LOCALID=1 "$@" & two=$!
+trap 'kill -TERM $one $two' TERM
+wait $one $two
+while kill -0 $one || kill -0 $two; do wait $one $two; done 2> /dev/null
+wait $one; first=$?
+wait $two; second=$?
+echo "tasks ended with $first and $second" >&2
+exit $((first > second ? first : second))
+'''
+SCONTROL = '''#!/bin/bash
+[ "$1" = show ] && echo 127.0.0.1 || echo "$@" >> "$SCONTROL_CALLS"
+'''
+
+
+def start_node(
+        project_root, node: int, port: int, argv: list[str], *, cwd=None, disturb: str = '', restarts: int = 0,
+) -> subprocess.Popen:
+    """A machine's torchrun, with one process; `disturb` as in disturbed_train.py."""
+    environment = {**os.environ, **ENVIRONMENT, 'PYTHONPATH': str(project_root), 'DISTURB': disturb}
+    command = [
+        sys.executable, '-m', 'torch.distributed.run', '--nnodes', '2', '--node-rank', f'{node}',
+        '--nproc-per-node', '1', '--rdzv-backend', 'c10d', '--rdzv-id', 'test', '--rdzv-endpoint', f'127.0.0.1:{port}',
+        '--max-restarts', f'{restarts}', project_root / ('tests/disturbed_train.py' if disturb else 'train.py'), *argv]
+    return subprocess.Popen(command, cwd=cwd or project_root, env=environment, text=True, stderr=subprocess.PIPE,
+                            stdout=subprocess.DEVNULL)
+
+
+def end(*nodes: subprocess.Popen) -> list[tuple[int, str]]:
+    """Exit code and log of each machine."""
+    logs = [node.communicate(timeout=200)[1] for node in nodes]
+    return [(node.returncode, log) for node, log in zip(nodes, logs)]
+
+
+def submit(project_root, folder, argv: list[str]) -> subprocess.Popen:
+    """Starts docs/slurm.sh as Slurm would on two machines; what is asked of scontrol goes to `folder`/calls."""
+    commands = folder / 'bin'
+    commands.mkdir(exist_ok=True)
+    for name, text in {'srun': SRUN, 'scontrol': SCONTROL}.items():
+        (commands / name).write_text(text)
+        (commands / name).chmod(0o755)
+    environment = {
+        **os.environ, **ENVIRONMENT, 'PATH': f'{commands}:{os.path.dirname(sys.executable)}:{os.environ["PATH"]}',
+        'SLURM_JOB_NAME': 'run', 'SLURM_JOB_ID': f'{free_port()}', 'SLURM_JOB_NODELIST': 'node[1-2]',
+        'SCONTROL_CALLS': str(folder / 'calls')}
+    return subprocess.Popen(['bash', 'docs/slurm.sh', *argv], cwd=project_root, env=environment, text=True,
+                            start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
