@@ -140,6 +140,7 @@ def test_loader_times_the_pipeline_and_the_step_of_a_command_of_train_py(image_f
     assert rows['pipeline / step'] == pytest.approx(rows['input pipeline'] / rows['training step'])
 
 
+@pytest.mark.slow
 def test_ddp_finds_the_gradients_of_two_processes_equal(capsys):
     ddp.main(SMALL)
     rows = printed(capsys)['rows']

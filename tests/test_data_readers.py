@@ -128,6 +128,7 @@ def check_divided(folder, kinds: list[str], tmp_path) -> None:
         assert sorted(chain(*ranks[0][2], *ranks[1][2])) == [*range(16)], f'{kind}: validation'
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_images_of_tar_files_and_the_shards_of_a_web_data_set(folder, tmp_path):
     pytest.importorskip('webdataset')
     check_divided(folder, ['splits', 'classes', 'wds'], tmp_path)

@@ -11,6 +11,7 @@ pytest.importorskip('faster_coco_eval', reason='needs the extra detection')
 
 from gradaug_timm.detection.coco import CocoImages, read_coco
 from gradaug_timm.detection.rescale import rescale
+from gradaug_timm.detection.shapes import ShapeBatchSampler
 
 
 def test_boxes_and_masks_are_those_of_the_file(tmp_path):
@@ -66,3 +67,27 @@ def test_an_image_without_objects_is_resized_too():
               'masks': torch.zeros(0, 64, 64, dtype=torch.uint8)}
     _, (resized,) = rescale(ImageList(torch.rand(1, 3, 64, 64), [(64, 64)]), [target], 0.5)
     assert resized['masks'].shape == (0, 32, 32)
+
+
+@pytest.mark.parametrize('batch_size', [1, 2, 3, 5])
+def test_batches_are_of_one_shape_but_for_the_last_and_hold_each_image_once(batch_size):
+    shapes = [False] * 7 + [True] * 6
+    order = torch.randperm(13, generator=torch.Generator().manual_seed(batch_size)).tolist()
+    batches = list(ShapeBatchSampler(order, batch_size, shapes))
+    full = 7 // batch_size + 6 // batch_size
+    assert all(len({shapes[index] for index in batch}) == 1 for batch in batches[:full])
+    assert {len(batch) for batch in batches} == {batch_size}
+    assert len(batches) == 13 // batch_size == len(ShapeBatchSampler(order, batch_size, shapes))
+    seen = [index for batch in batches for index in batch]
+    assert len({*seen}) == len(seen) == 13 // batch_size * batch_size
+    lying = [index for index in seen[:full * batch_size] if not shapes[index]]
+    assert lying == [index for index in order if not shapes[index]][:len(lying)], 'in the order of the sampler'
+
+
+def test_an_image_stands_where_it_is_higher_than_wide(tmp_path):
+    content, path = make_coco(tmp_path, images=3)
+    content['images'][1].update(width=10, height=20)
+    for side in ('width', 'height'):
+        content['images'][2].pop(side, None)
+    path.write_text(json.dumps(content))
+    assert CocoImages(read_coco(str(tmp_path), 'train2017', masks=True), masks=True).stands() == [False, True, False]

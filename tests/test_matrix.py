@@ -104,6 +104,8 @@ def _compiled(network, backend):
     return task
 
 
+@pytest.mark.parametrize('network', [
+    pytest.param(name, marks=pytest.mark.slow if name != 'resnet' else ()) for name in NETWORKS], indirect=True)
 def test_compile_makes_one_graph_for_each_width_and_the_full_network(network):
     counter = CompileCounterWithBackend('aot_eager')
     _assert_learned(_train(_compiled(network, counter), *_batch()))

@@ -82,7 +82,7 @@ TWO_PROCESSES = {
     'lightning, accumulating': (
         LIGHTNING, 'train_by_lightning(devices=2, strategy="ddp", accumulate_grad_batches=3).task', 3),
 }
-SLOW = 'accelerate', 'lightning, accumulating'
+SLOW = 'accelerate', 'lightning', 'lightning, accumulating'
 
 
 @pytest.mark.parametrize('block, call, accumulate', [

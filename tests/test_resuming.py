@@ -171,7 +171,15 @@ def test_checkpoints_within_an_epoch_are_enough_after_a_kill(data, undisturbed, 
     assert_equal_runs(train(data, tmp_path, resume='auto', **flags, **RECIPE), undisturbed)
 
 
-def test_an_echo_of_a_signal_is_ignored_and_a_second_one_is_not():
+@pytest.fixture
+def interrupts():
+    """Ctrl-C raises KeyboardInterrupt, also in the processes of pytest-xdist, which ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_echo_of_a_signal_is_ignored_and_a_second_one_is_not(interrupts):
     listener = Listener()
     with pytest.raises(KeyboardInterrupt), listener.listening():
         for _ in range(2):

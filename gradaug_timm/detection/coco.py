@@ -131,6 +131,10 @@ class CocoImages(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
+    def stands(self) -> list[bool]:
+        """Whether each image is higher than wide, by the annotations; False where they don't tell."""
+        return [entry.get('height', 0) > entry.get('width', 0) for entry in self.images]
+
     def __getitem__(self, index: int) -> tuple[torch.Tensor, Target]:
         entry = self.images[index]
         with Image.open(os.path.join(self.coco.folder, entry['file_name'])) as file:

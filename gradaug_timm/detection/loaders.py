@@ -3,7 +3,7 @@ import argparse
 from collections.abc import Iterator
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, RandomSampler, Sampler
+from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, Sampler
 from torchvision.transforms import v2
 
 from ..data import ReadableDataset
@@ -12,6 +12,7 @@ from ..training.host import Host
 from ..training.loaders import Loaders
 from .coco import Coco, CocoImages
 from .rescale import Target
+from .shapes import ShapeBatchSampler
 
 Batch = tuple[list[torch.Tensor], list[Target]]
 
@@ -55,7 +56,8 @@ def build_loaders(args: argparse.Namespace, train: Coco, validation: Coco, host:
     order: Sampler = RandomSampler(flipped)
     if host.distributed:
         order = DistributedSampler(flipped, host.world_size, host.rank, seed=args.seed)
-    batches = KeyedBatchSampler(BatchSampler(order, args.batch_size, drop_last=True), seed=args.seed, rank=host.rank)
+    batches = KeyedBatchSampler(
+        ShapeBatchSampler(order, args.batch_size, flipped.stands()), seed=args.seed, rank=host.rank)
     common = dict(collate_fn=as_lists, num_workers=args.workers, pin_memory=args.pin_mem)
     loader = DataLoader(
         KeyedDataset(readable), batch_sampler=batches, persistent_workers=args.workers > 0, **common)
