@@ -85,9 +85,9 @@ def test_batches_are_of_one_shape_but_for_the_last_and_hold_each_image_once(batc
 
 
 def test_an_image_stands_where_it_is_higher_than_wide(tmp_path):
-    content, path = make_coco(tmp_path, images=3)
-    content['images'][1].update(width=10, height=20)
-    for side in ('width', 'height'):
-        content['images'][2].pop(side, None)
+    content, path = make_coco(tmp_path, images=4, upright=2)
+    content['images'][3].update(width=None)
     path.write_text(json.dumps(content))
-    assert CocoImages(read_coco(str(tmp_path), 'train2017', masks=True), masks=True).stands() == [False, True, False]
+    images = CocoImages(read_coco(str(tmp_path), 'train2017', masks=True), masks=True)
+    assert images.stands() == [False, False, True, False]
+    assert [image.shape[1] > image.shape[2] for image, _ in images] == [False, False, True, True]

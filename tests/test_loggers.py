@@ -19,7 +19,7 @@ from train_helpers import arguments, error_line, read_log, read_summary, train
 from gradaug_timm.training import epoch as epoch_module
 from gradaug_timm.training import main, plot
 from gradaug_timm.training.folder import RunFolder
-from gradaug_timm.training.loggers import FolderLogger, drop_lines
+from gradaug_timm.training.loggers import FolderLogger, Logger, Loggers, continue_log
 from gradaug_timm.training.progress import Progress
 
 FLAGS = dict(
@@ -167,31 +167,66 @@ def test_what_came_after_the_checkpoint_and_a_line_cut_off_are_taken_out(tmp_pat
     path = tmp_path / 'log.jsonl'
     with path.open('a') as file:
         file.write('{"step": 7, "ti')
-    drop_lines(str(path), 1, 5)
+    assert continue_log(str(path), 1, 3, 2) == 0
     entries = [json.loads(line, parse_constant=pytest.fail) for line in path.read_text().splitlines()]
     assert [(entry['step'], entry.get('epoch')) for entry in entries] == [
         (1, None), (2, None), (3, None), (3, 0), (4, None), (5, None)]
-    drop_lines(str(path), 0, 3)  # of an epoch that is complete but for its validation
+    assert continue_log(str(path), 0, 0, 3) == 0  # of an epoch that is complete but for its validation
     assert [json.loads(line)['step'] for line in path.read_text().splitlines()] == [1, 2, 3]
-    path.write_text('no json\n')
+
+
+@pytest.mark.parametrize('content', [b'no json\n', b'[1]\n', b'{"step": 1}\n', b'\xff\n'])
+def test_a_file_that_is_no_log_is_refused(tmp_path, content):
+    (tmp_path / 'log.jsonl').write_bytes(content)
     with pytest.raises(ValueError, match=r'log\.jsonl is broken'):
-        drop_lines(str(path), 0, 3)
+        continue_log(str(tmp_path / 'log.jsonl'), 0, 0, 3)
 
 
-@pytest.mark.parametrize('place', ['init', 'log'])
-def test_a_service_that_fails_is_warned_of_once_and_left_out(data, tmp_path, caplog, place):  # noqa: F811
-    service = Service('wandb', place, ConnectionError('no route\nto host'))
-    with patch.dict(sys.modules, {'wandb': service}):
-        folder = train(data, tmp_path, log_wandb=True, **{**FLAGS, 'epochs': 1, 'save_images': None})
-    warnings = [record.getMessage() for record in caplog.records if '--log-wandb' in record.getMessage()]
-    assert warnings == ['--log-wandb fails, the run goes on without it (ConnectionError: no route to host).']
+@pytest.mark.parametrize('batch_size, updates', [(2, 10), (8, 3)])
+def test_steps_go_on_where_epochs_have_other_numbers_of_updates(data, tmp_path, batch_size, updates):  # noqa: F811
+    flags = {**FLAGS, 'log_tensorboard': True, 'save_images': None, 'sched_on_updates': None}
+    train(data, tmp_path, stop_epoch=1, **flags)
+    run = train(data, tmp_path, resume='auto', **{**flags, 'batch_size': batch_size, 'log_interval': 1})
+    assert [entry['step'] for entry in read_log(run) if 'epoch' in entry] == [BATCHES, BATCHES + updates]
+    steps = [entry['step'] for entry in read_log(run) if 'epoch' not in entry]
+    assert steps == [1, 3, 5, *range(BATCHES + 1, BATCHES + updates + 1)]
+    assert figures_of_tensorboard(run).keys() == figures_of_log(run).keys()
+
+
+def test_each_logger_is_closed_and_what_fails_then_hides_no_earlier_error(caplog):
+    class Full(Logger):
+        log = image = None
+
+        def close(self, *, failed=False):
+            closed.append(failed)
+            raise OSError('full')
+    Full.__abstractmethods__ = frozenset()
+    closed = []
+    with pytest.raises(ZeroDivisionError), Loggers([Full(), Full()]):
+        raise ZeroDivisionError
+    assert closed == [True, True] and caplog.messages == ['full', 'full']
+    with pytest.raises(OSError, match='full'), Loggers([Full(), Full()]):
+        pass
+    assert closed == [True, True, False, False]
+
+
+@pytest.mark.parametrize('name, place, failure', [
+    ('wandb', 'init', ConnectionError), ('wandb', 'log', ConnectionError), ('trackio', 'init', ValueError)])
+def test_a_service_that_fails_is_warned_of_once_and_left_out(
+        data, tmp_path, caplog, name, place, failure):  # noqa: F811
+    service = Service(name, place, failure('no route\nto host'))
+    with patch.dict(sys.modules, {name: service}):
+        folder = train(data, tmp_path, **{f'log_{name}': True, **FLAGS, 'epochs': 1, 'save_images': None})
+    warnings = [record.getMessage() for record in caplog.records if f'--log-{name}' in record.getMessage()]
+    assert warnings == [f'--log-{name} fails, the run goes on without it ({failure.__name__}: no route to host).']
     assert len(read_summary(folder)) == 1 and not service.figures
 
 
 def test_what_a_service_refuses_ends_in_one_line_before_training(data, tmp_path, capsys):  # noqa: F811
-    with patch.dict(sys.modules, {'wandb': Service('wandb', 'init', KeyError('no such run'))}):
-        line = error_line(capsys, arguments(data, tmp_path, experiment='run', log_wandb=True))
-    assert '--log-wandb: \'no such run\'' in line
+    for failure in (KeyError('no such run'), ValueError('no\nsuch run')):
+        with patch.dict(sys.modules, {'wandb': Service('wandb', 'init', failure)}):
+            line = error_line(capsys, arguments(data, tmp_path, experiment='run', log_wandb=True))
+        assert '--log-wandb: ' in line and 'no such run' in line
     assert not (tmp_path / 'run' / 'log.jsonl').exists()
 
 
@@ -253,10 +288,19 @@ def test_curves_that_cannot_be_drawn_leave_those_that_are_there(folder, tmp_path
         with open(name, 'wb') as file:
             file.write(b'half')
         raise OSError(errno.ENOSPC, 'full')
-    with patch.object(figure.Figure, 'savefig', half), pytest.raises(OSError, match=r'learning_curves\.png'):
+    with patch.object(figure.Figure, 'savefig', half), pytest.raises(plot.PictureError, match=r'learning_curves\.png'):
         plot.plot_curves(RunFolder(str(tmp_path)), 'top1')
     assert (tmp_path / 'learning_curves.png').read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ['learning_curves.png', 'summary.csv']
+
+
+def test_curves_that_cannot_be_drawn_are_told_once_and_end_no_run(folder, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(plot, 'PAUSE', 0.)
+    (tmp_path / 'summary.csv').write_text('epoch,train_loss\nnone,0\n')
+    curves = plot.CurvesInRun(RunFolder(str(tmp_path)), 'top1')
+    for _ in range(2):
+        curves.update()
+    assert len(caplog.messages) == 1 and caplog.messages[0].startswith('No learning curves are drawn: ')
 
 
 def records_of_wandb(path):

@@ -1,5 +1,6 @@
 """Images with boxes and masks in COCO's format, checked before anything is trained on them."""
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -133,7 +134,7 @@ class CocoImages(Dataset):
 
     def stands(self) -> list[bool]:
         """Whether each image is higher than wide, by the annotations; False where they don't tell."""
-        return [entry.get('height', 0) > entry.get('width', 0) for entry in self.images]
+        return [(entry.get('height') or 0) > (entry.get('width') or math.inf) for entry in self.images]
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, Target]:
         entry = self.images[index]

@@ -1,4 +1,5 @@
 """The picture of a run's learning curves."""
+import logging
 import math
 import os
 import time
@@ -6,12 +7,18 @@ import time
 from ..files import written_aside
 from .folder import CURVES, RunFolder, read_rows
 
+_logger = logging.getLogger(__name__)
+
 PAUSE = 60.  # seconds between pictures, at least
 SHARE = 0.01  # of the time may be spent on drawing them
 
 
+class PictureError(Exception):
+    """The curves can't be drawn; the message says why. A picture that was there is whole."""
+
+
 class CurvesInRun:
-    """Draws the curves again after an epoch, at most once in a minute and in 1% of the time.
+    """Draws the curves again after an epoch, at most once in a minute and in 1% of the time, until it can't.
 
     Args:
         folder: That of the run.
@@ -26,22 +33,33 @@ class CurvesInRun:
         """Draws them where that is due."""
         started = time.monotonic()
         if started >= self._due:
-            plot_curves(self._folder, self._metric)
-            ended = time.monotonic()
-            self._due = ended + max(PAUSE, (ended - started) / SHARE)
+            try:
+                plot_curves(self._folder, self._metric)
+            except PictureError as error:
+                _logger.warning(f'No learning curves are drawn: {error}.')
+                self._due = math.inf
+            else:
+                ended = time.monotonic()
+                self._due = ended + max(PAUSE, (ended - started) / SHARE)
 
 
-def plot_curves(folder: RunFolder, metric: str) -> str | None:
-    """Draws training loss and validation `metric` over epochs; None where matplotlib isn't installed.
+def plot_curves(folder: RunFolder, metric: str) -> str:
+    """Draws training loss and validation `metric` over epochs; returns the picture's path.
 
     Raises:
-        OSError: The picture can't be written; the one before is whole.
+        PictureError: Whatever went wrong in that.
     """
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        return None
+        return _plot(folder, metric)
+    except ImportError as error:
+        raise PictureError('matplotlib is not installed (pip install matplotlib)') from error
+    except Exception as error:
+        raise PictureError(' '.join(f'{type(error).__name__}: {error}'.split())) from error
+
+
+def _plot(folder: RunFolder, metric: str) -> str:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
     rows = read_rows(folder.summary)
     figure = Figure(figsize=(8, 5), layout='constrained')
     FigureCanvasAgg(figure)
@@ -50,7 +68,7 @@ def plot_curves(folder: RunFolder, metric: str) -> str | None:
     loss_axis.set_xlabel('epoch')
     if any(row.get(f'eval_{metric}') for row in rows):
         _draw(loss_axis.twinx(), rows, f'eval_{metric}', f'validation {metric}', 'tab:orange')
-    loss_axis.set_title(os.path.basename(os.path.normpath(folder.path)))
+    loss_axis.set_title(os.path.basename(os.path.normpath(folder.path)), parse_math=False)
     path = os.path.join(folder.path, CURVES)
     with written_aside(path) as partial:
         figure.savefig(partial, dpi=120, format='png')

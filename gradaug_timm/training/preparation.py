@@ -22,7 +22,7 @@ from .folder import drop_rows, open_folder, resume_path
 from .gradaug import enable_gradaug, settings_for
 from .host import Host, Precision
 from .loaders import Loaders, build_loaders
-from .loggers import drop_lines, open_loggers
+from .loggers import continue_log, open_loggers
 from .networks import build_network, drop_block_rises, enable_checkpointing, place_network
 from .newest import position_of
 from .position import Position
@@ -219,15 +219,17 @@ def open_records(args, text: str, facts: dict, run: Run, resumed_from: str | Non
     """args.yaml, run.json, the history of the run that is continued, and the loggers."""
     trainer = run.trainer
     continued = resumed_from is not None and trainer.folder.holds(resumed_from)
-    step = trainer.updates_until(run.start)
+    step, ahead = trainer.updates_until(run.start), 0
     if continued:
         trainer.saver.continue_from(resumed_from, state)
         if run.start.epoch < run.end_epoch:
             drop_rows(trainer.folder.summary, run.start.epoch)
-            drop_lines(trainer.folder.log, run.start.epoch, step)
+            begun = trainer.updates_until(Position(run.start.epoch))
+            ahead = continue_log(trainer.folder.log, run.start.epoch, begun, step - begun)
     if run.start.epoch < run.end_epoch:
         with replacing(f'{trainer.folder.path}/args.yaml') as file:
             file.write(text)
         facts = {**facts, 'epochs': run.end_epoch, 'training_images': training_images(trainer.loaders.train)}
         write_record(trainer.folder.path, facts, session(trainer.host, run.start.epoch), continued=continued)
-        trainer.logs = open_loggers(args, trainer.folder, continued_at=step if continued else None)
+        trainer.logs = open_loggers(
+            args, trainer.folder, continued_at=step + ahead if continued else None, ahead=ahead)

@@ -3,7 +3,7 @@ import json
 import os
 
 from .folder import RunFolder, read_rows
-from .plot import plot_curves
+from .plot import PictureError, plot_curves
 from .preparation import Run
 
 SHOWN = 10  # epochs in the JSON, as in timm
@@ -33,8 +33,10 @@ def summary_lines(run: Run) -> list[str]:
             f'Best {name}   {float(best[column]):.2f} (epoch {best["epoch"]})',
         ]
     lines += [f'Checkpoint  {path}' for path in [_best_checkpoint(folder)] if path]
-    picture = plot_curves(folder, run.metric)
-    lines.append(f'Picture     {picture or "none: matplotlib is not installed (pip install matplotlib)"}')
+    try:
+        lines.append(f'Picture     {plot_curves(folder, run.metric)}')
+    except PictureError as error:
+        lines.append(f'Picture     none: {error}')
     return [*lines, f'Table       {folder.summary}']
 
 

@@ -39,7 +39,7 @@ def run_epochs(run: Run) -> list[dict]:
     """
     listener = Listener()
     guarded = run.compilation.guarded() if run.compilation is not None else nullcontext()
-    with listener.listening(), run.trainer.logs, guarded:
+    with run.trainer.logs, listener.listening(), guarded:
         return _run_epochs(run, Control(run.trainer, listener, run.start))
 
 

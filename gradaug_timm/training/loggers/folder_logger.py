@@ -40,28 +40,36 @@ class FolderLogger(Logger):
                 os.fsync(file.fileno())
 
 
-def drop_lines(path: str, epoch: int, step: int) -> None:
+def continue_log(path: str, epoch: int, begun: int, done: int) -> int:
     """Takes out of the log at `path` what came after a checkpoint, and a last line that was cut off.
 
     Args:
         path: The log; there may be none.
-        epoch: The epoch of the checkpoint: those before it are complete.
-        step: Updates until the checkpoint.
+        epoch: The epoch that the run goes on with: those before it are complete.
+        begun: Updates before that epoch, as the run counts them.
+        done: Updates in it until the checkpoint.
+
+    Returns:
+        How many updates more than `begun` the log has before the epoch: batches or processes may have been others then.
 
     Raises:
         ValueError: It is no such log.
     """
     if not os.path.exists(path):
-        return
-    with open(path, encoding='utf-8') as file:
-        lines = file.readlines()
+        return 0
     try:
-        kept = [line for line in lines if line.endswith('\n') and _came_before(json.loads(line), epoch, step)]
-    except (KeyError, TypeError, ValueError) as error:
+        with open(path, encoding='utf-8') as file:
+            lines = file.readlines()
+        entries = [(line, json.loads(line)) for line in lines if line.endswith('\n')]
+        ends = [entry['step'] for _, entry in entries if entry.get('step/epoch') == epoch - 1]
+        ahead = ends[-1] - begun if ends else 0
+        kept = [line for line, entry in entries if _came_before(entry, epoch, begun + ahead + done)]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f'{path} is broken: a line isn\'t one of a run\'s log') from error
     if len(kept) < len(lines):
         with replacing(path) as file:
             file.writelines(kept)
+    return ahead
 
 
 def _came_before(entry: dict, epoch: int, step: int) -> bool:

@@ -9,19 +9,23 @@ from .logger import Logger
 _logger = logging.getLogger(__name__)
 
 
+class RefusedError(ValueError):
+    """A service refuses what the flags ask of it."""
+
+
 class GuardedLogger(Logger):
     """Warns once where a logger fails, and goes on without it.
 
     Args:
         flag: What asked for it.
-        create: Makes the logger; the ValueError of a wrong flag is passed on.
+        create: Makes the logger; its RefusedError is passed on.
     """
 
     def __init__(self, flag: str, create: Callable[[], Logger]):
         self._flag, self._guarded = flag, None
         try:
             self._guarded = create()
-        except ValueError:
+        except RefusedError:
             raise
         except Exception as error:  # services raise anything
             self._give_up(error)

@@ -1,9 +1,12 @@
 """Several loggers as one."""
+import logging
 from collections.abc import Sequence
 
 from PIL import Image
 
 from .logger import Logger
+
+_logger = logging.getLogger(__name__)
 
 
 class Loggers(Logger):
@@ -11,26 +14,40 @@ class Loggers(Logger):
 
     Args:
         loggers: The loggers; none in processes that don't write.
+        ahead: Added to every step.
     """
 
-    def __init__(self, loggers: Sequence[Logger] = ()):
-        self._loggers = tuple(loggers)
+    def __init__(self, loggers: Sequence[Logger] = (), *, ahead: int = 0):
+        self._loggers, self._ahead = tuple(loggers), ahead
 
     def log(self, values: dict[str, float], step: int) -> None:
         for logger in self._loggers:
-            logger.log(values, step)
+            logger.log(values, step + self._ahead)
 
     def image(self, name: str, picture: Image.Image, step: int) -> None:
         for logger in self._loggers:
-            logger.image(name, picture, step)
+            logger.image(name, picture, step + self._ahead)
 
     def flush(self) -> None:
         for logger in self._loggers:
             logger.flush()
 
     def close(self, *, failed: bool = False) -> None:
+        """Closes each; after a failed run what goes wrong in that is warned of, and hides nothing.
+
+        Raises:
+            OSError: One of them can't write its last figures; the others are closed.
+        """
+        errors = []
         for logger in self._loggers:
-            logger.close(failed=failed)
+            try:
+                logger.close(failed=failed)
+            except OSError as error:
+                errors.append(error)
+        if errors and not failed:
+            raise errors[0]
+        for each in errors:
+            _logger.warning(f'{each}')
 
     def __enter__(self) -> 'Loggers':
         return self

@@ -13,17 +13,24 @@ from .trackio_logger import start_trackio
 from .wandb_logger import start_wandb
 
 
-def open_loggers(args: argparse.Namespace, folder: RunFolder, *, continued_at: int | None = None) -> Loggers:
+def open_loggers(
+        args: argparse.Namespace,
+        folder: RunFolder,
+        *,
+        continued_at: int | None = None,
+        ahead: int = 0,
+) -> Loggers:
     """The log in the folder of a run, and what the flags name.
 
     Args:
         args: The flags.
         folder: The folder.
         continued_at: Updates after which a run in this folder goes on; None where it begins.
+        ahead: Added to every step: updates that were made before and that the run doesn't count.
 
     Raises:
         OSError: TensorBoard's files can't be written.
-        ValueError: wandb refuses the flags, or knows no user.
+        RefusedError: wandb refuses the flags, or knows no user.
     """
     name = os.path.basename(os.path.normpath(folder.path))
     loggers: list[Logger] = [FolderLogger(folder.path)]
@@ -34,4 +41,4 @@ def open_loggers(args: argparse.Namespace, folder: RunFolder, *, continued_at: i
     if args.log_trackio:
         start = partial(start_trackio, args, name, continued=continued_at is not None)
         loggers.append(GuardedLogger('--log-trackio', start))
-    return Loggers(loggers)
+    return Loggers(loggers, ahead=ahead)

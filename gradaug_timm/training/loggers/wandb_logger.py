@@ -4,6 +4,7 @@ from typing import Any
 
 from PIL import Image
 
+from .guarded import RefusedError
 from .logger import Logger
 
 
@@ -32,7 +33,7 @@ def start_wandb(args: argparse.Namespace, name: str) -> WandbLogger:
     """A run called `name`, with all flags as its configuration.
 
     Raises:
-        ValueError: wandb refuses the flags, or knows no user.
+        RefusedError: wandb refuses the flags, or knows no user.
     """
     import wandb
     try:
@@ -44,5 +45,5 @@ def start_wandb(args: argparse.Namespace, name: str) -> WandbLogger:
             resume='must' if args.wandb_resume_id else None,
             id=args.wandb_resume_id or None,
         ))
-    except (wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
-        raise ValueError(f'--log-wandb: {" ".join(str(error).split())}') from error
+    except (wandb.errors.AuthenticationError, wandb.errors.UsageError, ValueError) as error:
+        raise RefusedError(f'--log-wandb: {" ".join(str(error).split())}') from error
