@@ -52,7 +52,7 @@ def rows_for(args: argparse.Namespace) -> list[dict]:
     plain, size = args.plain_ms / 1e3, GRADIENT_BYTES * args.parameters
     rows = []
     for gpus in args.gpus:
-        link = args.inside if gpus <= args.gpus_per_node else args.network
+        link = args.inside if gpus <= args.gpus_per_node else min(args.inside, args.network)
         exchange = all_reduce_seconds(
             size, gpus, bandwidth=1e9 * args.efficiency * link, latency=args.latency_us / 1e6)
         row = {'GPUs': gpus, 'all-reduce ms': 1e3 * exchange}

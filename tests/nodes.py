@@ -1,4 +1,7 @@
-"""Several machines on one: torchrun's agents on loopback, and docs/slurm.sh with a scheduler that is played."""
+"""Several machines on one: torchrun's agents on loopback, and docs/slurm.sh with a scheduler that is played.
+
+As Slurm's, the played `srun` doesn't hand on SIGTERM but kills its tasks, and `scancel --signal` reaches tasks alone.
+"""
 import os
 import subprocess
 import sys
@@ -11,8 +14,8 @@ SRUN = '''#!/bin/bash
 export SLURM_NTASKS=2
 SLURM_PROCID=0 SLURM_LOCALID=0 "$@" & one=$!
 SLURM_PROCID=1 SLURM_LOCALID=1 "$@" & two=$!
-trap 'kill -TERM $one $two' TERM
-wait $one $two
+trap 'kill -KILL $one $two' TERM
+echo $one $two > "$PLAYED/tasks"
 while kill -0 $one || kill -0 $two; do wait $one $two; done 2> /dev/null
 wait $one; first=$?
 wait $two; second=$?
@@ -20,7 +23,10 @@ echo "tasks ended with $first and $second" >&2
 exit $((first > second ? first : second))
 '''
 SCONTROL = '''#!/bin/bash
-[ "$1" = show ] && echo 127.0.0.1 || echo "$@" >> "$SCONTROL_CALLS"
+[ "$1" = show ] && echo 127.0.0.1 || echo "$@" >> "$PLAYED/calls"
+'''
+SCANCEL = '''#!/bin/bash
+[ "$2" = "$SLURM_JOB_ID" ] && kill -"${1#--signal=}" $(cat "$PLAYED/tasks")
 '''
 
 
@@ -47,12 +53,12 @@ def submit(project_root, folder, argv: list[str]) -> subprocess.Popen:
     """Starts docs/slurm.sh as Slurm would on two machines; what is asked of scontrol goes to `folder`/calls."""
     commands = folder / 'bin'
     commands.mkdir(exist_ok=True)
-    for name, text in {'srun': SRUN, 'scontrol': SCONTROL}.items():
+    for name, text in {'srun': SRUN, 'scontrol': SCONTROL, 'scancel': SCANCEL}.items():
         (commands / name).write_text(text)
         (commands / name).chmod(0o755)
     environment = {
         **os.environ, **ENVIRONMENT, 'PATH': f'{commands}:{os.path.dirname(sys.executable)}:{os.environ["PATH"]}',
         'SLURM_JOB_NAME': 'run', 'SLURM_JOB_ID': f'{free_port()}', 'SLURM_JOB_NODELIST': 'node[1-2]',
-        'SCONTROL_CALLS': str(folder / 'calls')}
+        'PLAYED': str(folder)}
     return subprocess.Popen(['bash', 'docs/slurm.sh', *argv], cwd=project_root, env=environment, text=True,
                             start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)

@@ -52,6 +52,12 @@ def test_rows_by_hand():
     assert inside['GradAug GPU-hours'] == pytest.approx(12)
 
 
+def test_across_machines_the_slowest_link_may_be_inside_one():
+    args = build_parser().parse_args('--network 400 --inside 50 --efficiency 1 --latency-us 0 --gpus 16'.split())
+    narrow = build_parser().parse_args('--network 50 --inside 50 --efficiency 1 --latency-us 0 --gpus 16'.split())
+    assert rows_for(args) == rows_for(narrow)
+
+
 def test_the_tables_of_the_documents_are_what_the_formula_gives(project_root):
     text = (project_root / 'docs' / 'cluster.md').read_text()
     for network in ('3.125', '12.5', '400'):

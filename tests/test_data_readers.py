@@ -2,6 +2,9 @@
 import io
 import json
 import os
+import pickle
+import re
+import shutil
 import tarfile
 from itertools import chain
 
@@ -13,7 +16,7 @@ from PIL import Image
 from processes import free_port, run_ranks
 from train_helpers import arguments, error_line, read_summary, train
 
-from gradaug_timm.data import create_dataset
+from gradaug_timm.data import check_shards, check_splits, create_dataset, tars
 from gradaug_timm.training.arguments import build_parser, parse_arguments
 from gradaug_timm.training.host import Precision, start_host
 from gradaug_timm.training.loaders import build_loaders
@@ -165,6 +168,99 @@ def test_images_beside_the_archive_that_they_came_in_are_read_from_their_folders
     assert len(create_dataset('', str(tmp_path), 'train')) == len(create_dataset('', str(image_folder), 'train')) == 24
 
 
+@pytest.mark.parametrize('leftover', ['train/archive.tar', 'validation/archive.tar', 'val/archive.tar'])
+def test_an_archive_left_beside_class_folders_or_in_a_folder_of_its_own_changes_nothing(
+        image_folder, tmp_path, leftover):
+    for split in ('train', 'validation'):
+        shutil.copytree(image_folder / split, tmp_path / split)
+    write_tar(tmp_path / leftover, {'a/0.png': png(1)})
+    check_splits(str(tmp_path), 'train', 'validation')
+    for split, images in (('train', 24), ('validation', 10)):
+        assert len(create_dataset('', str(tmp_path), split)) == images
+    assert len(create_dataset('', str(tmp_path / 'validation'), 'validation')) == 10
+
+
+def test_hidden_folders_beside_tar_files_are_overlooked(folder, tmp_path):
+    shutil.copytree(folder / 'classes', tmp_path, dirs_exist_ok=True)
+    (tmp_path / 'train' / '.cache').mkdir()
+    assert len(create_dataset('', str(tmp_path), 'train')) == IMAGES
+
+
+@pytest.mark.parametrize('name, content', [
+    ('train/CLASS.tar', ['./0.png', './1.png']),
+    ('train.tar', ['a/0.png', '1.png']),
+])
+def test_images_in_tar_files_without_a_class_are_refused_with_how_to_pack_them(tmp_path, name, content):
+    write_tar(tmp_path / name, {image: png(1) for image in content})
+    with pytest.raises(ValueError, match=r'pack a class by `tar cf CLASS\.tar CLASS`'):
+        create_dataset('', str(tmp_path), 'train')
+
+
+def test_a_tar_file_packed_as_the_error_says_has_its_class(tmp_path):
+    write_tar(tmp_path / 'train' / 'CLASS.tar', {'CLASS/0.png': png(1)})
+    write_tar(tmp_path / 'validation.tar', {'./CLASS/0.png': png(1)})
+    for split in ('train', 'validation'):
+        assert create_dataset('', str(tmp_path), split).reader.class_name_to_idx == {'CLASS': 0}
+
+
+@pytest.mark.parametrize('content', ['01\n00\n', '01\n00\n\n'])
+def test_a_class_map_is_looked_up_as_given_and_then_in_the_data_folder(folder, tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'here.txt').write_text(content)
+    (tmp_path / 'there').mkdir()
+    shutil.copy(folder / 'splits' / 'train.tar', tmp_path / 'there')
+    (tmp_path / 'there' / 'there.txt').write_text(content)
+    for name in ('here.txt', 'there.txt'):
+        dataset = create_dataset('', str(tmp_path / 'there'), 'train', class_map=name)
+        assert [label for _, label in dataset] == [1, 0]
+
+
+@pytest.mark.parametrize('content', [b'', b'\x80', b'nonsense', pickle.dumps({'tartrees': []}), pickle.dumps([1])])
+def test_a_damaged_note_of_what_is_in_tar_files_is_named(folder, tmp_path, monkeypatch, content):
+    shutil.copy(folder / 'splits' / 'train.tar', tmp_path)
+    note = tmp_path / '_train_tarinfos.pickle'
+    note.write_bytes(content)
+    monkeypatch.setattr(tars, 'ReaderImageInTar', noting(tars.ReaderImageInTar))
+    with pytest.raises(ValueError, match=f'or {re.escape(str(note))} is out of date or damaged'):
+        create_dataset('', str(tmp_path), 'train')
+
+
+def noting(reader):
+    """The reader as it is with tar files of over 10 GB."""
+    return lambda path, *, cache_tarinfo, **kwargs: reader(path, cache_tarinfo=cache_tarinfo is None, **kwargs)
+
+
+@pytest.mark.parametrize('kind, note', [
+    ('splits', '_train_tarinfos.pickle'), ('classes', 'train/_train_tarinfos.pickle')])
+def test_what_is_in_tar_files_is_noted_by_one_process_that_can_write_and_read_by_all(
+        folder, tmp_path, monkeypatch, kind, note):
+    shutil.copytree(folder / kind, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(tars, 'ReaderImageInTar', noting(tars.ReaderImageInTar))
+    note = tmp_path / note
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'access', lambda path, mode: False)
+        assert len(create_dataset('', str(tmp_path), 'train')) == IMAGES and not note.exists()
+    several = {'is_initialized': lambda: True, 'get_world_size': lambda: 2}
+    with monkeypatch.context() as patch:
+        for name, value in several.items():
+            patch.setattr(dist, name, value)
+        assert len(create_dataset('', str(tmp_path), 'train')) == IMAGES and not note.exists()
+    assert len(create_dataset('', str(tmp_path), 'train')) == IMAGES and note.exists()
+    with monkeypatch.context() as patch:
+        for name, value in several.items():
+            patch.setattr(dist, name, value)
+        patch.setattr(tarfile, 'open', None)  # a list of what is there is enough
+        assert len(create_dataset('', str(tmp_path), 'train')) == IMAGES
+
+
+def test_each_data_worker_needs_a_shard_of_a_web_data_set_in_validation_too(folder):
+    pytest.importorskip('webdataset')
+    dataset = create_dataset('wds/any', str(folder / 'wds'), 'validation')
+    check_shards(dataset, 'validation', processes=2, workers=2)
+    with pytest.raises(ValueError, match='the validation split needs at least as many shards as data workers, 6'):
+        check_shards(dataset, 'validation', processes=3, workers=2)
+
+
 def test_images_in_tar_files_come_in_the_order_of_their_names(folder):
     write_tar(folder / 'nested' / 'validation.tar', {
         each.name: each.read_bytes() for each in (folder / 'classes' / 'validation').iterdir()})
@@ -178,7 +274,9 @@ def test_images_in_tar_files_come_in_the_order_of_their_names(folder):
     ('splits/train.tar', {}, 'trained and validated on the same tar files'),
     ('classes/train', {}, 'trained and validated on the same tar files'),
     ('splits', dict(val_split='test'), 'no tar files for split \'test\''),
-    ('wds', dict(dataset='wds/any', workers=5), 'needs 5 shards'),
+    ('typo.tar', {}, 'typo.tar is not there'),
+    ('splits', dict(class_map='missing.txt'), '--class-map missing.txt can\'t be read'),
+    ('wds', dict(dataset='wds/any', workers=5), 'the training split needs at least as many shards as data workers, 5'),
     ('wds', dict(dataset='wds/any', train_split='other'), 'split other not found'),
 ])
 def test_data_that_cannot_be_divided_is_refused(capsys, folder, tmp_path, place, flags, words):

@@ -189,6 +189,14 @@ def test_an_echo_of_a_signal_is_ignored_and_a_second_one_is_not(interrupts):
             signal.raise_signal(signal.SIGINT)
 
 
+def test_sigterm_never_ends_a_run_before_it_is_saved_however_late_it_is_repeated():
+    listener = Listener()
+    with patch.object(signals, 'ECHO', 0.), listener.listening():
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTERM)
+        assert listener.signal == signal.SIGTERM
+
+
 def test_a_run_in_another_thread_is_trained_without_listening_to_signals(data, tmp_path):
     thread = threading.Thread(target=train, args=(data, tmp_path), kwargs={**RECIPE, 'epochs': 1, 'workers': 1})
     thread.start()

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 
 import pytest
 from nodes import end, start_node, submit
@@ -12,6 +13,7 @@ from test_resuming import BATCHES, RECIPE, assert_equal_runs, data  # noqa: F401
 from train_helpers import arguments
 
 from gradaug_timm.files import read_checkpoint
+from gradaug_timm.training import main
 
 FLAGS = {**RECIPE, 'batch_size': 2, 'grad_accum_steps': 2, 'experiment': 'run', 'resume': 'auto', 'log_interval': 1}
 
@@ -91,16 +93,33 @@ def test_machines_go_on_by_themselves_when_a_process_of_one_dies(project_root, d
 
 
 @pytest.mark.slow
-def test_a_machine_that_does_not_see_the_checkpoint_is_refused(project_root, data, tmp_path):  # noqa: F811
+@pytest.mark.parametrize('stop', [1, None], ids=['stopped', 'finished'])
+def test_a_machine_that_does_not_see_the_checkpoint_is_refused(project_root, data, tmp_path, stop):  # noqa: F811
     flags = {**FLAGS, 'model': 'resnet20_cifar', 'gradaug_divisor': None}
     places, port = [tmp_path / 'one', tmp_path / 'other'], free_port()
     for place in places:
         place.mkdir()
-    begun = torchrun(project_root, arguments(data, places[0], **flags, stop_epoch=1))
+    begun = torchrun(project_root, arguments(data, places[0], **flags, stop_epoch=stop))
     assert begun.returncode == 0, begun.stderr
     argv = arguments(data, '.', **flags)
     ended = end(*(start_node(project_root, node, port, argv, cwd=place) for node, place in enumerate(places)))
     assert all(code != 0 and 'don\'t agree on where to begin' in log for code, log in ended), ended
+
+
+def test_processes_that_cannot_be_connected_end_with_one_line_at_the_first_start_too(
+        data, tmp_path, monkeypatch, capsys):  # noqa: F811
+    def fail(device):
+        raise RuntimeError('the client\nsocket has timed out')
+
+    monkeypatch.setattr(import_module('gradaug_timm.training.main'), 'start_host', fail)
+    argv = arguments(data, tmp_path, **FLAGS)
+    with pytest.raises(RuntimeError):  # one process alone has nothing to connect
+        main(argv)
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 1
+    assert 'error: the processes can\'t be connected (the client socket has timed out)' in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -117,12 +136,12 @@ def test_a_signal_to_the_launchers_of_both_machines_stops_both(project_root, dat
     assert_equal_runs(tmp_path / 'run', undisturbed)
 
 
-def test_a_job_that_is_pre_empted_saves_is_queued_again_and_ends_as_an_undisturbed_run(
+def test_a_job_whose_time_ends_saves_is_queued_again_and_ends_as_an_undisturbed_run(
         project_root, data, undisturbed, tmp_path):  # noqa: F811
     argv = arguments(data, tmp_path, **{**FLAGS, 'experiment': None, 'resume': None, 'checkpoint_steps': 1})
     job = submit(project_root, tmp_path, argv)
     wait_for_checkpoint(tmp_path, job)
-    os.killpg(job.pid, signal.SIGTERM)  # the script, srun and the processes, which get it from these again
+    job.send_signal(signal.SIGUSR1)
     log = job.communicate(timeout=200)[1]
     assert job.returncode == 143 and 'tasks ended with 143 and 143' in log, log
     assert (tmp_path / 'calls').read_text().startswith('requeue ')
@@ -132,3 +151,30 @@ def test_a_job_that_is_pre_empted_saves_is_queued_again_and_ends_as_an_undisturb
     assert job.returncode == 0, log
     assert (tmp_path / 'calls').read_text().count('requeue') == 1
     assert_equal_runs(tmp_path / 'run', undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('repeated', [1, 3])
+def test_a_job_whose_tasks_get_sigterm_themselves_saves_and_is_not_queued_again(
+        project_root, data, tmp_path, repeated):  # noqa: F811
+    argv = arguments(data, tmp_path, **{**FLAGS, 'experiment': None, 'resume': None, 'checkpoint_steps': 1})
+    job = submit(project_root, tmp_path, argv)
+    wait_for_checkpoint(tmp_path, job)
+    for _ in range(repeated):
+        for task in (tmp_path / 'tasks').read_text().split():
+            os.kill(int(task), signal.SIGTERM)
+    log = job.communicate(timeout=200)[1]
+    assert job.returncode == 143 and 'tasks ended with 143 and 143' in log, log
+    assert not (tmp_path / 'calls').exists()
+    assert read_checkpoint(tmp_path / 'run' / 'last.pth.tar')['position']['epoch'] < FLAGS['epochs']
+
+
+@pytest.mark.slow
+def test_a_job_that_is_cancelled_whole_is_not_queued_again(project_root, data, tmp_path):  # noqa: F811
+    argv = arguments(data, tmp_path, **{**FLAGS, 'experiment': None, 'resume': None, 'checkpoint_steps': 1})
+    job = submit(project_root, tmp_path, argv)
+    wait_for_checkpoint(tmp_path, job)
+    os.killpg(job.pid, signal.SIGTERM)  # the script, srun and the tasks, which srun kills
+    log = job.communicate(timeout=200)[1]
+    assert job.returncode == -signal.SIGTERM and 'tasks ended with 137 and 137' in log, log
+    assert not (tmp_path / 'calls').exists()

@@ -3,7 +3,7 @@ import logging
 import os
 
 from timm.data.readers.reader_image_folder import ReaderImageFolder
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 _logger = logging.getLogger(__name__)
 
@@ -57,13 +57,18 @@ def check_sizes(dataset: Dataset, batches: int, *, batch_size: int) -> None:
         raise ValueError(f'--batch-size {batch_size} is larger than a process\'s share of the {len(dataset)} images')
 
 
-def check_shards(dataset: Dataset, *, processes: int, workers: int) -> None:
+def check_shards(dataset: Dataset, split: str, *, processes: int, workers: int) -> None:
     """Raises ValueError where a data worker would have no shard of a web data set, and its process no batches."""
-    shards = getattr(getattr(getattr(dataset, 'reader', None), 'split_info', None), 'filenames', None)
-    needed = processes * max(1, workers)
-    if shards is not None and len(shards) < needed:
-        raise ValueError(f'--workers {workers} with {processes} processes needs {needed} shards, one for each data '
-                         f'worker: the training split has {len(shards)}')
+    if not isinstance(dataset, IterableDataset):
+        return
+    from timm.data.readers.reader_wds import ReaderWds  # imports webdataset
+    reader = getattr(dataset, 'reader', None)
+    if not isinstance(reader, ReaderWds):
+        return
+    shards, needed = len(reader.split_info.filenames), processes * max(1, workers)
+    if shards < needed:
+        raise ValueError(f'--workers: the {split} split needs at least as many shards as data workers, {needed} '
+                         f'({max(1, workers)} in each of {processes} processes), and has {shards}')
 
 
 def _highest_label(dataset: Dataset) -> int | None:

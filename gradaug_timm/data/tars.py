@@ -1,12 +1,18 @@
 """Image folders that are packed in tar files."""
 import os
+import pickle
 import tarfile
 
+import torch.distributed as dist
 from timm.data import ImageDataset
-from timm.data.readers.reader_image_in_tar import ReaderImageInTar
+from timm.data.readers.class_map import load_class_map
+from timm.data.readers.reader_image_in_tar import CACHE_FILENAME_SUFFIX, ReaderImageInTar
 
 SYNONYMS = (('train', 'training'), ('val', 'valid', 'validation', 'eval', 'evaluation'))
 LAYOUT = 'DIR/train.tar and DIR/validation.tar with CLASS/IMAGE, or DIR/train/CLASS.tar and DIR/validation/CLASS.tar'
+UNREADABLE = (  # what timm's readers and damaged pickles raise
+    AssertionError, AttributeError, EOFError, ImportError, IndexError, KeyError, OSError, TypeError, ValueError,
+    pickle.UnpicklingError)
 
 
 def split_names(split: str) -> list[str]:
@@ -16,16 +22,26 @@ def split_names(split: str) -> list[str]:
 
 
 def is_tar(root: str | None) -> bool:
-    """Whether images are read from tar files: `root` is one, or its splits' folders hold some, or it without such."""
+    """Whether images are read from tar files: `root` is one, or its splits' folders hold some, or it without such.
+
+    Archives beside sub-folders are what these came in.
+    """
     if not root or not os.path.isdir(root):
         return bool(root) and root.endswith('.tar')
     folders = [entry.path for entry in os.scandir(root) if entry.is_dir() and entry.name in sum(SYNONYMS, ())]
-    return any(map(_holds_tars, folders or [root]))
+    folders = folders or [root]
+    return any(map(_holds_tars, folders)) and not any(map(_holds_folders, folders))
 
 
 def find_tar(root: str, split: str) -> str | None:
-    """The tar file of a split, or its folder of one for each class; `root` itself where it isn't divided in splits."""
-    if root.endswith('.tar'):
+    """The tar file of a split, or its folder of one for each class; `root` itself where it isn't divided in splits.
+
+    Raises:
+        ValueError: There is no `root`.
+    """
+    if not os.path.exists(root):
+        raise ValueError(f'--data-dir {root} is not there')
+    if os.path.isfile(root):
         return root
     for name in split_names(split):
         path = os.path.join(root, name)
@@ -52,17 +68,49 @@ def open_tar(root: str, split: str, *, class_map: str | None = None, **kwargs) -
     """The images of a split.
 
     Raises:
-        ValueError: It has no tar files, or nothing in them is an image.
+        ValueError: It has no tar files, nothing in them is an image, or images aren't in folders of their classes.
     """
     path = find_tar(root, split)
     if path is None:
         raise ValueError(f'--data-dir {root} has no tar files for split {split!r}; expected {LAYOUT}')
+    classes, note = _read_class_map(class_map, root), _note_path(path)
     try:
-        reader = ReaderImageInTar(path, class_map=class_map or '')
-    except (OSError, ValueError, tarfile.TarError) as error:
-        raise ValueError(f'--data-dir {path} has no images that can be read: {" ".join(str(error).split())}') from error
+        reader = ReaderImageInTar(path, class_map=classes, cache_tarinfo=None if _may_note(note) else False)
+    except (tarfile.TarError, *UNREADABLE) as error:
+        hint = f'; or {note} is out of date or damaged: delete it' if os.path.exists(note) else ''
+        raise ValueError(f'--data-dir {path} has no images that can be read: {_one_line(error)}{hint}') from error
+    if classes is None and {'', '.'} & {*reader.class_name_to_idx}:
+        raise ValueError(f'--data-dir {path} has images in no folder of a class: pack a class by `tar cf CLASS.tar '
+                         'CLASS`, a split by `tar cf train.tar -C train .`')
     _sort(reader)
     return ImageDataset(path, reader=reader, **kwargs)
+
+
+def _read_class_map(class_map: str | None, root: str) -> dict[str, int] | None:
+    """Class name to label, from a file that is looked up as given, then in `root`."""
+    if not class_map:
+        return None
+    try:
+        return load_class_map(class_map, root)
+    except UNREADABLE as error:
+        raise ValueError(f'--class-map {class_map} can\'t be read: {_one_line(error)}') from error
+
+
+def _note_path(path: str) -> str:
+    """Where timm notes what is in large tar files."""
+    folder, name = os.path.split(os.path.abspath(path))
+    folder = folder if os.path.isfile(path) else os.path.join(folder, name)
+    return os.path.join(folder, f'_{name.removesuffix(".tar")}{CACHE_FILENAME_SUFFIX}')
+
+
+def _may_note(note: str) -> bool:
+    """Whether timm may read this file, or write it; several processes would write it at once."""
+    several = dist.is_initialized() and dist.get_world_size() > 1
+    return os.path.exists(note) or (not several and os.access(os.path.dirname(note), os.W_OK))
+
+
+def _one_line(error: Exception) -> str:
+    return ' '.join(str(error).split()) or type(error).__name__
 
 
 def _sort(reader: ReaderImageInTar) -> None:
@@ -76,4 +124,8 @@ def _sort(reader: ReaderImageInTar) -> None:
 
 
 def _holds_tars(folder: str) -> bool:
-    return any(entry.endswith('.tar') for entry in os.listdir(folder))
+    return not _holds_folders(folder) and any(entry.endswith('.tar') for entry in os.listdir(folder))
+
+
+def _holds_folders(folder: str) -> bool:
+    return any(entry.is_dir() and not entry.name.startswith('.') for entry in os.scandir(folder))

@@ -15,6 +15,7 @@ from .effects import flag, without_effect
 from .paper import deviations
 from .preparation import Run
 from .record import device_name
+from .schedule import check_processes
 from .trial import TIMED, Measured, measure, seconds_left, shares
 
 Row = tuple[str, ...]
@@ -28,7 +29,11 @@ def dry_run(run: Run) -> None:
         CompilationError, DataError, DisagreementError, DivergedError: As in the run.
         MemoryShortageError: A step doesn't fit into the device's memory.
     """
-    measured = measure(run) if run.start.epoch < run.end_epoch else None
+    measured = None
+    if run.start.epoch < run.end_epoch:
+        measured = measure(run)
+    else:
+        check_processes(run.trainer, run.start)
     if run.trainer.host.primary:
         print('\n'.join(report(run, measured)))
 

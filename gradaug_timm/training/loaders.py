@@ -91,7 +91,10 @@ def build_loaders(
         ValueError: The data are missing, or don't fit each other, the network or the batch.
     """
     train, validation = _create_datasets(args, config, num_classes)
-    check_shards(train, processes=host.world_size, workers=args.workers)
+    check_shards(train, 'training', processes=host.world_size, workers=args.workers)
+    if host.distributed and validation is not None:
+        workers = _validation_workers(args, validation, distributed=True)
+        check_shards(validation, 'validation', processes=host.world_size, workers=workers)
     if args.labels_per_class:
         train = class_balanced(train, args.labels_per_class, seed=args.seed)
     elif args.train_fraction:
@@ -277,13 +280,16 @@ def _keep_last_batch(loader, *, mixing: bool) -> None:
 
 
 def _create_validation_loader(args, dataset: Dataset, config: dict, common: dict):
-    iterable = isinstance(dataset, IterableDataset)
     return create_loader(
         dataset,
         batch_size=args.validation_batch_size or args.batch_size,
         is_training=False,
         interpolation=config['interpolation'],
         crop_pct=config['crop_pct'],
-        num_workers=min(2, args.workers) if common['distributed'] and iterable else args.workers,
+        num_workers=_validation_workers(args, dataset, distributed=common['distributed']),
         **common,
     )
+
+
+def _validation_workers(args, dataset: Dataset, *, distributed: bool) -> int:
+    return min(2, args.workers) if distributed and isinstance(dataset, IterableDataset) else args.workers

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch.distributed as dist
 from timm.utils import setup_default_logging
+from timm.utils.distributed import is_distributed_env
 
 from ..compilation import CompilationError
 from .agreement import DisagreementError, gather
@@ -57,10 +58,11 @@ def train(
             continue_restarted(args, parser, host)
             run = prepare(args, text, host)
         except RuntimeError as error:
-            if not _restarts() or dist.is_initialized():
+            if not is_distributed_env() or dist.is_initialized():
                 raise
-            parser.exit(FAILED, f'{parser.prog}: error: torchrun\'s restart can\'t connect the processes '
-                                f'({" ".join(str(error).split())[:120]}): start torchrun with {SEPARATE_STORE}=1\n')
+            parser.exit(FAILED, f'{parser.prog}: error: the processes can\'t be connected '
+                                f'({" ".join(str(error).split())[:120]}); torchrun\'s restarts need it to be started '
+                                f'with {SEPARATE_STORE}=1\n')
         except (OSError, ValueError) as error:
             _logger.debug('Preparation failed.', exc_info=True)
             parser.error(str(error))

@@ -51,6 +51,8 @@ def _run_epochs(run: Run, control: Control) -> list[dict]:
     if not trainer.loaders.by_batch:
         _logger.info('A run that is stopped within an epoch goes on with the beginning of that epoch: the data set is '
                      'iterable, or --use-multi-epochs-loader reads on.')
+    if run.start.epoch >= run.end_epoch:
+        check_processes(trainer, run.start)  # another machine may see no checkpoint, and begin
     for epoch in range(run.start.epoch, run.end_epoch):
         announce_epoch(trainer, epoch)
         check_processes(trainer, Position(epoch, first))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 OBEYED = (signal.SIGTERM, signal.SIGINT)
-ECHO = 1.0  # seconds; torchrun hands on to its processes what a terminal or a scheduler has sent to all of them as well
+ECHO = 1.0  # seconds; torchrun hands on to its processes what a terminal has sent to all of them as well
 
 
 class Stopped(Exception):
@@ -38,18 +38,21 @@ class Listener:
     def listening(self) -> Iterator[None]:
         """Listens in the context.
 
-        A second signal of a kind, but for an echo of the first, does what it would have done without a listener. Only a
-        process's main thread can listen; elsewhere nothing changes.
+        A second SIGINT, but for an echo of the first, does what it would have done without a listener; SIGTERM never
+        does. Only a process's main thread can listen; elsewhere nothing changes.
         """
         if not _in_main_thread():
             yield
             return
         before: dict[int, Any] = {number: signal.getsignal(number) for number in (*OBEYED, signal.SIGCHLD)}
-        came: dict[int, float] = {}
+        interrupts: list[float] = []
 
         def note(number: int, frame) -> None:
             self.signal = number
-            if time.monotonic() - came.setdefault(number, time.monotonic()) > ECHO:
+            if number != signal.SIGINT:
+                return
+            interrupts.append(time.monotonic())
+            if interrupts[-1] - interrupts[0] > ECHO:
                 signal.signal(number, before[number])
                 signal.raise_signal(number)
 
