@@ -180,6 +180,12 @@ def test_an_archive_left_beside_class_folders_or_in_a_folder_of_its_own_changes_
     assert len(create_dataset('', str(tmp_path / 'validation'), 'validation')) == 10
 
 
+def test_other_folders_beside_the_tar_files_of_splits_are_overlooked(folder, tmp_path):
+    shutil.copytree(folder / 'splits', tmp_path, dirs_exist_ok=True)
+    (tmp_path / 'output').mkdir()
+    assert len(create_dataset('', str(tmp_path), 'train')) == IMAGES
+
+
 def test_hidden_folders_beside_tar_files_are_overlooked(folder, tmp_path):
     shutil.copytree(folder / 'classes', tmp_path, dirs_exist_ok=True)
     (tmp_path / 'train' / '.cache').mkdir()

@@ -24,12 +24,14 @@ def split_names(split: str) -> list[str]:
 def is_tar(root: str | None) -> bool:
     """Whether images are read from tar files: `root` is one, or its splits' folders hold some, or it without such.
 
-    Archives beside sub-folders are what these came in.
+    Other archives beside sub-folders are what these came in.
     """
     if not root or not os.path.isdir(root):
         return bool(root) and root.endswith('.tar')
-    folders = [entry.path for entry in os.scandir(root) if entry.is_dir() and entry.name in sum(SYNONYMS, ())]
-    folders = folders or [root]
+    splits = sum(SYNONYMS, ())
+    folders = [entry.path for entry in os.scandir(root) if entry.is_dir() and entry.name in splits]
+    if not folders:
+        return _holds_tars(root) or any(os.path.isfile(os.path.join(root, f'{name}.tar')) for name in splits)
     return any(map(_holds_tars, folders)) and not any(map(_holds_folders, folders))
 
 
