@@ -125,6 +125,7 @@ def test_scaling_prints_a_row_for_each_number_of_subnetworks_and_batch(capsys):
     assert [(row['sub-networks'], row['batch']) for row in printed(capsys)['rows']] == [(1, 4), (3, 4), (3, 2)]
 
 
+@pytest.mark.slow
 def test_floor_needs_no_device(capsys):
     floor.main(SMALL)
     rows = printed(capsys)['rows']

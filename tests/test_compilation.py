@@ -157,6 +157,7 @@ def memory_used_again():
     return aot_autograd(fw_compiler=compiler(True), bw_compiler=compiler(False))
 
 
+@pytest.mark.slow
 def test_passes_may_use_the_memory_of_earlier_ones_again():
     task = compiled_task(backend=memory_used_again())
     torch.manual_seed(0)

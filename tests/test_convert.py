@@ -133,6 +133,7 @@ def test_residual_branches_can_be_scaled_as_the_original_evaluates(converted):
     assert not torch.allclose(scaled(images), ours(images))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize('depth, stages', [(101, (3, 4, 23, 3)), (152, (3, 8, 36, 3))])
 def test_the_deeper_resnets_are_recognised(depth, stages):
@@ -340,6 +341,7 @@ def test_a_wrong_path_is_refused(tiny_checkpoint, tmp_path, refused):
     assert 'must lie in a folder that is there' in refused(tiny_checkpoint(), out='absent/out.safetensors')
 
 
+@pytest.mark.slow
 def test_a_trained_checkpoint_of_ours_is_a_plain_resnet50_of_timm(tmp_path):
     folder = train(
         make_image_folder(tmp_path / 'data', images=2), tmp_path, model='gradaug_resnet50', model_kwargs=None,

@@ -90,7 +90,12 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize('kind', KINDS)
+SLOW = {'reduced keys', 'convolution and attention', 'attention biases', 'scaled standardised weights',
+        'tree of layers', 'gated convolution', 'cross-covariance', 'split and hierarchical sum'}
+assert SLOW < {*KINDS}
+
+
+@pytest.mark.parametrize('kind', [pytest.param(kind, marks=pytest.mark.slow if kind in SLOW else ()) for kind in KINDS])
 def test_a_network_of_each_kind_runs_as_its_subnetworks(kind):
     torch.manual_seed(0)
     model = KINDS[kind]()

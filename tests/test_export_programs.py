@@ -55,6 +55,7 @@ def test_an_extracted_network_becomes_a_program_and_no_folder(weights, tmp_path,
         capsys, small, '--torch-export', tmp_path / 'x.pt2', '-m', 'resnet18')
 
 
+@pytest.mark.slow
 def test_a_program_that_computes_something_else_is_not_left_behind(weights, tmp_path, capsys, monkeypatch):
     run = programs._compared
     monkeypatch.setattr(

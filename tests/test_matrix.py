@@ -64,6 +64,12 @@ def _task(network, criterion=None, settings=SETTINGS):
     return GradAugTask(network, criterion or nn.CrossEntropyLoss(), settings=settings)
 
 
+# the others are slow, on CPUs without bfloat16 above all
+ON_RESNET = pytest.mark.parametrize('network', [
+    pytest.param(name, marks=pytest.mark.slow if name != 'resnet' else ()) for name in NETWORKS], indirect=True)
+
+
+@ON_RESNET
 def test_bf16(network):
     _assert_learned(_train(_task(network), *_batch(), autocast=torch.bfloat16))
 
@@ -104,8 +110,7 @@ def _compiled(network, backend):
     return task
 
 
-@pytest.mark.parametrize('network', [
-    pytest.param(name, marks=pytest.mark.slow if name != 'resnet' else ()) for name in NETWORKS], indirect=True)
+@ON_RESNET
 def test_compile_makes_one_graph_for_each_width_and_the_full_network(network):
     counter = CompileCounterWithBackend('aot_eager')
     _assert_learned(_train(_compiled(network, counter), *_batch()))
@@ -123,6 +128,7 @@ def test_compile_is_refused_where_every_step_would_compile_anew(settings):
         _task(NETWORKS['resnet'](), settings=settings).compile()
 
 
+@ON_RESNET
 def test_all_together(network):
     network.set_grad_checkpointing()
     network.to(memory_format=torch.channels_last)

@@ -126,6 +126,19 @@ def _other_forward(self, x):
     return x
 
 
+def test_what_transformers_puts_into_modules_changes_nothing(monkeypatch):
+    pytest.importorskip('transformers')
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    class Network(PreTrainedModel):
+        config_class = PretrainedConfig
+    monkeypatch.delattr(nn.Module, 'smart_apply', raising=False)
+    before = _print(Net())
+    Network(PretrainedConfig()).initialize_weights()
+    assert 'smart_apply' in vars(nn.Module), 'transformers no longer does so'
+    assert before is not None and _print(Net()) == before
+
+
 def test_a_method_put_into_a_class_of_timm_counts(monkeypatch):
     model = ResNet(BasicBlock, [1, 1, 1, 1])
     plain = _print(model)

@@ -67,7 +67,8 @@ def own_multiply_adds(network: nn.Module, block: nn.Module, size: int) -> int:
     return counter.get_total_flops() // 2
 
 
-@pytest.mark.parametrize('name', NETWORKS)
+@pytest.mark.parametrize('name', [
+    pytest.param(name, marks=pytest.mark.slow if name in ('maxvit', 'pvt') else ()) for name in NETWORKS])
 def test_the_blocks_that_can_be_skipped_are_those_of_the_architecture(name):
     assert num_blocks(planned(name)) == NETWORKS[name][2]
 

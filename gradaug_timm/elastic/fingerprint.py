@@ -23,6 +23,7 @@ STARTED = time.time()
 KNOWN = sys.stdlib_module_names | {'torch'}  # packages whose version tells their code
 INSTALLED = {'site-packages', 'dist-packages'}  # folders of packages whose files don't change one by one
 IMPORT = re.compile(rb'^\s*(?:from|import)\s+([\w.]+)', re.MULTILINE)
+ADDED = frozenset({'smart_apply'})  # to nn.Module by transformers, which initialises weights with it and nothing else
 PASSING = frozenset(vars(nn.Module())) | {'_compiled_call_impl', 'kept'}  # attributes of any module, told apart or not
 
 _logger = logging.getLogger(__name__)
@@ -96,9 +97,9 @@ def _values(tensor: torch.Tensor) -> tuple[str, bytes | None]:
 
 
 def _patches(cls: type[nn.Module]) -> list[tuple[str, FunctionType]]:
-    """Methods put into a class or its bases from elsewhere, other than torch's own, which compiling adds."""
+    """Methods put into a class or its bases from elsewhere, other than torch's own, which compiling adds, and ADDED."""
     return [(name, method) for base in cls.__mro__ for name, method in vars(base).items()
-            if isinstance(method, FunctionType) and method.__module__ != base.__module__
+            if isinstance(method, FunctionType) and method.__module__ != base.__module__ and name not in ADDED
             and method.__module__.partition('.')[0] not in KNOWN]
 
 
