@@ -224,6 +224,7 @@ def test_a_run_says_how_many_graphs_it_expects_and_made(odd_folder, tmp_path, ca
     assert 'breaks' not in caplog.text
 
 
+@pytest.mark.slow
 def test_a_run_that_compiles_ever_anew_ends_with_one_line(odd_folder, tmp_path, capsys, monkeypatch):
     def train_epoch(trainer, epoch, control, **_):
         network = trainer.task.get_trainable_module()

@@ -110,7 +110,7 @@ def test_a_run_stopped_again_and_again_ends_as_the_undisturbed_run(data, undistu
     dict(device_augment=True, reflect_pad=2, color_jitter=0, reprob=0),
     dict(no_prefetcher=True),
     dict(train_img_sizes=[12, 16]),
-    dict(amp=True, amp_dtype='float16'),
+    pytest.param(dict(amp=True, amp_dtype='float16'), marks=pytest.mark.slow),
     dict(opt='lookahead_adamw'),
     dict(model='resnet20_cifar', gradaug_divisor=None, stoch_depth=0.5),
     dict(model='resnet20_cifar', gradaug_divisor=None, shake_drop=0.5),
