@@ -23,7 +23,11 @@ echo "tasks ended with $first and $second" >&2
 exit $((first > second ? first : second))
 '''
 SCONTROL = '''#!/bin/bash
-[ "$1" = show ] && echo 127.0.0.1 || echo "$@" >> "$PLAYED/calls"
+case "$1 $2" in
+    'show hostnames') echo 127.0.0.1 ;;
+    'show job') echo "JobId=$3 PreemptEligibleTime=2026-01-01T00:00:00 PreemptTime=$PREEMPTED" ;;
+    *) echo "$@" >> "$PLAYED/calls" ;;
+esac
 '''
 SCANCEL = '''#!/bin/bash
 [ "$2" = "$SLURM_JOB_ID" ] && kill -"${1#--signal=}" $(cat "$PLAYED/tasks")
@@ -49,8 +53,11 @@ def end(*nodes: subprocess.Popen) -> list[tuple[int, str]]:
     return [(node.returncode, log) for node, log in zip(nodes, logs)]
 
 
-def submit(project_root, folder, argv: list[str]) -> subprocess.Popen:
-    """Starts docs/slurm.sh as Slurm would on two machines; what is asked of scontrol goes to `folder`/calls."""
+def submit(project_root, folder, argv: list[str], *, preempted: str = 'None') -> subprocess.Popen:
+    """Starts docs/slurm.sh as Slurm would on two machines; what is asked of scontrol goes to `folder`/calls.
+
+    `preempted` is what Slurm says of when the job was.
+    """
     commands = folder / 'bin'
     commands.mkdir(exist_ok=True)
     for name, text in {'srun': SRUN, 'scontrol': SCONTROL, 'scancel': SCANCEL}.items():
@@ -59,6 +66,6 @@ def submit(project_root, folder, argv: list[str]) -> subprocess.Popen:
     environment = {
         **os.environ, **ENVIRONMENT, 'PATH': f'{commands}:{os.path.dirname(sys.executable)}:{os.environ["PATH"]}',
         'SLURM_JOB_NAME': 'run', 'SLURM_JOB_ID': f'{free_port()}', 'SLURM_JOB_NODELIST': 'node[1-2]',
-        'PLAYED': str(folder)}
+        'PLAYED': str(folder), 'PREEMPTED': preempted}
     return subprocess.Popen(['bash', 'docs/slurm.sh', *argv], cwd=project_root, env=environment, text=True,
                             start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)

@@ -154,18 +154,19 @@ def test_a_job_whose_time_ends_saves_is_queued_again_and_ends_as_an_undisturbed_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('repeated', [1, 3])
-def test_a_job_whose_tasks_get_sigterm_themselves_saves_and_is_not_queued_again(
-        project_root, data, tmp_path, repeated):  # noqa: F811
+@pytest.mark.parametrize('repeated, preempted', [(1, 'None'), (3, 'None'), (1, '2026-01-02T03:04:05')])
+def test_a_job_whose_tasks_get_sigterm_themselves_saves_and_is_queued_again_where_it_is_pre_empted(
+        project_root, data, tmp_path, repeated, preempted):  # noqa: F811
     argv = arguments(data, tmp_path, **{**FLAGS, 'experiment': None, 'resume': None, 'checkpoint_steps': 1})
-    job = submit(project_root, tmp_path, argv)
+    job = submit(project_root, tmp_path, argv, preempted=preempted)
     wait_for_checkpoint(tmp_path, job)
     for _ in range(repeated):
         for task in (tmp_path / 'tasks').read_text().split():
             os.kill(int(task), signal.SIGTERM)
     log = job.communicate(timeout=200)[1]
     assert job.returncode == 143 and 'tasks ended with 143 and 143' in log, log
-    assert not (tmp_path / 'calls').exists()
+    calls = (tmp_path / 'calls').read_text().split()[:1] if (tmp_path / 'calls').exists() else []
+    assert calls == ([] if preempted == 'None' else ['requeue'])
     assert read_checkpoint(tmp_path / 'run' / 'last.pth.tar')['position']['epoch'] < FLAGS['epochs']
 
 
