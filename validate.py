@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Evaluates a model, a checkpoint of train.py, or sub-networks of it: `python validate.py --help`."""
-from gradaug_timm.evaluation import main
+from gradaug_timm.evaluation.main import main
 
 if __name__ == '__main__':
     main()

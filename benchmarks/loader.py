@@ -10,9 +10,9 @@ import time
 import torch
 
 from gradaug_timm.training.arguments import build_parser, parse_arguments
-from gradaug_timm.training.epoch import train_epoch
-from gradaug_timm.training.host import start_host
-from gradaug_timm.training.preparation import prepare
+from gradaug_timm.training.loop.epoch import train_epoch
+from gradaug_timm.training.prepare import prepare
+from gradaug_timm.training.processes import start_process
 
 from .record import report
 
@@ -27,13 +27,13 @@ def main(argv: list[str] | None = None) -> None:
     args, rest = own.parse_known_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         flags, _ = parse_arguments(build_parser(), [*rest, '--output', folder, '--log-interval', '1000000'])
-        trainer = prepare(flags, '', start_host(flags.device)).trainer
-        loader = trainer.loaders.train
+        run = prepare(flags, '', start_process(flags.device))
+        loader = run.loaders.train
         pipeline = images_per_second(itertools.islice(forever(loader), args.batches + 1))
         batch = next(iter(loader))
-        trainer.loaders.train = [batch] * args.batches
+        run.loaders.train = [batch] * args.batches
         start = time.perf_counter()
-        train_epoch(trainer, 0)
+        train_epoch(run, 0)
         if batch[0].is_cuda:
             torch.cuda.synchronize()
         step = args.batches * len(batch[0]) / (time.perf_counter() - start)

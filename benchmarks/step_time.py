@@ -9,9 +9,9 @@ from torch import nn
 
 from gradaug_timm import GradAugTask
 from gradaug_timm.elastic import activate, extract, multiply_adds
-from gradaug_timm.losses import softmax_divergence
-from gradaug_timm.sampling import Draw
-from gradaug_timm.transforms import apply_transform
+from gradaug_timm.task.losses import softmax_divergence
+from gradaug_timm.task.sampling import Draw
+from gradaug_timm.task.transforms import apply_transform
 
 from .case import Case, Step, case_from, case_parser, gradaug_step, plain_step
 from .instant import make_instant

@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from gradaug_timm import GradAugSettings  # noqa: E402
 from gradaug_timm.cli import StrictParser  # noqa: E402
-from gradaug_timm.settings import SMALL_IMAGE  # noqa: E402
+from gradaug_timm.task.settings import SMALL_IMAGE  # noqa: E402
 
 OUTPUT = ROOT / 'docs' / 'reference.md'
 HEAD = """# Reference of all settings
@@ -29,7 +29,7 @@ key of its YAML files, too, with `_` for `-` and without the leading dashes. Wha
 GradAug, the preset of the first table.
 """
 MAINS = (
-    'gradaug_timm.training:main', 'gradaug_timm.evaluation:main', 'gradaug_timm.report.main:main',
+    'gradaug_timm.training.main:main', 'gradaug_timm.evaluation.main:main', 'gradaug_timm.report.main:main',
     'gradaug_timm.extraction.main:main', 'gradaug_timm.convert:main', 'gradaug_timm.explain.main:main',
     'gradaug_timm.detection.train:main', 'gradaug_timm.detection.validate:main', 'gradaug_timm.coverage.__main__:main',
 )

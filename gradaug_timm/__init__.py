@@ -11,8 +11,8 @@ from . import models
 from .elastic import Subnet, activate, extract, make_elastic
 from .extraction import load_extracted, save_extracted
 from .models import CifarResNet, PyramidNet, WideResNet
-from .settings import GradAugSettings
-from .task import GradAugTask, MultiLabelGradAugTask
+from .task.gradaug import GradAugTask, MultiLabelGradAugTask
+from .task.settings import GradAugSettings
 
 __all__ = [
     'CifarResNet', 'GradAugSettings', 'GradAugTask', 'MultiLabelGradAugTask', 'PyramidNet', 'Subnet', 'WideResNet',

@@ -5,7 +5,7 @@ The package has a function of this module's name. Imported, the module gives way
 import sys
 
 if __name__ == '__main__':
-    from gradaug_timm.extraction.main import main
+    from .extraction.main import main
     main()
 else:
     from .elastic import extract

@@ -14,12 +14,12 @@ import torch
 from timm.utils import unwrap_model
 
 from .environment import flags_in
-from .settings import GradAugSettings
-from .task import GradAugTask, MultiLabelGradAugTask
+from .task.budget import within_budget
+from .task.cost import RelativeCost
+from .task.fit_inputs import fit_inputs, log_inputs
+from .task.gradaug import GradAugTask, MultiLabelGradAugTask
+from .task.settings import GradAugSettings
 from .training.arguments import given_settings
-from .training.budget import within_budget
-from .training.cost import RelativeCost
-from .training.inputs import fit_inputs, log_inputs
 
 _logger = logging.getLogger(__name__)
 

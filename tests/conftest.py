@@ -10,7 +10,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / 'shared' / 'data'
 
-# For sub-processes: networks in tests are too small for several threads, and threads that spin slow other processes down.
+# For sub-processes: networks in tests are too small for several threads; threads that spin slow down other processes.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 torch.set_num_threads(1)

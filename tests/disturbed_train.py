@@ -3,7 +3,8 @@ import os
 import signal
 import sys
 
-from gradaug_timm.training import epoch, main
+from gradaug_timm.training.loop import epoch
+from gradaug_timm.training.main import main
 
 disturbed_rank, batch, how = os.environ['DISTURB'].split()
 if os.environ['RANK'] == disturbed_rank and os.environ['TORCHELASTIC_RESTART_COUNT'] == '0':

@@ -7,7 +7,7 @@ import torch
 from narrow_networks import randomised
 from safetensors.torch import load_file
 
-from gradaug_timm.export import main
+from gradaug_timm.export.main import main
 
 SIZE = 64
 

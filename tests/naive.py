@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from gradaug_timm import activate
-from gradaug_timm.sampling import draw_step
-from gradaug_timm.transforms import apply_transform
+from gradaug_timm.task.sampling import draw_step
+from gradaug_timm.task.transforms import apply_transform
 
 
 def naive_loss(model, images, target, settings, step, *, num_blocks, criterion=F.cross_entropy, multi_label=False):

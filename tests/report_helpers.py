@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gradaug_timm.report import main
+from gradaug_timm.report.main import main
 
 FLAGS = dict(model='resnet20_cifar', epochs=3, lr=0.1, data_dir='data')
 

@@ -13,7 +13,7 @@ from benchmarks.instant import make_instant
 from benchmarks.step_time import Passes
 from benchmarks.timing import medians, ratio, take_turns
 from gradaug_timm.elastic import activate
-from gradaug_timm.transforms import apply_transform
+from gradaug_timm.task.transforms import apply_transform
 
 CPU = torch.device('cpu')
 SMALL = ['--model', 'resnet20_cifar', '--size', '16', '--batch', '4', '--classes', '10', '--device', 'cpu',

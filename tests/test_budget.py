@@ -7,9 +7,9 @@ from torch import nn
 from train_helpers import arguments, error_line, train
 
 from gradaug_timm import GradAugSettings, make_elastic
-from gradaug_timm.training.budget import within_budget
-from gradaug_timm.training.cost import RelativeCost
-from gradaug_timm.training.record import read_record
+from gradaug_timm.task.budget import within_budget
+from gradaug_timm.task.cost import RelativeCost
+from gradaug_timm.training.outputs.run_json import read_record
 
 PASSES = {1: 0.52, 2: 1.10, 3: 1.68}  # of the ImageNet preset, in plain steps (paper's facts)
 BUDGET_FLAGS = ('subnets', 'batch_fraction', 'interval')

@@ -14,10 +14,10 @@ from torch import nn
 
 from gradaug_timm import files
 from gradaug_timm.files import duplicate, read_checkpoint, save_checkpoint, written_aside
-from gradaug_timm.training.checkpoints import Checkpoints
-from gradaug_timm.training.newest import newest_valid, position_of
+from gradaug_timm.training.checkpoints.find import find_newest_checkpoint, position_of
+from gradaug_timm.training.checkpoints.saver import Checkpoints
+from gradaug_timm.training.checkpoints.schedules import restore_scheduler, scheduler_state
 from gradaug_timm.training.position import Position
-from gradaug_timm.training.schedules import restore_scheduler, scheduler_state
 
 STATE = {
     'epoch': 3, 'args': argparse.Namespace(seed=1, model='net'), 'position': {'epoch': 4, 'batch': 0},
@@ -95,7 +95,7 @@ def train_to(checkpoints: Checkpoints, epoch: int, metric: float) -> None:
 
 def continued(folder) -> Checkpoints:
     """As a process that resumes would go on."""
-    checkpoints, path = store(folder), newest_valid(str(folder))
+    checkpoints, path = store(folder), find_newest_checkpoint(str(folder))
     state = read_checkpoint(path)
     checkpoints.task.load_checkpoint_state(state['state_dict'])
     checkpoints.continue_from(path, state)
@@ -277,7 +277,7 @@ def test_the_newest_whole_checkpoint_is_taken_where_the_last_is_damaged(tmp_path
         train_to(checkpoints, epoch, 10. - epoch)  # the best is the oldest
     for name in ('last', 'checkpoint-2'):
         break_file(tmp_path / f'{name}.pth.tar', damage)
-    assert newest_valid(str(tmp_path)) == str(tmp_path / 'checkpoint-1.pth.tar')
+    assert find_newest_checkpoint(str(tmp_path)) == str(tmp_path / 'checkpoint-1.pth.tar')
     assert 'last.pth.tar can\'t be read' in caplog.text and 'Going on from' in caplog.text
 
 
@@ -291,11 +291,11 @@ def break_file(path, damage) -> None:
 
 
 def test_only_damaged_checkpoints_are_an_error_and_none_at_all_is_a_new_run(tmp_path):
-    assert newest_valid(str(tmp_path / 'nowhere')) is None and newest_valid(str(tmp_path)) is None
+    assert find_newest_checkpoint(str(tmp_path / 'nowhere')) is None and find_newest_checkpoint(str(tmp_path)) is None
     (tmp_path / 'last.pth.tar').write_bytes(b'')
     torch.save([1], tmp_path / 'checkpoint-1.pth.tar')
     with pytest.raises(ValueError, match=r'last\.pth\.tar can\'t be read: .*; .* holds no other checkpoint that'):
-        newest_valid(str(tmp_path))
+        find_newest_checkpoint(str(tmp_path))
 
 
 @pytest.mark.parametrize(('state', 'expected'), [

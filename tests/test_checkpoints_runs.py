@@ -14,13 +14,13 @@ from test_resuming import BATCHES, RECIPE, assert_equal_runs, data, stopped, und
 from train_helpers import arguments, error_line, read_summary, train
 
 from gradaug_timm.convert import main as convert
-from gradaug_timm.evaluation import main as validate
+from gradaug_timm.evaluation.main import main as validate
 from gradaug_timm.extraction.main import main as extract
 from gradaug_timm.files import read_checkpoint, save_checkpoint
-from gradaug_timm.training import main
 from gradaug_timm.training.arguments import build_parser
-from gradaug_timm.training.folder import _hold
-from gradaug_timm.training.resuming import FREE, IN_OPTIMIZER
+from gradaug_timm.training.checkpoints.compatibility import FREE, IN_OPTIMIZER
+from gradaug_timm.training.main import main
+from gradaug_timm.training.outputs.folder import _hold
 
 PLAIN = dict(model='resnet20_cifar', batch_size=4, epochs=2, lr=0.05)
 

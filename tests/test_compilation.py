@@ -13,9 +13,11 @@ from torch._dynamo.backends.common import aot_autograd
 from train_helpers import arguments, make_image_folder, train
 
 from gradaug_timm import GradAugSettings, GradAugTask
-from gradaug_timm.compilation import Compilation, GraphLimit, count_graphs, graphs_made, most_alike
-from gradaug_timm.training import main, preparation, schedule
-from gradaug_timm.training.compilation import expected_graphs
+from gradaug_timm.task.compile_limit import Compilation, GraphLimit, count_graphs, graphs_made, most_alike
+from gradaug_timm.training import prepare as preparation
+from gradaug_timm.training.building.graph_count import expected_graphs
+from gradaug_timm.training.loop import epochs as schedule
+from gradaug_timm.training.main import main
 
 SIZE = 16
 GRID = GradAugSettings.preset(SIZE, width_steps=2, divisor=1, sizes=(1.0, 0.75))  # three widths at two sizes
@@ -226,8 +228,8 @@ def test_a_run_says_how_many_graphs_it_expects_and_made(odd_folder, tmp_path, ca
 
 @pytest.mark.slow
 def test_a_run_that_compiles_ever_anew_ends_with_one_line(odd_folder, tmp_path, capsys, monkeypatch):
-    def train_epoch(trainer, epoch, control, **_):
-        network = trainer.task.get_trainable_module()
+    def train_epoch(run, epoch, between_steps, **_):
+        network = run.task.get_trainable_module()
         for images in range(2, 30):
             network(torch.randn(images, 3, SIZE, SIZE))
     monkeypatch.setattr(preparation, 'most_alike', lambda network: 1)

@@ -14,7 +14,7 @@ from train_helpers import make_image_folder, train
 
 from gradaug_timm import Subnet, activate
 from gradaug_timm.convert import convert, main
-from gradaug_timm.evaluation import main as validate
+from gradaug_timm.evaluation.main import main as validate
 from gradaug_timm.models.original import recognise, rename
 from gradaug_timm.regularizers import scale_residuals
 

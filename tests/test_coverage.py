@@ -34,7 +34,7 @@ from gradaug_timm.coverage.checks import Finding, check_model
 from gradaug_timm.coverage.modules import check_module, smallest, timm_modules
 from gradaug_timm.elastic import Plan, Side, make_elastic, network
 from gradaug_timm.elastic.network import elastic_state
-from gradaug_timm.elastic.replica import replica_of
+from gradaug_timm.elastic.planning.replica import replica_of
 
 SMALL = dict(num_classes=5)
 STAGES = dict(layers=(1, 1, 1, 1), channels=(16, 32, 48, 64), **SMALL)

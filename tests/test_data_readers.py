@@ -18,9 +18,9 @@ from train_helpers import arguments, error_line, read_summary, train
 
 from gradaug_timm.data import check_shards, check_splits, create_dataset, tars
 from gradaug_timm.training.arguments import build_parser, parse_arguments
-from gradaug_timm.training.host import Precision, start_host
-from gradaug_timm.training.loaders import build_loaders
+from gradaug_timm.training.building.loaders import build_loaders
 from gradaug_timm.training.position import Position
+from gradaug_timm.training.processes import Precision, start_process
 
 SPLITS = 'train', 'validation'
 IMAGES = 16
@@ -96,10 +96,10 @@ def read_rank(rank: int, commands: list[list[str]], port: int, out: str) -> None
     os.environ.update(RANK=f'{rank}', LOCAL_RANK=f'{rank}', WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', HF_HUB_OFFLINE='1',
                       MASTER_PORT=f'{port}', GLOO_SOCKET_IFNAME='lo')
     found = []
-    host = start_host('cpu')
+    process = start_process('cpu')
     for argv in commands:
         args, _ = parse_arguments(build_parser(), argv)
-        loaders = build_loaders(args, CONFIG, 16, host, Precision(host.device))
+        loaders = build_loaders(args, CONFIG, 16, process, Precision(process.device))
         loaders.start_at(Position())
         epochs = []
         for epoch in range(2):

@@ -9,9 +9,9 @@ from train_helpers import arguments, error_line, make_image_folder, train
 
 from gradaug_timm.data import class_balanced, create_dataset, stratified
 from gradaug_timm.training.arguments import build_parser, parse_arguments
-from gradaug_timm.training.host import start_host
-from gradaug_timm.training.preparation import prepare
-from gradaug_timm.training.record import read_record
+from gradaug_timm.training.outputs.run_json import read_record
+from gradaug_timm.training.prepare import prepare
+from gradaug_timm.training.processes import start_process
 
 LABELS = [0, 1, 2] * 20 + [2] * 30
 
@@ -63,9 +63,9 @@ def test_a_data_set_without_a_list_of_labels_is_refused():
 def test_training_reads_the_chosen_images_of_a_folder(tmp_path):
     data = make_image_folder(tmp_path / 'data', images=5)
     argv = arguments(data, tmp_path, labels_per_class=2, batch_size=2, reflect_pad=2, no_aug=None)
-    run = prepare(parse_arguments(build_parser(), argv)[0], '', start_host('cpu'))
-    train = run.trainer.loaders.train
-    assert len(train) == 2 and len(run.trainer.loaders.validation.dataset) == 10
+    run = prepare(parse_arguments(build_parser(), argv)[0], '', start_process('cpu'))
+    train = run.loaders.train
+    assert len(train) == 2 and len(run.loaders.validation.dataset) == 10
     assert Counter(label for _, labels in train for label in labels.tolist()) == {0: 2, 1: 2}
     assert next(iter(train))[0].shape == (2, 3, 16, 16)
 

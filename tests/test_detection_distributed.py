@@ -9,7 +9,7 @@ pytest.importorskip('faster_coco_eval', reason='needs the extra detection')
 from gradaug_timm.detection.detectors import create_detector
 from gradaug_timm.detection.pyramid import create_backbone
 from gradaug_timm.detection.task import GradAugDetectionTask
-from gradaug_timm.settings import GradAugSettings
+from gradaug_timm.task.settings import GradAugSettings
 
 
 def batch_of(rank):

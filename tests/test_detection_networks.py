@@ -12,7 +12,7 @@ from gradaug_timm.detection.pyramid import create_backbone
 from gradaug_timm.detection.regions import box_difference, recorded, region_losses, with_regions
 from gradaug_timm.detection.task import DetectionTask, GradAugDetectionTask
 from gradaug_timm.elastic import Subnet, activate
-from gradaug_timm.settings import GradAugSettings
+from gradaug_timm.task.settings import GradAugSettings
 
 SMALL = dict(min_size=64, max_size=96, box_batch_size_per_image=16, rpn_post_nms_top_n_train=32)
 

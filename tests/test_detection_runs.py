@@ -11,7 +11,7 @@ from train_helpers import read_log, read_summary
 pytest.importorskip('faster_coco_eval', reason='needs the extra detection')
 
 from gradaug_timm.detection import coco_metrics, train, validate
-from gradaug_timm.training import epoch as epoch_module
+from gradaug_timm.training.loop import epoch as epoch_module
 
 SMALL = ('--model resnet10t --pyramid-channels 16 --min-size 64 --max-size 96 --batch-size 2 --workers 0 --opt adamw '
          '--lr 0.001 --warmup-epochs 0 --hflip 0 --gradaug-subnets 1 --detector-kwargs box_batch_size_per_image=16 '
@@ -56,11 +56,11 @@ def test_batches_of_like_shape_go_on_within_an_epoch(tmp_path):
     make_coco(tmp_path, split='val2017', seed=1)
     step, shapes = epoch_module._step, []
 
-    def step_or_die(trainer, control, images, *args):
+    def step_or_die(run, between_steps, images, *args):
         shapes.append([image.shape[1] > image.shape[2] for image in images])
         if len(shapes) == 5:
             raise MemoryError
-        return step(trainer, control, images, *args)
+        return step(run, between_steps, images, *args)
     flags = '--epochs', '2', '--checkpoint-steps', '1', '--resume', 'auto', '--checkpoint-hist', '1'
     with patch.object(epoch_module, '_step', step_or_die), pytest.raises(MemoryError):
         run(tmp_path, tmp_path, 'parts', *flags)

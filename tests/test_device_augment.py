@@ -10,13 +10,13 @@ from gradaug_timm.data import held
 from gradaug_timm.data.crops import crop_and_flip, draw_epoch
 from gradaug_timm.data.device_loader import DeviceLoader
 from gradaug_timm.training.arguments import build_parser, parse_arguments
-from gradaug_timm.training.epoch import train_epoch
-from gradaug_timm.training.host import Host, Precision, start_host
-from gradaug_timm.training.loaders import build_loaders
-from gradaug_timm.training.preparation import prepare
+from gradaug_timm.training.building.loaders import build_loaders
+from gradaug_timm.training.loop.epoch import train_epoch
+from gradaug_timm.training.prepare import prepare
+from gradaug_timm.training.processes import Precision, Process, start_process
 
 CPU = torch.device('cpu')
-SINGLE = Host(CPU)
+SINGLE = Process(CPU)
 CROPS = dict(no_aug=None, color_jitter=0, reflect_pad=1)
 
 
@@ -24,19 +24,19 @@ CROPS = dict(no_aug=None, color_jitter=0, reflect_pad=1)
 def prepared(image_folder, tmp_path):
     def build(**flags):
         args, text = parse_arguments(build_parser(), arguments(image_folder, tmp_path, **flags))
-        return prepare(args, text, start_host('cpu'))
+        return prepare(args, text, start_process('cpu'))
     return build
 
 
 @pytest.fixture
 def prepared_loaders(image_folder, tmp_path):
-    def build(host=SINGLE, **flags):
+    def build(process=SINGLE, **flags):
         args, _ = parse_arguments(build_parser(), arguments(image_folder, tmp_path, **flags))
         args.num_classes = 2
         config = dict(
             input_size=(3, args.img_size, args.img_size), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25),
             interpolation='bicubic', crop_pct=0.7)
-        return build_loaders(args, config, 2, host, Precision(CPU))
+        return build_loaders(args, config, 2, process, Precision(CPU))
     return build
 
 
@@ -104,8 +104,8 @@ def test_without_augmentation_batches_are_bit_for_bit_timms(prepared_loaders, fl
 
 def test_processes_share_the_images_of_an_epoch_and_crop_them_as_one_would(prepared_loaders):
     def images(rank, world_size):
-        host = Host(CPU, rank=rank, world_size=world_size, distributed=world_size > 1)
-        loader = prepared_loaders(host, device_augment=True, batch_size=4, img_size=32, **CROPS).train
+        process = Process(CPU, rank=rank, world_size=world_size, distributed=world_size > 1)
+        loader = prepared_loaders(process, device_augment=True, batch_size=4, img_size=32, **CROPS).train
         loader.sampler.set_epoch(5)
         return [image.numpy().tobytes() for batch, _ in loader for image in batch]
     whole, *shards = images(0, 1), images(0, 2), images(1, 2)
@@ -115,7 +115,7 @@ def test_processes_share_the_images_of_an_epoch_and_crop_them_as_one_would(prepa
 
 def test_validation_is_divided_among_processes_without_counting_an_image_twice(prepared_loaders):
     loaders = [
-        prepared_loaders(Host(CPU, rank=rank, world_size=3, distributed=True), device_augment=True, batch_size=4)
+        prepared_loaders(Process(CPU, rank=rank, world_size=3, distributed=True), device_augment=True, batch_size=4)
         for rank in range(3)]
     samplers = [loader.validation.sampler for loader in loaders]
     assert [len(sampler) for sampler in samplers] == [4, 4, 4]
@@ -135,11 +135,11 @@ def test_the_order_is_another_in_every_epoch_and_the_last_batch_is_left_out_unle
 
 def test_mixing_happens_on_the_batch_and_stops_when_told(prepared):
     run = prepared(device_augment=True, mixup=1., smoothing=0, mixup_off_epoch=1, **CROPS)
-    loaders, targets = run.trainer.loaders, []
+    loaders, targets = run.loaders, []
     assert type(loaders.mixup) is Mixup
-    run.trainer.task.register_forward_pre_hook(lambda _, inputs: targets.append(inputs[1]))
+    run.task.register_forward_pre_hook(lambda _, inputs: targets.append(inputs[1]))
     for epoch in range(2):
-        train_epoch(run.trainer, epoch)
+        train_epoch(run, epoch)
     mixed = [bool(((target > 0) & (target < 1)).any()) for target in targets]
     assert any(mixed[:3]) and not any(mixed[3:]) and len(mixed) == 6
 
@@ -186,7 +186,7 @@ def test_flags_without_a_meaning_on_the_device_are_refused_together(capsys, argv
 
 
 def test_without_augmentation_flags_of_the_file_path_are_as_meaningless_as_there(prepared):
-    assert len(prepared(device_augment=True, aa='v0').trainer.loaders.train) == 3
+    assert len(prepared(device_augment=True, aa='v0').loaders.train) == 3
 
 
 def test_images_that_would_fill_the_device_are_refused(capsys, tmp_path, monkeypatch):
@@ -206,7 +206,7 @@ def test_a_gpu_gives_the_images_of_the_cpu_and_waits_for_no_batch(image_folder, 
     def batches(device):
         argv = arguments(image_folder, tmp_path, device_augment=True, device=device, mixup=1., batch_size=4, **CROPS)
         args, text = parse_arguments(build_parser(), argv)
-        loader = prepare(args, text, start_host(device)).trainer.loaders.train
+        loader = prepare(args, text, start_process(device)).loaders.train
         steps = iter(loader)
         found = [next(steps)]
         torch.cuda.set_sync_debug_mode('error')

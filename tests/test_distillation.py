@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from train_helpers import arguments, error_line, train
 
 from gradaug_timm.training.arguments import build_parser, parse_arguments
-from gradaug_timm.training.epoch import train_epoch
-from gradaug_timm.training.host import start_host
-from gradaug_timm.training.preparation import prepare
+from gradaug_timm.training.loop.epoch import train_epoch
+from gradaug_timm.training.prepare import prepare
+from gradaug_timm.training.processes import start_process
 
 TEACHER = 'resnet20_cifar'
 
@@ -38,12 +38,12 @@ def prepared(image_folder, tmp_path, weights):
     def build(**flags):
         flags = {'kd_model_name': TEACHER, 'kd_checkpoint': weights, **flags}
         args, text = parse_arguments(build_parser(), arguments(image_folder, tmp_path, **flags))
-        return prepare(args, text, start_host('cpu'))
+        return prepare(args, text, start_process('cpu'))
     return build
 
 
 def test_the_loss_is_that_of_the_bag_of_tricks(prepared):
-    task = prepared(kd_temperature=20, task_loss_weight=1, distill_loss_weight=1, smoothing=0).trainer.task
+    task = prepared(kd_temperature=20, task_loss_weight=1, distill_loss_weight=1, smoothing=0).task
     images, target, T = torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 1, 0]), 20.
     student = task.trainable_module.eval()
     result = task(images, target)
@@ -68,25 +68,25 @@ def test_the_teachers_weights_come_from_the_file(image_folder, tmp_path, prepare
     if kind == 'run':
         path = train(image_folder, tmp_path, model=TEACHER, model_kwargs=None, experiment='teacher') / 'last.pth.tar'
         wanted = torch.load(path, weights_only=False)['state_dict']
-    teacher = prepared(kd_checkpoint=path).trainer.task.teacher.model
+    teacher = prepared(kd_checkpoint=path).task.teacher.model
     assert all(torch.equal(value, wanted[name]) for name, value in teacher.state_dict().items())
 
 
 def test_the_teacher_neither_learns_nor_sees_training_mode(prepared):
-    trainer = prepared(lr=0.1).trainer
-    before = {name: value.clone() for name, value in trainer.task.teacher.state_dict().items()}
-    student = [weight.clone() for weight in trainer.task.trainable_module.parameters()]
-    train_epoch(trainer, 0)
-    assert all(torch.equal(value, before[name]) for name, value in trainer.task.teacher.state_dict().items())
-    assert not any(map(torch.equal, student, trainer.task.trainable_module.parameters()))
-    assert not trainer.task.teacher.model.training
+    run = prepared(lr=0.1)
+    before = {name: value.clone() for name, value in run.task.teacher.state_dict().items()}
+    student = [weight.clone() for weight in run.task.trainable_module.parameters()]
+    train_epoch(run, 0)
+    assert all(torch.equal(value, before[name]) for name, value in run.task.teacher.state_dict().items())
+    assert not any(map(torch.equal, student, run.task.trainable_module.parameters()))
+    assert not run.task.teacher.model.training
 
 
 @pytest.mark.parametrize('flags', [
     dict(), dict(mean=[0.5], std=[0.25]), dict(mean=[0.1, 0.2, 0.3], std=[0.3, 0.2, 0.1]),
 ])
 def test_the_teacher_sees_images_normalised_its_own_way(prepared, flags):
-    task = prepared(**flags).trainer.task
+    task = prepared(**flags).task
     own = timm.get_pretrained_cfg(TEACHER)
     pixels = torch.rand(2, 3, 16, 16)
     column = (1, -1, 1, 1)

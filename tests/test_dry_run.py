@@ -13,14 +13,15 @@ from torch import nn
 from train_helpers import arguments, error_line, train
 
 from gradaug_timm.elastic import make_elastic
-from gradaug_timm.settings import GradAugSettings
-from gradaug_timm.training import main, trial
+from gradaug_timm.task.budget import CHOSEN
+from gradaug_timm.task.cost import RelativeCost
+from gradaug_timm.task.settings import GradAugSettings
 from gradaug_timm.training.arguments import build_parser, given_settings, parse_arguments
 from gradaug_timm.training.arguments.optimization import SCHEDULES
-from gradaug_timm.training.budget import CHOSEN
-from gradaug_timm.training.cost import RelativeCost
-from gradaug_timm.training.effects import ONLY_FOR, RULES, without_effect
-from gradaug_timm.training.paper import deviations, recipe
+from gradaug_timm.training.dry_run import trial
+from gradaug_timm.training.dry_run.paper import deviations, recipe
+from gradaug_timm.training.dry_run.unused_flags import ONLY_FOR, RULES, without_effect
+from gradaug_timm.training.main import main
 
 
 def lines_of(capsys, data, output, *more: str, **flags) -> list[str]:
@@ -84,7 +85,7 @@ def test_nothing_is_written(capsys, image_folder, tmp_path, monkeypatch):
 def test_cost_and_size_are_those_of_the_network_counted_apart(capsys, image_folder, tmp_path):
     lines = lines_of(capsys, image_folder, tmp_path, gradaug_divisor=1)
     run = run_of(image_folder, tmp_path, gradaug_divisor=1)
-    network = run.trainer.task.trainable_module
+    network = run.task.trainable_module
     assert value(lines, 'parameters') == f'{sum(p.numel() for p in network.parameters()):,}'
     make_elastic(network)
     expected = RelativeCost(network, (3, 16, 16), batch=8)(GradAugSettings.preset(16, divisor=1))
@@ -102,11 +103,11 @@ def test_what_is_unusual_is_told_with_the_papers_value_and_the_origin(capsys, im
 
 
 def run_of(data, output, **flags):
-    from gradaug_timm.training.host import start_host
-    from gradaug_timm.training.preparation import prepare
+    from gradaug_timm.training.prepare import prepare
+    from gradaug_timm.training.processes import start_process
     args, text = parse_arguments(
         build_parser(), [*arguments(data, output, gradaug=True, **flags), '--dry-run'])
-    return prepare(args, text, start_host('cpu'))
+    return prepare(args, text, start_process('cpu'))
 
 
 @pytest.mark.parametrize(('flags', 'expected'), [
@@ -124,10 +125,10 @@ def test_the_time_to_finish_follows_from_steps_with_and_without_sub_networks(
     run = run_of(image_folder, tmp_path, **flags)
     clock, trained = [0.], []
 
-    def pretend(trainer, *args, **kwargs):
+    def pretend(run, *args, **kwargs):
         trained.append([])
-        for images, _ in trainer.loaders.train:
-            drawn = trainer.task._next_draws()
+        for images, _ in run.loaders.train:
+            drawn = run.task._next_draws()
             trained[-1].append(len(images))
             clock[0] += 1000 if len(trained) == 1 else 5 if drawn else 2  # the first one isn't timed
 
@@ -142,13 +143,13 @@ def test_the_time_to_finish_follows_from_steps_with_and_without_sub_networks(
 def test_steps_are_real_ones_on_the_first_batches(image_folder, tmp_path, monkeypatch):
     seen = []
     run = run_of(image_folder, tmp_path, lr=0.1)
-    before = [parameter.clone() for parameter in run.trainer.task.trainable_module.parameters()]
-    expected = next(iter(run.trainer.loaders.train))[0].clone()
-    forward = run.trainer.task.forward
-    monkeypatch.setattr(run.trainer.task, 'forward', lambda images, target: seen.append(images.clone()) or forward(
+    before = [parameter.clone() for parameter in run.task.trainable_module.parameters()]
+    expected = next(iter(run.loaders.train))[0].clone()
+    forward = run.task.forward
+    monkeypatch.setattr(run.task, 'forward', lambda images, target: seen.append(images.clone()) or forward(
         images, target))
     trial.measure(run)
-    after = run.trainer.task.trainable_module.parameters()
+    after = run.task.trainable_module.parameters()
     assert torch.equal(seen[0], expected) and not torch.equal(seen[1], expected) and len(seen) == 4
     assert all(not torch.equal(old, new) for old, new in zip(before, after))
 

@@ -10,8 +10,8 @@ from narrow_networks import PAIRS, leading, narrow_pair
 from torch import nn
 
 from gradaug_timm import GradAugSettings, Subnet, activate, extract, make_elastic
-from gradaug_timm.elastic.validation import masked_forward
-from gradaug_timm.sampling import width_grid
+from gradaug_timm.elastic.planning.validation import masked_forward
+from gradaug_timm.task.sampling import width_grid
 
 BATCH = 3
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 pytest.importorskip('pytorch_grad_cam', reason='needs the extra explain')
 
-from gradaug_timm.explain import main
+from gradaug_timm.explain.main import main
 from gradaug_timm.explain.maps import activation_map, last_map
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from train_helpers import train
 
 from gradaug_timm.export import folder as folders
-from gradaug_timm.export import main
+from gradaug_timm.export.main import main
 
 # Loads a folder by timm, and with a last argument by transformers, where our package can't be imported.
 ELSEWHERE = """

@@ -6,7 +6,8 @@ import timm
 import torch
 from export_helpers import images, logits, refusal, save_weights
 
-from gradaug_timm.export import hub, main
+from gradaug_timm.export import hub
+from gradaug_timm.export.main import main
 
 TOKEN = 'hf_not_to_be_seen_anywhere'
 FLAGS = ['-m', 'test_resnet', '--num-classes', '5', '--push', 'me/net']

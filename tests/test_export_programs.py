@@ -6,7 +6,8 @@ import torch
 from export_helpers import SIZE, images, logits, refusal, save_weights
 
 from gradaug_timm import Subnet, load_extracted, make_elastic, save_extracted
-from gradaug_timm.export import main, programs
+from gradaug_timm.export import programs
+from gradaug_timm.export.main import main
 from gradaug_timm.models.gradaug_models import PREFIX
 
 MODEL = ['-m', f'{PREFIX}test_resnet', '--num-classes', '5', '--img-size', str(SIZE)]

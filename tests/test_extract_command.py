@@ -11,8 +11,8 @@ from torch import nn
 from train_helpers import train
 
 from gradaug_timm import Subnet, activate, load_extracted, make_elastic
-from gradaug_timm.evaluation import main as validate
 from gradaug_timm.evaluation import recalibrate
+from gradaug_timm.evaluation.main import main as validate
 from gradaug_timm.evaluation.network import load_weights
 from gradaug_timm.extraction.main import main
 from gradaug_timm.regularizers import add_shake_drop

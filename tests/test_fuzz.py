@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from train_helpers import arguments
 
 from gradaug_timm.evaluation.arguments import build_parser as build_validate_parser
-from gradaug_timm.training import main
 from gradaug_timm.training.arguments import build_parser, parse_arguments
+from gradaug_timm.training.main import main
 
 UNTRIED = {  # do things
     'help', 'config', 'output', 'device_modules', 'log_tensorboard', 'log_trackio', 'log_wandb', 'torchcompile',

@@ -8,9 +8,9 @@ import torch
 from train_helpers import arguments, read_summary, train
 
 from gradaug_timm.files import read_checkpoint
-from gradaug_timm.training import epoch as epoch_module
-from gradaug_timm.training import main
-from gradaug_timm.training.health import Health
+from gradaug_timm.training.loop import epoch as epoch_module
+from gradaug_timm.training.loop.nonfinite import NonfiniteMonitor
+from gradaug_timm.training.main import main
 
 FLAGS = dict(experiment='run', epochs=2, batch_size=4, log_interval=1)  # six batches an epoch
 
@@ -79,7 +79,7 @@ def test_a_run_goes_on_until_the_limit_of_bad_losses(image_folder, tmp_path, cap
     def spoil(losses):
         return {**losses, 'loss': losses['loss'] * math.inf}
     argv = arguments(image_folder, tmp_path, nonfinite_limit=2, **FLAGS)
-    with spoiled(2, '_step', spoil), patch.object(epoch_module.Control, 'save', lambda *_, **__: None):
+    with spoiled(2, '_step', spoil), patch.object(epoch_module.BetweenSteps, 'save', lambda *_, **__: None):
         main(argv)
     original = epoch_module._step
     with patch.object(epoch_module, '_step', lambda *args: spoil(original(*args))):
@@ -88,7 +88,7 @@ def test_a_run_goes_on_until_the_limit_of_bad_losses(image_folder, tmp_path, cap
 
 
 def test_bad_losses_are_counted_by_batches():
-    health = Health(torch.nn.Linear(2, 2))
+    health = NonfiniteMonitor(torch.nn.Linear(2, 2))
     for value in (1., math.nan, 2., math.inf):
         health.update(torch.tensor(value), updated=True)
     assert health._counts.tolist() == [2, 0]

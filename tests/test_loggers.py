@@ -16,11 +16,12 @@ from PIL import Image
 from test_resuming import BATCHES, data  # noqa: F401  data is a fixture
 from train_helpers import arguments, error_line, read_log, read_summary, train
 
-from gradaug_timm.training import epoch as epoch_module
-from gradaug_timm.training import main, plot
-from gradaug_timm.training.folder import RunFolder
-from gradaug_timm.training.loggers import FolderLogger, Logger, Loggers, continue_log
-from gradaug_timm.training.progress import Progress
+from gradaug_timm.training.loop import epoch as epoch_module
+from gradaug_timm.training.main import main
+from gradaug_timm.training.outputs import curves as plot
+from gradaug_timm.training.outputs.folder import RunFolder
+from gradaug_timm.training.outputs.loggers import FolderLogger, Logger, Loggers, continue_log
+from gradaug_timm.training.outputs.progress_bar import Progress
 
 FLAGS = dict(
     model='gradaug_resnet20_cifar', gradaug_divisor=4, gradaug_subnets=2, epochs=2, batch_size=4, log_interval=2,

@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn.utils import prune
 
 from gradaug_timm import GradAugSettings, GradAugTask, Subnet
-from gradaug_timm.carry import CarriedLoss
 from gradaug_timm.elastic import activate, make_elastic, show_parts
+from gradaug_timm.task.carried_loss import CarriedLoss
 
 NETWORKS = {
     'resnet10t': {},

@@ -5,9 +5,9 @@ import torch
 from timm import create_model
 
 from gradaug_timm import GradAugSettings, GradAugTask
-from gradaug_timm.sampling import draw_step
-from gradaug_timm.training.pictures import FONT, GAP, SHOWN, TITLE, draw_inputs, network_inputs
-from gradaug_timm.transforms import apply_transform
+from gradaug_timm.task.sampling import draw_step
+from gradaug_timm.task.transforms import apply_transform
+from gradaug_timm.training.outputs.input_pictures import FONT, GAP, SHOWN, TITLE, draw_inputs, network_inputs
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 SETTINGS = GradAugSettings(

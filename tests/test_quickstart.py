@@ -6,7 +6,7 @@ import pytest
 from processes import run_script
 from train_helpers import read_summary
 
-from gradaug_timm.training import main
+from gradaug_timm.training.main import main
 
 pytest.importorskip('mlxtend')
 CONFIG = Path(__file__).resolve().parents[1] / 'hparams' / 'quickstart.yaml'

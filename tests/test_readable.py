@@ -11,7 +11,7 @@ from test_resuming import RECIPE, assert_equal_runs
 from train_helpers import arguments, make_image_folder, train
 
 from gradaug_timm.files import read_checkpoint
-from gradaug_timm.training import epoch as epoch_module
+from gradaug_timm.training.loop import epoch as epoch_module
 
 BROKEN = {
     'text': lambda path: path.write_text('no image'),
@@ -47,13 +47,13 @@ def test_a_run_whose_worker_dies_is_saved_and_goes_on_equal(tmp_path, capsys):
     whole = train(data, tmp_path / 'whole', **recipe)
     step, done = epoch_module._step, []
 
-    def step_without_worker(trainer, *args):
+    def step_without_worker(run, *args):
         done.append(1)
         if len(done) == 3:
-            for worker in trainer.loaders.train.loader._iterator._workers:
+            for worker in run.loaders.train.loader._iterator._workers:
                 os.kill(worker.pid, signal.SIGKILL)
                 worker.join()
-        return step(trainer, *args)
+        return step(run, *args)
     with patch.object(epoch_module, '_step', step_without_worker):
         line = failure(capsys, arguments(data, tmp_path / 'parts', **recipe))
     assert 'reading training images failed: DataLoader worker (pid' in line

@@ -5,7 +5,7 @@ from timm.utils import load_checkpoint_metadata
 from train_helpers import arguments, error_line, make_image_folder, read_summary, train
 
 from gradaug_timm.training.arguments import build_parser, parse_arguments
-from gradaug_timm.training.networks import build_network
+from gradaug_timm.training.building.networks import build_network
 
 
 @pytest.fixture(scope='module')

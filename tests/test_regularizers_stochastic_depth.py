@@ -21,7 +21,7 @@ from gradaug_timm import (
 )
 from gradaug_timm.elastic import Skippable, multiply_adds
 from gradaug_timm.regularizers import add_drop_block, add_shake_drop, add_stochastic_depth, scale_residuals
-from gradaug_timm.sampling import survival_probabilities
+from gradaug_timm.task.sampling import survival_probabilities
 
 NETWORKS = {
     'cifar_resnet': lambda: CifarResNet(depth=8, num_classes=5),

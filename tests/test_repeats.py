@@ -8,9 +8,9 @@ from naive import gradient, naive_loss, relative_error
 from torch import nn
 
 from gradaug_timm import GradAugSettings, GradAugTask, Subnet, make_elastic
-from gradaug_timm.repeats import drew_nothing, is_whole, random_states
-from gradaug_timm.sampling import Draw, draw_step
-from gradaug_timm.transforms import InputTransform
+from gradaug_timm.task.repeats import is_whole, random_states, rng_unchanged
+from gradaug_timm.task.sampling import Draw, draw_step
+from gradaug_timm.task.transforms import InputTransform
 
 CLASSES, BLOCKS, SIZE = 4, 3, 16
 TOLERANCE = 1e-5  # relative: the pass that isn't run has a gradient of rounding errors, around 1e-8
@@ -145,10 +145,10 @@ def test_a_width_that_rounds_up_to_everything_is_whole():
 def test_random_numbers_are_noticed():
     device = torch.device('cpu')
     before = random_states(device)
-    assert drew_nothing(device, before)
+    assert rng_unchanged(device, before)
     torch.rand(1)
-    assert not drew_nothing(device, before)
-    assert not drew_nothing(torch.device('meta'), random_states(torch.device('meta')))
+    assert not rng_unchanged(device, before)
+    assert not rng_unchanged(torch.device('meta'), random_states(torch.device('meta')))
 
 
 @pytest.mark.gpu
@@ -157,8 +157,8 @@ def test_random_numbers_of_the_device_are_noticed_without_waiting_for_it():
     torch.cuda.set_sync_debug_mode('error')
     try:
         before = random_states(device)
-        assert drew_nothing(device, before)
+        assert rng_unchanged(device, before)
         torch.rand(1, device=device)
-        assert not drew_nothing(device, before)
+        assert not rng_unchanged(device, before)
     finally:
         torch.cuda.set_sync_debug_mode('default')

@@ -12,7 +12,8 @@ from train_helpers import arguments, error_line, read_summary, train
 
 import gradaug_timm  # noqa: F401
 from gradaug_timm.elastic import multiply_adds
-from gradaug_timm.training import main, schedule
+from gradaug_timm.training.loop import epochs as schedule
+from gradaug_timm.training.main import main
 
 
 def read_record(folder) -> dict:

@@ -11,9 +11,10 @@ from train_helpers import arguments, error_line, make_image_folder, read_log, re
 
 from gradaug_timm import files
 from gradaug_timm.files import read_checkpoint
-from gradaug_timm.training import epoch as epoch_module
-from gradaug_timm.training import main, signals
-from gradaug_timm.training.signals import Listener
+from gradaug_timm.training.loop import epoch as epoch_module
+from gradaug_timm.training.loop import signals
+from gradaug_timm.training.loop.signals import Listener
+from gradaug_timm.training.main import main
 
 RECIPE = dict(
     model='gradaug_resnet20_cifar', gradaug_divisor=4, epochs=3, no_aug=None, color_jitter=0.4, reprob=0.5,

@@ -13,7 +13,7 @@ from test_resuming import BATCHES, RECIPE, assert_equal_runs, data  # noqa: F401
 from train_helpers import arguments
 
 from gradaug_timm.files import read_checkpoint
-from gradaug_timm.training import main
+from gradaug_timm.training.main import main
 
 FLAGS = {**RECIPE, 'batch_size': 2, 'grad_accum_steps': 2, 'experiment': 'run', 'resume': 'auto', 'log_interval': 1}
 
@@ -111,7 +111,7 @@ def test_processes_that_cannot_be_connected_end_with_one_line_at_the_first_start
     def fail(device):
         raise RuntimeError('the client\nsocket has timed out')
 
-    monkeypatch.setattr(import_module('gradaug_timm.training.main'), 'start_host', fail)
+    monkeypatch.setattr(import_module('gradaug_timm.training.main'), 'start_process', fail)
     argv = arguments(data, tmp_path, **FLAGS)
     with pytest.raises(RuntimeError):  # one process alone has nothing to connect
         main(argv)

@@ -9,8 +9,8 @@ import timm
 import torch
 from PIL import Image
 
-from gradaug_timm.evaluation import main
 from gradaug_timm.evaluation.corruptions import COMMON, EXTRA, Corrupted, corrupted
+from gradaug_timm.evaluation.main import main
 from gradaug_timm.evaluation.mce import mce, mean_errors, relative_mce
 
 needs_corruptions = pytest.mark.skipif(
@@ -95,7 +95,7 @@ def test_neither_batches_nor_workers_change_what_is_seen(folder):
 def test_a_folder_of_imagenet_c_gives_what_is_made_on_the_fly(folder, tmp_path, capsys):
     from timm.data import create_dataset
 
-    from gradaug_timm.randomness import seed_of
+    from gradaug_timm.seeding import seed_of
     clean = create_dataset('', root=str(folder), split='validation')
     for index in range(len(clean)):
         image, label = clean[index]

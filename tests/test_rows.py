@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from rows_expected import HPARAMS, OTHER_RECIPES, ROWS
 
-from gradaug_timm.settings import GradAugSettings
+from gradaug_timm.task.settings import GradAugSettings
+from gradaug_timm.task.transforms import output_size
 from gradaug_timm.training.arguments import build_parser, given_settings, parse_arguments
-from gradaug_timm.transforms import output_size
 
 FIELDS = ('Reproduces', 'Command', 'Hardware', 'Expected', 'Source')
 DATA = ('--data-dir', 'DIR')

@@ -20,8 +20,8 @@ from gradaug_timm import GradAugTask
 from gradaug_timm.data import PadCrop, PCALighting
 from gradaug_timm.regularizers import DropBlock, ResidualScale, ShakeDrop
 from gradaug_timm.training.arguments import build_parser, parse_arguments
-from gradaug_timm.training.host import start_host
-from gradaug_timm.training.preparation import Run, prepare
+from gradaug_timm.training.prepare import Run, prepare
+from gradaug_timm.training.processes import start_process
 
 UPDATES = 12  # an epoch: 24 images in batches of 2
 MILLIONS = dict(resnet50=25.6, wide_resnet28_10=36.5, pyramidnet200_a240=26.8, resnet110=1.7)
@@ -86,20 +86,19 @@ def dry_run(image_folder, tmp_path_factory, teacher):
 def prepare_row(row: str, output: Path, *argv: str) -> Run:
     argv = ['-c', str(HPARAMS / f'{row}.yaml'), '--workers', '0', '--device', 'cpu', '--output', str(output), *argv]
     args, text = parse_arguments(build_parser(), argv)
-    return prepare(args, text, start_host('cpu'))
+    return prepare(args, text, start_process('cpu'))
 
 
 @pytest.mark.parametrize('row', rows())
 def test_a_dry_run_builds_what_the_paper_describes(row, dry_run):
     run, settings = dry_run(row), ROWS[row]
-    trainer = run.trainer
     assert (run.start.epoch, run.end_epoch) == (0, settings['epochs'])
-    check_network(trainer.task.trainable_module, row, settings)
-    check_task(trainer.task, settings)
-    check_optimizer(trainer, settings)
-    check_learning_rates(trainer, row, settings)
-    check_images(trainer.loaders, settings)
-    check_mixing(trainer.loaders.train, settings)
+    check_network(run.task.trainable_module, row, settings)
+    check_task(run.task, settings)
+    check_optimizer(run, settings)
+    check_learning_rates(run, row, settings)
+    check_images(run.loaders, settings)
+    check_mixing(run.loaders.train, settings)
 
 
 def check_network(network: nn.Module, row: str, settings: dict):
@@ -137,8 +136,8 @@ def check_task(task: nn.Module, settings: dict):
         assert (task.temperature, task.task_loss_weight, task.distill_loss_weight) == (20., 1., 1.)
 
 
-def check_optimizer(trainer, settings: dict):
-    optimizer, network = trainer.optimizer, trainer.task.trainable_module
+def check_optimizer(run, settings: dict):
+    optimizer, network = run.optimizer, run.task.trainable_module
     assert type(optimizer) is torch.optim.SGD
     assert all(group['nesterov'] and group['momentum'] == 0.9 for group in optimizer.param_groups)
     decays = {id(weight): group['weight_decay'] for group in optimizer.param_groups for weight in group['params']}
@@ -148,21 +147,21 @@ def check_optimizer(trainer, settings: dict):
     assert not decays
 
 
-def check_learning_rates(trainer, row: str, settings: dict):
+def check_learning_rates(run, row: str, settings: dict):
     published, last = published_learning_rate(row), settings['epochs'] - 1
     middle = 2.5 if settings['sched_on_updates'] else 2  # by epochs it is constant within one
     for epoch in (0, 1, middle, 5, 59, 60, 74, 75, 124, 125, 149, 150, 199, 200, 224, 225, 249, 250, 375, last):
         if epoch <= last:
-            assert learning_rate(trainer, epoch) == pytest.approx(published(epoch), rel=1e-6, abs=1e-9), epoch
+            assert learning_rate(run, epoch) == pytest.approx(published(epoch), rel=1e-6, abs=1e-9), epoch
 
 
-def learning_rate(trainer, epoch: float) -> float:
+def learning_rate(run, epoch: float) -> float:
     """That of the update after `epoch` epochs."""
-    if trainer.args.sched_on_updates:
-        trainer.scheduler.step_update(round(epoch * UPDATES))
+    if run.args.sched_on_updates:
+        run.scheduler.step_update(round(epoch * UPDATES))
     else:
-        trainer.scheduler.step(epoch)
-    return trainer.optimizer.param_groups[0]['lr']
+        run.scheduler.step(epoch)
+    return run.optimizer.param_groups[0]['lr']
 
 
 def source(loaders):
@@ -207,7 +206,7 @@ def check_mixing(loader, settings: dict):
 @pytest.mark.slow
 def test_rows_of_cifar100_read_the_official_files(shared_data, tmp_path):
     subprocess.run([sys.executable, 'cifar_unpack.py', '.', tmp_path], cwd=shared_data, check=True)
-    loaders = prepare_row('cifar100/resnet110_baseline', tmp_path / 'run', '--data-dir', str(tmp_path)).trainer.loaders
+    loaders = prepare_row('cifar100/resnet110_baseline', tmp_path / 'run', '--data-dir', str(tmp_path)).loaders
     assert (len(loaders.train.dataset), len(loaders.validation.dataset)) == (50_000, 10_000)
     assert len(loaders.train) == 391  # the last of 80 images
     assert source(loaders).targets != loaders.validation.dataset.targets
@@ -221,7 +220,7 @@ def test_the_published_teacher_of_the_bag_of_tricks_loads_from_a_file(image_fold
     torch.save(weights, tmp_path / 'teacher.pth')
     task = prepare_row(
         'imagenet/resnet50_bag_of_tricks', tmp_path / 'run', '--data-dir', str(image_folder), '--batch-size', '2',
-        '--kd-checkpoint', str(tmp_path / 'teacher.pth')).trainer.task
+        '--kd-checkpoint', str(tmp_path / 'teacher.pth')).task
     assert all(torch.equal(value, weights[key]) for key, value in task.teacher.model.state_dict().items())
     losses = task(torch.randn(2, 3, 224, 224), torch.full((2, 1000), 1 / 1000))
     torch.testing.assert_close(losses['loss'], losses['task_loss'] + losses['kd_loss'])

@@ -2,7 +2,7 @@
 import pytest
 
 from gradaug_timm import GradAugSettings, Subnet
-from gradaug_timm.sampling import draw_step, images_seen, survival_probabilities, width_grid
+from gradaug_timm.task.sampling import draw_step, images_seen, survival_probabilities, width_grid
 
 
 @pytest.mark.parametrize('given, words', [

@@ -11,7 +11,7 @@ from timm.task import ClassificationTask, MultiLabelClassificationTask, Training
 from torch import nn
 
 from gradaug_timm import GradAugSettings, GradAugTask, MultiLabelGradAugTask, Subnet, activate
-from gradaug_timm.losses import subnet_loss_for
+from gradaug_timm.task.losses import subnet_loss_for
 
 CLASSES, BLOCKS, SIZE = 4, 3, 16
 

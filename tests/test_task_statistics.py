@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from gradaug_timm import GradAugSettings, GradAugTask
-from gradaug_timm.sampling import draw_step
-from gradaug_timm.transforms import apply_transform
+from gradaug_timm.task.sampling import draw_step
+from gradaug_timm.task.transforms import apply_transform
 
 STEPS = 3
 

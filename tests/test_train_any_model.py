@@ -10,14 +10,14 @@ from torch import nn
 from train_helpers import arguments, error_line, read_summary, train
 
 from gradaug_timm import GradAugSettings, Subnet, activate, make_elastic
-from gradaug_timm.evaluation import main as evaluate
 from gradaug_timm.evaluation.arguments import parse
 from gradaug_timm.evaluation.main import find_jobs
+from gradaug_timm.evaluation.main import main as evaluate
+from gradaug_timm.task.fit_inputs import fit_inputs, right_angles, rounded_size
+from gradaug_timm.task.transforms import InputTransform, apply_transform
 from gradaug_timm.training.arguments import build_parser, parse_arguments
-from gradaug_timm.training.gradaug import check_narrower, narrower
-from gradaug_timm.training.inputs import fit_inputs, right_angles, rounded_size
-from gradaug_timm.training.networks import build_network
-from gradaug_timm.transforms import InputTransform, apply_transform
+from gradaug_timm.training.building.gradaug import check_narrower, narrower
+from gradaug_timm.training.building.networks import build_network
 
 VIT = dict(model='vit_tiny_patch16_224', model_kwargs='depth=1')
 SWIN = dict(

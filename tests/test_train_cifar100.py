@@ -6,7 +6,7 @@ import sys
 import pytest
 from train_helpers import read_summary
 
-from gradaug_timm.training import main
+from gradaug_timm.training.main import main
 
 
 @pytest.mark.slow

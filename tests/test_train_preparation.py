@@ -12,33 +12,34 @@ from torch import nn
 from train_helpers import arguments, make_image_folder, read_summary, train
 
 from gradaug_timm.data import PadCrop, PCALighting
-from gradaug_timm.training import loaders
 from gradaug_timm.training.arguments import build_parser, parse_arguments
-from gradaug_timm.training.folder import append_row, read_rows
-from gradaug_timm.training.host import Host, Precision, start_host
-from gradaug_timm.training.meters import LossMeter
-from gradaug_timm.training.networks import place_network
+from gradaug_timm.training.building import loaders
+from gradaug_timm.training.building.networks import place_network
+from gradaug_timm.training.building.optimizers import scaled_learning_rate
+from gradaug_timm.training.loop.meters import LossMeter
+from gradaug_timm.training.outputs.folder import append_row, read_rows
+from gradaug_timm.training.outputs.progress_bar import Progress
 from gradaug_timm.training.position import Position
-from gradaug_timm.training.preparation import prepare, scaled_learning_rate
-from gradaug_timm.training.progress import Progress
+from gradaug_timm.training.prepare import prepare
+from gradaug_timm.training.processes import Precision, Process, start_process
 
 
 @pytest.fixture
 def prepared(image_folder, tmp_path):
     def build(**flags):
         args, text = parse_arguments(build_parser(), arguments(image_folder, tmp_path, **flags))
-        return prepare(args, text, start_host('cpu'))
+        return prepare(args, text, start_process('cpu'))
     return build
 
 
 def train_pipeline(run) -> list:
-    keyed = run.trainer.loaders.train.dataset
+    keyed = run.loaders.train.dataset
     return keyed.dataset.dataset.transform.transforms
 
 
 def test_network_flags_reach_the_network(prepared):
     flags = dict(bn_momentum=0.3, bn_eps=0.01, drop=0.2, head_init_bias=-3., gp='max')
-    network = prepared(model='test_efficientnet', model_kwargs=None, **flags).trainer.task.trainable_module
+    network = prepared(model='test_efficientnet', model_kwargs=None, **flags).task.trainable_module
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     assert {(norm.momentum, norm.eps) for norm in norms} == {(0.3, 0.01)}
     assert network.drop_rate == 0.2 and network.get_classifier().bias.tolist() == [-3., -3.]
@@ -46,7 +47,7 @@ def test_network_flags_reach_the_network(prepared):
 
 
 def test_optimizer_flags_reach_the_optimizer(prepared):
-    optimizer = prepared(opt='adamw', lr=0.003, weight_decay=0.1, opt_betas=[0.8, 0.9], opt_eps=1e-6).trainer.optimizer
+    optimizer = prepared(opt='adamw', lr=0.003, weight_decay=0.1, opt_betas=[0.8, 0.9], opt_eps=1e-6).optimizer
     assert isinstance(optimizer, torch.optim.AdamW)
     assert {group['betas'] for group in optimizer.param_groups} == {(0.8, 0.9)}
     assert {group['eps'] for group in optimizer.param_groups} == {1e-6}
@@ -61,17 +62,17 @@ def test_optimizer_flags_reach_the_optimizer(prepared):
     (dict(opt_kwargs='fused=True'), None, True),
 ])
 def test_how_the_optimizer_computes_is_torchs_choice_unless_it_is_given(prepared, flags, foreach, fused):
-    groups = prepared(**flags).trainer.optimizer.param_groups
+    groups = prepared(**flags).optimizer.param_groups
     assert {(group['foreach'], group['fused']) for group in groups} == {(foreach, fused)}
 
 
 @pytest.mark.gpu
 def test_optimizers_change_all_weights_at_once_on_a_gpu(image_folder, tmp_path):
     args, text = parse_arguments(build_parser(), arguments(image_folder, tmp_path, device='cuda', gradaug=True))
-    trainer = prepare(args, text, start_host('cuda')).trainer
-    trainer.task(torch.randn(4, 3, 16, 16, device='cuda'), torch.tensor([0, 1, 0, 1], device='cuda'))['loss'].backward()
+    run = prepare(args, text, start_process('cuda'))
+    run.task(torch.randn(4, 3, 16, 16, device='cuda'), torch.tensor([0, 1, 0, 1], device='cuda'))['loss'].backward()
     with torch.profiler.profile() as profile:
-        trainer.optimizer.step()
+        run.optimizer.step()
     called = {event.key for event in profile.key_averages()}
     assert 'aten::_foreach_add_' in called and 'aten::add_' not in called
 
@@ -79,10 +80,10 @@ def test_optimizers_change_all_weights_at_once_on_a_gpu(image_folder, tmp_path):
 @pytest.mark.parametrize('flags', [dict(decay_all_parameters=True), dict(opt_kwargs='filter_bias_and_bn=False')])
 def test_weight_decay_on_all_weights_is_a_flag_away(prepared, flags):
     run = prepared(weight_decay=0.1, **flags)
-    groups = run.trainer.optimizer.param_groups
+    groups = run.optimizer.param_groups
     assert {group['weight_decay'] for group in groups} == {0.1}
     decayed = sum(weight.numel() for group in groups for weight in group['params'])
-    assert decayed == sum(weight.numel() for weight in run.trainer.task.trainable_module.parameters())
+    assert decayed == sum(weight.numel() for weight in run.task.trainable_module.parameters())
 
 
 @pytest.mark.parametrize(('opt', 'scale', 'images', 'expected'), [
@@ -94,9 +95,9 @@ def test_the_base_learning_rate_grows_with_the_batch(opt, scale, images, expecte
 
 
 def test_the_schedule_can_step_at_every_update(prepared):
-    assert prepared(lr=0.1).trainer.scheduler.t_in_epochs
-    assert not prepared(lr=0.1, sched_on_updates=True).trainer.scheduler.t_in_epochs
-    assert prepared(sched='none').trainer.scheduler is None
+    assert prepared(lr=0.1).scheduler.t_in_epochs
+    assert not prepared(lr=0.1, sched_on_updates=True).scheduler.t_in_epochs
+    assert prepared(sched='none').scheduler is None
 
 
 @pytest.mark.parametrize(('flags', 'expected'), [
@@ -106,19 +107,19 @@ def test_the_schedule_can_step_at_every_update(prepared):
     (dict(bce_loss=True, cutmix=1.), BinaryCrossEntropy),
 ])
 def test_the_loss_follows_from_the_flags(prepared, flags, expected):
-    assert type(prepared(**flags).trainer.task.criterion) is expected
+    assert type(prepared(**flags).task.criterion) is expected
 
 
 def test_mixing_happens_in_the_loader_or_after_it(prepared):
-    fast = prepared(mixup=0.2, mixup_prob=0.3).trainer.loaders
+    fast = prepared(mixup=0.2, mixup_prob=0.3).loaders
     assert fast.mixup is None and isinstance(fast.train.loader.collate_fn, FastCollateMixup)
     assert fast.train.loader.collate_fn.mix_prob == 0.3
-    assert type(prepared(mixup=0.2, no_prefetcher=True).trainer.loaders.mixup) is Mixup
+    assert type(prepared(mixup=0.2, no_prefetcher=True).loaders.mixup) is Mixup
 
 
 @pytest.mark.parametrize('flags', [dict(workers=1), dict(workers=1, use_multi_epochs_loader=True), dict()])
 def test_mixing_stops_in_the_workers_too(prepared, flags):
-    batches = prepared(mixup=1., smoothing=0, no_prefetcher=False, **flags).trainer.loaders
+    batches = prepared(mixup=1., smoothing=0, no_prefetcher=False, **flags).loaders
     assert any(not is_one_hot(target) for _, target in batches.train)
     batches.stop_mixing(Position(1))
     assert all(is_one_hot(target) for _, target in batches.train)
@@ -133,14 +134,14 @@ def test_the_papers_transforms_are_in_the_training_pipeline_only(prepared):
     kinds = [type(step) for step in train_pipeline(run)]
     assert kinds[0] is PadCrop and PCALighting in kinds
     assert not {PadCrop, PCALighting} & {
-        type(step) for step in run.trainer.loaders.validation.dataset.transform.transforms}
-    assert run.trainer.loaders.train.dataset[0, 0][0].shape == (3, 16, 16)
+        type(step) for step in run.loaders.validation.dataset.transform.transforms}
+    assert run.loaders.train.dataset[0, 0][0].shape == (3, 16, 16)
 
 
 def test_a_checkpoint_initialises_the_network(image_folder, tmp_path, prepared):
     checkpoint = train(image_folder, tmp_path, experiment='first') / 'last.pth.tar'
     trained = torch.load(checkpoint, weights_only=False)['state_dict']
-    network = prepared(initial_checkpoint=checkpoint).trainer.task.trainable_module
+    network = prepared(initial_checkpoint=checkpoint).task.trainable_module
     assert all(torch.equal(value, trained[name]) for name, value in network.state_dict().items())
 
 
@@ -148,7 +149,7 @@ def test_synchronized_norms_are_refused_where_torch_has_none():
     args = argparse.Namespace(split_bn=False, channels_last=False, sync_bn=True)
     cpu = torch.device('cpu')
     with pytest.raises(ValueError, match='--sync-bn needs GPUs'):
-        place_network(nn.BatchNorm2d(2), args, Host(cpu, distributed=True, world_size=2), Precision(cpu))
+        place_network(nn.BatchNorm2d(2), args, Process(cpu, distributed=True, world_size=2), Precision(cpu))
 
 
 @pytest.mark.parametrize(('flags', 'amp_dtype', 'scaled'), [
@@ -192,7 +193,7 @@ def test_multi_label_training_reports_its_metrics(image_folder, tmp_path, monkey
 def test_the_threshold_of_multi_label_metrics_reaches_the_evaluator(prepared, monkeypatch):
     monkeypatch.setattr(loaders, 'create_dataset', lambda *_, target_transform, **__: ColouredSquares(target_transform))
     for gradaug in (False, True):
-        task = prepared(task='multilabel', multilabel_threshold=0.3, gradaug=gradaug).trainer.task
+        task = prepared(task='multilabel', multilabel_threshold=0.3, gradaug=gradaug).task
         assert isinstance(task, MultiLabelClassificationTask)
         assert task.create_evaluator().threshold == 0.3
 
@@ -245,15 +246,15 @@ def prepared_15(tmp_path):
 
     def build(**flags):
         args, text = parse_arguments(build_parser(), arguments(data, tmp_path, num_classes=3, **flags))
-        return prepare(args, text, start_host('cpu'))
+        return prepare(args, text, start_process('cpu'))
     return build
 
 
 def test_the_last_incomplete_batch_is_kept_where_that_is_asked_for(prepared_15):
-    assert [len(images) for images, _ in prepared_15(batch_size=6).trainer.loaders.train] == [6, 6]
+    assert [len(images) for images, _ in prepared_15(batch_size=6).loaders.train] == [6, 6]
     run = prepared_15(batch_size=6, keep_last_batch=True, grad_accum_steps=2)
-    assert [len(images) for images, _ in run.trainer.loaders.train] == [6, 6, 3]
-    assert (run.trainer.batches, run.trainer.updates) == (3, 2)
+    assert [len(images) for images, _ in run.loaders.train] == [6, 6, 3]
+    assert (run.batches, run.updates) == (3, 2)
 
 
 @pytest.mark.parametrize(('flags', 'wanted'), [

@@ -8,8 +8,9 @@ import yaml
 from timm.utils import load_checkpoint_metadata
 from train_helpers import arguments, error_line, make_image_folder, read_summary, train
 
-from gradaug_timm.training import main, schedule
-from gradaug_timm.training.trainer import accumulation
+from gradaug_timm.training.loop import epochs as schedule
+from gradaug_timm.training.main import main
+from gradaug_timm.training.run import accumulation
 
 
 def epochs_of(folder) -> list[int]:

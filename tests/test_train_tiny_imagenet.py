@@ -14,9 +14,9 @@ from torch import nn
 from train_helpers import read_summary
 
 from gradaug_timm import GradAugSettings, GradAugTask, Subnet, activate, extract, make_elastic
-from gradaug_timm.sampling import Draw, draw_step, width_grid
-from gradaug_timm.training import main
-from gradaug_timm.transforms import apply_transform
+from gradaug_timm.task.sampling import Draw, draw_step, width_grid
+from gradaug_timm.task.transforms import apply_transform
+from gradaug_timm.training.main import main
 
 CLASSES, SIZE = 20, 64
 NETWORKS = {

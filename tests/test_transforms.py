@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from gradaug_timm.transforms import InputTransform, apply_transform, output_size
+from gradaug_timm.task.transforms import InputTransform, apply_transform, output_size
 
 
 @pytest.mark.parametrize('size, height, width, expected', [

@@ -15,7 +15,8 @@ from timm.data import MultiLabelTarget
 from torch import nn
 
 import gradaug_timm  # noqa: F401  registers the models
-from gradaug_timm.evaluation import main, run
+from gradaug_timm.evaluation import run
+from gradaug_timm.evaluation.main import main
 
 MODEL = 'resnet20_cifar'
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from gradaug_timm.evaluation import main as validate
-from gradaug_timm.training import main as train
+from gradaug_timm.evaluation.main import main as validate
+from gradaug_timm.training.main import main as train
 
 MODEL = 'gradaug_resnet20_cifar'
 

@@ -10,7 +10,7 @@ from timm.utils import load_checkpoint_metadata
 from train_helpers import read_summary, train
 
 from gradaug_timm.elastic import Subnet, extract, make_elastic
-from gradaug_timm.evaluation import main
+from gradaug_timm.evaluation.main import main
 from gradaug_timm.evaluation.network import load_weights
 from gradaug_timm.regularizers import add_shake_drop, scale_residuals
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from gradaug_timm.elastic import Subnet, activate, extract, make_elastic, statistics
-from gradaug_timm.evaluation import main, recalibrate
+from gradaug_timm.evaluation import recalibrate
+from gradaug_timm.evaluation.main import main
 
 SUBNETS = [Subnet(0.5, 4), Subnet(0.7, 1), Subnet(0.5, 8, skipped=(1, 3))]
 

@@ -12,7 +12,8 @@ from timm.data import ImageDataset
 from torch import nn
 
 from gradaug_timm.elastic import Subnet, extract, make_elastic, statistics
-from gradaug_timm.evaluation import main, recalibrate, recalibrate_all
+from gradaug_timm.evaluation import recalibrate, recalibrate_all
+from gradaug_timm.evaluation.main import main
 
 MODEL = 'gradaug_resnet20_cifar'
 WIDTHS = (1, 0.75, 0.5)

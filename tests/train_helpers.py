@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from gradaug_timm import files
-from gradaug_timm.training import main, results
+from gradaug_timm.training import summary as results
+from gradaug_timm.training.main import main
 
 
 def make_image_folder(root: Path, *, images: int = 4, splits=('train', 'validation'), classes: str = 'ab') -> Path:

@@ -10,8 +10,8 @@ from torch import nn
 
 from ..elastic import Plan, Subnet, activate, extract, multiply_adds
 from ..elastic.network import elastic_state, install
-from ..elastic.reference import masked_forward
-from ..elastic.replica import probe_shape, replica_of
+from ..elastic.planning.reference import masked_forward
+from ..elastic.planning.replica import probe_shape, replica_of
 from ..elastic.slicing import Ranges
 from ..elastic.swap import is_batch_norm
 

@@ -10,7 +10,7 @@ from timm.data.loader import MultiEpochsDataLoader, PrefetchLoader
 from timm.data.random_erasing import RandomErasing
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler
 
-from ..randomness import seed_all, seed_cpu, seed_of
+from ..seeding import seed_all, seed_cpu, seed_of
 from .readable import ReadableDataset
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from ..training.trainer import Trainer
+from ..training.run import Run
 from .coco import Coco
 from .coco_metrics import as_results, coco_figures
 from .loaders import Batch
@@ -26,7 +26,7 @@ def detect(network: nn.Module, batches: Iterable[Batch], categories: list[int]) 
 
 
 def evaluate(
-        trainer: Trainer,
+        run: Run,
         network: nn.Module,
         *,
         coco: Coco,
@@ -34,14 +34,14 @@ def evaluate(
         title: str = 'Validation',
 ) -> dict[str, float]:
     """The twelve figures of boxes, and of masks where `kinds` has them, on the validation split."""
-    loader = trainer.loaders.validation
-    with trainer.precision.autocast():
-        results = detect(network, trainer.progress.over(loader, len(loader), title), coco.categories)
-    if trainer.host.distributed:
-        parts: list = [None] * trainer.host.world_size
+    loader = run.loaders.validation
+    with run.precision.autocast():
+        results = detect(network, run.bar.over(loader, len(loader), title), coco.categories)
+    if run.process.distributed:
+        parts: list = [None] * run.process.world_size
         dist.all_gather_object(parts, results)
         results = [entry for part in parts for entry in part]
     metrics = coco_figures(coco.path, results, kinds)
-    if trainer.host.primary:
+    if run.process.primary:
         _logger.info(f'{title}:  ' + '  '.join(f'{name}: {value:.4g}' for name, value in metrics.items()))
     return metrics

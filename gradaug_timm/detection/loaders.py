@@ -8,8 +8,8 @@ from torchvision.transforms import v2
 
 from ..data import ReadableDataset
 from ..data.keyed import KeyedBatchSampler, KeyedDataset
-from ..training.host import Host
-from ..training.loaders import Loaders
+from ..training.building.loaders import Loaders
+from ..training.processes import Process
 from .coco import Coco, CocoImages
 from .rescale import Target
 from .shapes import ShapeBatchSampler
@@ -39,7 +39,7 @@ class OnDevice:
                     for target in targets])
 
 
-def build_loaders(args: argparse.Namespace, train: Coco, validation: Coco, host: Host, *, masks: bool) -> Loaders:
+def build_loaders(args: argparse.Namespace, train: Coco, validation: Coco, process: Process, *, masks: bool) -> Loaders:
     """Loaders of a run; order and flips follow from the seed, the epoch and the batch.
 
     Raises:
@@ -48,22 +48,22 @@ def build_loaders(args: argparse.Namespace, train: Coco, validation: Coco, host:
     if train.categories != validation.categories:
         raise ValueError(f'{validation.path} has other categories than {train.path}')
     flipped = CocoImages(train, masks=masks, transform=v2.RandomHorizontalFlip(args.hflip), only_with_objects=True)
-    images = len(flipped) // host.world_size
+    images = len(flipped) // process.world_size
     if images < args.batch_size:
         raise ValueError(f'--batch-size {args.batch_size} must be at most the images with objects of a process, '
                          f'{images}')
     readable = ReadableDataset(flipped)
     order: Sampler = RandomSampler(flipped)
-    if host.distributed:
-        order = DistributedSampler(flipped, host.world_size, host.rank, seed=args.seed)
+    if process.distributed:
+        order = DistributedSampler(flipped, process.world_size, process.rank, seed=args.seed)
     batches = KeyedBatchSampler(
-        ShapeBatchSampler(order, args.batch_size, flipped.stands()), seed=args.seed, rank=host.rank)
+        ShapeBatchSampler(order, args.batch_size, flipped.stands()), seed=args.seed, rank=process.rank)
     common = dict(collate_fn=as_lists, num_workers=args.workers, pin_memory=args.pin_mem)
     loader = DataLoader(
         KeyedDataset(readable), batch_sampler=batches, persistent_workers=args.workers > 0, **common)
     return Loaders(
-        train=OnDevice(loader, host.device),
-        validation=validation_loader(CocoImages(validation, masks=False), args.batch_size, host, **common),
+        train=OnDevice(loader, process.device),
+        validation=validation_loader(CocoImages(validation, masks=False), args.batch_size, process, **common),
         mixup=None,
         batch_size=args.batch_size,
         parts=(batches,),
@@ -71,10 +71,10 @@ def build_loaders(args: argparse.Namespace, train: Coco, validation: Coco, host:
     )
 
 
-def validation_loader(dataset: CocoImages, batch_size: int, host: Host, **kwargs) -> OnDevice:
+def validation_loader(dataset: CocoImages, batch_size: int, process: Process, **kwargs) -> OnDevice:
     """Each image once, over all processes."""
-    own = range(host.rank, len(dataset), host.world_size)
-    return OnDevice(DataLoader(dataset, batch_size, sampler=own, **kwargs), host.device)
+    own = range(process.rank, len(dataset), process.world_size)
+    return OnDevice(DataLoader(dataset, batch_size, sampler=own, **kwargs), process.device)
 
 
 def as_lists(samples: list[tuple[torch.Tensor, Target]]) -> Batch:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models.detection.image_list import ImageList
 
-from ..losses import softmax_divergence
+from ..task.losses import softmax_divergence
 from .rescale import Target
 
 BOX_BETA = 1 / 9  # where torchvision's loss of boxes turns from squares to absolute values

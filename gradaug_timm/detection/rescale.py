@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.models.detection.image_list import ImageList
 
-from ..transforms import output_size
+from ..task.transforms import output_size
 
 STRIDE = 32  # of the coarsest map of the network: anchors lie exactly where the padded size is its multiple
 

@@ -9,11 +9,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torchvision.models.detection.image_list import ImageList
 
 from ..elastic import num_blocks
-from ..loss_scale import EarlyLossScale
-from ..passes import Pass, run_passes
-from ..sampling import Draw, images_seen
-from ..settings import GradAugSettings
-from ..steps import SubnetSteps
+from ..task.loss_scale import EarlyLossScale
+from ..task.passes import Pass, run_passes
+from ..task.sampling import Draw, images_seen
+from ..task.settings import GradAugSettings
+from ..task.steps import SubnetSteps
 from .regions import Predictions, recorded, region_losses, with_regions
 from .rescale import Target, rescale
 

@@ -12,7 +12,7 @@ from torch import nn
 from ..cli import StrictParser, file_to_write
 from ..files import read_checkpoint, replacing
 from ..training.arguments.values import COUNT, NATURAL, PROBABILITY
-from ..training.host import Host
+from ..training.processes import Process
 from .building import build_detector
 from .coco import Coco, CocoImages, read_coco
 from .coco_metrics import FIGURES, coco_figures
@@ -115,7 +115,7 @@ def load_detector_state(path: str) -> dict:
 def _evaluate(args, network: nn.Module, trained, coco: Coco, device: torch.device) -> dict[str, float]:
     images = CocoImages(coco, masks=False)
     loader = validation_loader(
-        images, args.batch_size, Host(device), num_workers=args.workers, collate_fn=as_lists)
+        images, args.batch_size, Process(device), num_workers=args.workers, collate_fn=as_lists)
     results = detect(network, loader, coco.categories)
     if args.predictions_file:
         with replacing(args.predictions_file) as file:

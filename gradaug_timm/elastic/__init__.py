@@ -1,7 +1,6 @@
 """Networks that know how to run as one of their own sub-networks."""
 from .blocks import Skippable, register_block
 from .cost import multiply_adds
-from .extract import extract
 from .network import (
     PLANNERS,
     activate,
@@ -14,10 +13,11 @@ from .network import (
 )
 from .parts import Part, show_parts
 from .plan import Group, Plan, Side
-from .planning import plans_by_probing
-from .prefix import prefix_plan
-from .resnets import plan_resnet
+from .planning.prefix import prefix_plan
+from .planning.probed import plans_by_probing
+from .planning.resnets import plan_resnet
 from .slicing import Elastic
+from .standalone import extract
 from .subnet import Subnet
 
 __all__ = [

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .replica import probe_shape
+from .planning.replica import probe_shape
 
 # Attributes of networks and their heads from which timm makes a new classifier.
 COUNTS = ('num_features', 'head_hidden_size', 'embed_dim', 'in_features', 'hidden_size')

@@ -11,13 +11,13 @@ from torch.optim.swa_utils import AveragedModel
 
 from .cache import cached_plan
 from .plan import Plan
-from .planning import plans_by_probing
-from .replica import one_line, replica_of
+from .planning.probed import plans_by_probing
+from .planning.replica import one_line, replica_of
+from .planning.validation import validated
 from .slicing import Elastic
 from .state import ElasticState
 from .subnet import Subnet
 from .swap import CACHES, restore_classes
-from .validation import validated
 
 ATTRIBUTE = '_elastic'
 

@@ -9,7 +9,7 @@ import torch
 from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
 from timm.utils import check_batch_size_retry, decay_batch_step, natural_key, setup_default_logging
 
-from ..compilation import CompilationError
+from ..task.compile_limit import CompilationError
 from .arguments import build_parser, parse
 from .report import aligned, as_rows, print_results, write_results
 from .robustness import asked_for, table, validate_robustness, write_robustness

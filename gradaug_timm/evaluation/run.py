@@ -9,8 +9,8 @@ import torch
 from timm.layers import set_fast_norm
 from timm.utils import random_seed
 
-from ..compilation import Compilation, most_alike
 from ..data import check_labels
+from ..task.compile_limit import Compilation, most_alike
 from .candidate import Candidate
 from .loading import data_config, evaluation_loader, open_split, training_batches
 from .metrics import Metrics, read_valid_labels

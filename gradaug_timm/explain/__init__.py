@@ -1,4 +1,1 @@
 """Class activation maps of checkpoints and of their sub-networks, side by side."""
-from .main import main
-
-__all__ = ['main']

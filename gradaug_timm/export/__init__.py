@@ -1,4 +1,1 @@
 """Networks for programs without this package: folders for timm and transformers, ONNX, torch.export, the Hub."""
-from .main import main
-
-__all__ = ['main']

@@ -15,9 +15,9 @@ from ..extraction import load_extracted
 from ..extraction.arguments import as_for_validation
 from ..extraction.description import DATA, KEY
 from ..files import read_checkpoint
-from ..settings import GradAugSettings
+from ..task.settings import GradAugSettings
 from ..training.arguments import given_settings
-from ..training.weights import recipe
+from ..training.checkpoints.weights import recipe
 from .comparison import fixed_batch
 
 # what is read of safetensors' metadata, which others may have written

@@ -6,7 +6,7 @@ from safetensors import safe_open
 from torch import nn
 
 from .description import Description
-from .rebuild import create_plain, set_numbers, tell
+from .rebuild import create_plain, set_metadata, set_numbers
 
 
 def load_extracted(path: str | os.PathLike) -> nn.Module:
@@ -48,7 +48,7 @@ def restore(description: Description, tensors: dict[str, torch.Tensor]) -> nn.Mo
     network = create_plain(description)
     set_numbers(network, description.numbers)
     _set_tensors(network, tensors)
-    tell(network, description)
+    set_metadata(network, description)
     return network
 
 

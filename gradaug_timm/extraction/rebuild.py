@@ -6,7 +6,7 @@ import torch
 from timm.layers import DropPath
 from torch import nn
 
-from ..elastic.extract import leave_out
+from ..elastic.standalone import leave_out
 from ..regularizers import ResidualScale, residual_places
 from .description import DATA, Description, Number
 
@@ -95,7 +95,7 @@ def is_number(value) -> bool:
     return type(value) is int or (type(value) in (tuple, list) and bool(value) and all(type(i) is int for i in value))
 
 
-def tell(network: nn.Module, description: Description) -> None:
+def set_metadata(network: nn.Module, description: Description) -> None:
     """Makes a network tell its own features, images and classes, and no weights of timm's.
 
     Raises:

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..elastic import Subnet, extract
 from ..elastic.network import elastic_state
-from ..elastic.replica import probe_shape
+from ..elastic.planning.replica import probe_shape
 from ..files import written_aside
 from ..models.gradaug_models import PREFIX
 from ..regularizers import ResidualScale, ShakeDrop

@@ -14,8 +14,8 @@ import yaml
 from ..training.arguments import build_parser
 from ..training.arguments.checks import complete
 from ..training.arguments.config import BAD_YAML
-from ..training.folder import read_rows
-from ..training.record import RECORD, check_kinds, read_record
+from ..training.outputs.folder import read_rows
+from ..training.outputs.run_json import RECORD, check_kinds, read_record
 
 FLAGS, SUMMARY = 'args.yaml', 'summary.csv'
 USED_FLAGS = {

@@ -4,22 +4,22 @@ import hashlib
 import torch
 import torch.distributed as dist
 
-from .host import Host
+from .processes import Process
 
 
 class DisagreementError(RuntimeError):
     """The processes of a run were started differently."""
 
 
-class Agreement:
+class SignalAgreement:
     """The highest of numbers that each process has, without waiting for the others.
 
     What is agreed on at one call is given by the next, when the exchange has long been done beside a step.
     Exchanges go over gloo, whatever the network's gradients go over: the device isn't involved.
     """
 
-    def __init__(self, host: Host):
-        self._group = dist.new_group(backend='gloo') if host.distributed else None
+    def __init__(self, process: Process):
+        self._group = dist.new_group(backend='gloo') if process.distributed else None
         self._pending: tuple[torch.Tensor, dist.Work] | None = None
 
     def highest(self, *numbers: int) -> list[int]:
@@ -37,20 +37,20 @@ class Agreement:
         return agreed
 
 
-def check_alike(host: Host, values: dict[str, object]) -> None:
+def check_alike(process: Process, values: dict[str, object]) -> None:
     """Compares values over the processes, by their digests.
 
     Args:
-        host: The processes.
+        process: The processes.
         values: What to compare, by what it is called.
 
     Raises:
         DisagreementError: They differ; says which, and between which processes.
     """
-    if not host.distributed:
+    if not process.distributed:
         return
     digests = {name: hashlib.sha256(repr(value).encode()).hexdigest() for name, value in values.items()}
-    everyone = gather(host, digests)
+    everyone = gather(process, digests)
     for name in values:
         others = [rank for rank, theirs in enumerate(everyone) if theirs.get(name) != everyone[0].get(name)]
         if others:
@@ -59,10 +59,10 @@ def check_alike(host: Host, values: dict[str, object]) -> None:
                 'start all with the same command and versions')
 
 
-def gather(host: Host, value) -> list:
+def gather(process: Process, value) -> list:
     """The value of each process, by rank."""
-    if not host.distributed:
+    if not process.distributed:
         return [value]
-    values = [None] * host.world_size
+    values = [None] * process.world_size
     dist.all_gather_object(values, value)
     return values

@@ -9,20 +9,21 @@ import torch.distributed as dist
 from timm.utils import setup_default_logging
 from timm.utils.distributed import is_distributed_env
 
-from ..compilation import CompilationError
+from ..task.compile_limit import CompilationError
 from .agreement import DisagreementError, gather
 from .arguments import build_parser, parse_arguments
 from .arguments.checks import DEFAULT_OUTPUT
-from .control import DataError
-from .dry_run import dry_run
-from .health import DivergedError
-from .host import Host, start_host
-from .newest import LAST
-from .preparation import Run, prepare
-from .results import print_results
-from .schedule import run_epochs
-from .signals import Stopped
-from .trial import MemoryShortageError
+from .checkpoints.find import LAST
+from .dry_run.report import dry_run
+from .dry_run.trial import MemoryShortageError
+from .loop.between_steps import DataError
+from .loop.epochs import run_epochs
+from .loop.nonfinite import DivergedError
+from .loop.signals import Stopped
+from .prepare import prepare
+from .processes import Process, start_process
+from .run import Run
+from .summary import print_results
 
 _logger = logging.getLogger(__name__)
 FAILED = 1
@@ -44,19 +45,19 @@ def main(argv: list[str] | None = None) -> None:
 def train(
         parser: argparse.ArgumentParser,
         parse: Callable[[], tuple[argparse.Namespace, str]],
-        prepare: Callable[[argparse.Namespace, str, Host], Run],
+        prepare: Callable[[argparse.Namespace, str, Process], Run],
 ) -> None:
-    """What `main` does, with flags and network of any kind; `prepare` takes what `parse` gives, and the host."""
+    """What `main` does, with flags and network of any kind; `prepare` takes what `parse` gives, and the process."""
     _set_up_logging()
     args, text = parse()
     try:
         run = None
         try:
-            host = start_host(args.device)
-            if not host.primary:
+            process = start_process(args.device)
+            if not process.primary:
                 logging.root.setLevel(logging.WARNING)
-            continue_restarted(args, parser, host)
-            run = prepare(args, text, host)
+            continue_restarted(args, parser, process)
+            run = prepare(args, text, process)
         except RuntimeError as error:
             if not is_distributed_env() or dist.is_initialized():
                 raise
@@ -74,12 +75,12 @@ def train(
             dist.destroy_process_group()
 
 
-def continue_restarted(args: argparse.Namespace, parser: argparse.ArgumentParser, host: Host) -> None:
+def continue_restarted(args: argparse.Namespace, parser: argparse.ArgumentParser, process: Process) -> None:
     """Lets processes that torchrun starts anew go on where the last ones stopped, whatever they began with.
 
     It counts only on the machine whose process had died.
     """
-    if not any(gather(host, _restarts())):
+    if not any(gather(process, _restarts())):
         return
     if not args.experiment:
         parser.error('torchrun restarts the run: it needs --experiment NAME to go on with what is saved')
@@ -101,23 +102,23 @@ def _train(parser, run: Run) -> None:
     if run.start.epoch >= run.end_epoch:
         _logger.info(f'Nothing to do: the run has completed its {run.end_epoch} epochs.')
     try:
-        if 'dry_run' in run.trainer.args:
+        if 'dry_run' in run.args:
             return dry_run(run)
         results = run_epochs(run)
     except (CompilationError, DataError, DisagreementError, DivergedError, MemoryShortageError, OSError) as error:
         _logger.debug('Training failed.', exc_info=True)
         parser.exit(FAILED, f'{parser.prog}: error: {error}\n')
     except RuntimeError as error:
-        if not run.trainer.host.distributed or not _lost_a_peer(error):
+        if not run.process.distributed or not _lost_a_peer(error):
             raise
-        parser.exit(FAILED, f'{parser.prog}: error: process {run.trainer.host.rank} lost the others, one of which '
+        parser.exit(FAILED, f'{parser.prog}: error: process {run.process.rank} lost the others, one of which '
                             f'has died ({" ".join(str(error).split())[:200]})\n')
     except Stopped as stopped:
         name = signal.Signals(stopped.signal).name
         parser.exit(128 + stopped.signal, f'{parser.prog}: stopped by {name}; --resume goes on from what is saved\n')
     except KeyboardInterrupt:
         parser.exit(INTERRUPTED, f'{parser.prog}: interrupted\n')
-    if run.trainer.host.primary:
+    if run.process.primary:
         print_results(run, results)
 
 

@@ -11,7 +11,7 @@ from timm.optim import get_optimizer_info
 from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
 
 from ...models.creation import name_problem
-from ..criteria import loss_settings, mixing_active
+from .criteria import loss_settings, mixing_active
 from .device_augment import device_augment_problems
 from .gradaug import given_flags
 

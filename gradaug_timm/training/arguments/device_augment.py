@@ -2,7 +2,7 @@
 import argparse
 from collections.abc import Iterator
 
-from ..criteria import mixing_active
+from .criteria import mixing_active
 
 _LOADING = (
     'no_prefetcher', 'pin_mem', 'use_multi_epochs_loader', 'aug_repeats', 'aug_splits', 'resplit', 'train_img_sizes',

@@ -3,7 +3,7 @@ import argparse
 from dataclasses import fields
 
 from ...cli import StrictParser, ranged
-from ...settings import GradAugSettings
+from ...task.settings import GradAugSettings
 from .values import COUNT, DEGREES, NATURAL, NON_NEGATIVE, POSITIVE, SHARE, fraction_or_pixels
 
 PREFIX = 'gradaug_'

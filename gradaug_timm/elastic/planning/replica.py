@@ -1,0 +1,91 @@
+"""A copy of a network to try things on, and the size of image that it takes."""
+import copy
+import itertools
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from timm.layers import to_2tuple
+from torch import nn
+
+from ..swap import without_caches
+
+
+def replica_of(model: nn.Module) -> nn.Module:
+    """A copy on the CPU in float32 and evaluation mode, with random parameters and buffers, of a network on any device.
+
+    Random, since layers that start at zero would hide differences; vectors and buffers are positive, as for a
+    BatchNorm's variance or a blur's filter.
+    """
+    memo = {id(tensor): _random_like(tensor) for tensor in [*model.parameters(), *model.buffers()]}
+    memo.update(without_caches(model))
+    replica = copy.deepcopy(model, memo).requires_grad_(False)
+    for module in replica.modules():  # what watches the network isn't to see the copy
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
+        if getattr(module, 'grad_checkpointing', False):
+            module.grad_checkpointing = False
+    _shrink_input(replica)
+    return replica.train().eval()  # which also empties caches of what was computed from parameters
+
+
+def _shrink_input(replica: nn.Module) -> None:
+    """Lets a network of a fixed input size take a small one, where timm can."""
+    if hasattr(replica, 'set_input_size') and hasattr(replica, 'patch_embed'):
+        patch = max(to_2tuple(replica.patch_embed.patch_size))
+        with _quiet_timm():
+            replica.set_input_size(img_size=max(4 * patch, 64 // patch * patch))
+        for tensor in [*replica.parameters(), *replica.buffers()]:
+            tensor.data = _random_like(tensor).data.requires_grad_(False)
+
+
+@contextmanager
+def _quiet_timm() -> Iterator[None]:
+    """Without timm's messages about the position embeddings of a network that isn't the user's."""
+    logger = logging.getLogger('timm')
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _random_like(tensor: torch.Tensor) -> torch.Tensor:
+    if not tensor.is_floating_point():
+        new = tensor.clone() if tensor.device.type != 'meta' else torch.zeros(tensor.shape, dtype=tensor.dtype)
+    elif tensor.dim() > 1 and isinstance(tensor, nn.Parameter):
+        new = torch.randn(tensor.shape) * (2 / max(1, tensor[0].numel())) ** 0.5
+    else:
+        new = torch.rand(tensor.shape) + 0.5
+    return nn.Parameter(new) if isinstance(tensor, nn.Parameter) else new
+
+
+def one_line(error: Exception) -> str:
+    """The kind of an error, and the first line of what it says."""
+    return f'{type(error).__name__}: {error}'.split('\n')[0]
+
+
+def probe_shape(model: nn.Module) -> tuple[int, int, int]:
+    """Shape (C, H, W) of the smallest image of a few that the network takes, in which attention sees many tokens.
+
+    Raises:
+        ValueError: It takes none of them.
+    """
+    first = next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
+    usual = (getattr(model, 'pretrained_cfg', None) or {}).get('input_size', (3, 224, 224))[-1]
+    attends = any('num_heads' in vars(module) for module in model.modules())
+    own = max(to_2tuple(getattr(getattr(model, 'patch_embed', None), 'img_size', None) or 0))
+    sizes = [16, 32] if usual <= 32 else [own or (128 if attends else 64), 64, 96, 128, 192, 224, 256]
+    dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
+    reason = ''
+    for channels, size in itertools.product(dict.fromkeys((first, 3)), [*sizes, usual]):
+        try:
+            with torch.no_grad():
+                model(torch.zeros(1, channels, size, size, dtype=dtype))
+            return channels, size, size
+        except Exception as error:  # its own code may raise anything
+            reason = one_line(error)
+    raise ValueError(f'{type(model).__name__} can\'t run as sub-networks: it fails on an image of '
+                     f'{(first, usual, usual)} ({reason}).')

@@ -1,0 +1,54 @@
+"""Settings that keep training within a multiple of what plain training costs."""
+import itertools
+import math
+from collections.abc import Callable, Container, Iterator
+from dataclasses import replace
+
+from .settings import GradAugSettings
+
+ENOUGH = 0.9  # settings that use so much of what the best use are as good
+INTERVALS = tuple(range(1, 9))
+FRACTIONS = tuple(percent / 100 for percent in range(100, 24, -1))
+CHOSEN = ('interval', 'batch_fraction', 'subnets')  # what a budget chooses; the first is given up last
+
+
+def within_budget(
+        settings: GradAugSettings,
+        budget: float,
+        cost: Callable[[GradAugSettings], float],
+        *,
+        given: Container[str] = (),
+) -> GradAugSettings:
+    """The settings with as many sub-networks on as many images as a budget allows.
+
+    Of those that fit and use nearly as much of the budget as any, the most preferred are taken: two sub-networks on as
+    large a part of the batch as possible, then a longer interval. One on all images costs as much as two on half of
+    them, and regularised less where it was tried (docs/results.md).
+
+    Args:
+        settings: What to begin with; it is taken as it is where it fits.
+        budget: The most that training may cost, relative to plain training.
+        cost: Gives the cost of settings.
+        given: Names of settings that stay as they are.
+
+    Raises:
+        ValueError: None fit.
+    """
+    costs = {each: cost(each) for each in candidates(settings, given)}
+    fitting = {each: each_cost for each, each_cost in costs.items() if each_cost <= budget}
+    if not fitting:
+        cheapest = math.ceil(100 * min(costs.values())) / 100
+        raise ValueError(
+            f'--gradaug-budget {budget:g} must be at least {cheapest:.2f}, the cost of the cheapest settings with the '
+            'flags of GradAug that are given')
+    least = 1 + ENOUGH * (max(fitting.values()) - 1)
+    return next(each for each, each_cost in fitting.items() if each_cost >= least)
+
+
+def candidates(settings: GradAugSettings, given: Container[str] = ()) -> Iterator[GradAugSettings]:
+    """What a budget chooses among, the preferred first; the settings `given` stay as they are."""
+    free = [name for name in CHOSEN if name not in given]
+    for subnets in (range(settings.subnets, 1, -1), [1]):
+        values = {'interval': INTERVALS, 'batch_fraction': FRACTIONS, 'subnets': subnets}
+        for combination in itertools.product(*(values[name] for name in free)):
+            yield replace(settings, **dict(zip(free, combination)))  # type: ignore[arg-type]

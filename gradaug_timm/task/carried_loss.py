@@ -1,0 +1,119 @@
+"""One backward for several passes: their gradients, known early, wait for the caller's `backward()`."""
+from collections.abc import Sequence
+
+import torch
+
+from ..elastic import Part
+from .loss_scale import EarlyLossScale
+
+Gradients = list[torch.Tensor | None]
+
+
+class _Carry(torch.autograd.Function):
+    """A value whose gradient by each parameter is given."""
+
+    @staticmethod
+    def forward(ctx, value, gradients, *parameters):
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        if torch.is_grad_enabled():
+            raise RuntimeError('A GradAug step has no second derivatives: backward with create_graph=True is refused.')
+        if ctx.gradients is None:
+            raise RuntimeError('The loss of a GradAug step can be differentiated only once.')
+        gradients, ctx.gradients = ctx.gradients, None
+        if grad_output.device.type != 'cpu' or grad_output != 1:  # elsewhere asking would wait for the device
+            torch._foreach_mul_([gradient for gradient in gradients if gradient is not None], grad_output)
+        return None, None, *gradients
+
+
+class CarriedLoss:
+    """The sum of losses whose graphs are freed before it is differentiated.
+
+    Args:
+        parameters: The parameters by which they are differentiated.
+        loss_scale: The scale for fp16; None without.
+        copies: Keep copies of gradients, whose memory the next pass may use again (CUDA graphs).
+
+    Raises:
+        ValueError: A parameter has a gradient hook.
+    """
+
+    def __init__(
+            self,
+            parameters: list[torch.Tensor],
+            loss_scale: EarlyLossScale | None = None,
+            *,
+            copies: bool = False,
+    ):
+        if any(parameter._backward_hooks for parameter in parameters):
+            raise ValueError(
+                'GradAug refuses parameters with hooks of Tensor.register_hook, which would run on each pass and again '
+                'on their sum; those of register_post_accumulate_grad_hook run once.')
+        self._parameters = parameters
+        self._index = {parameter: index for index, parameter in enumerate(parameters)}
+        self._loss_scale = loss_scale
+        self._copies = copies
+        self._scale = None if loss_scale is None else loss_scale.current(parameters[0].device)
+        self._value: torch.Tensor | None = None
+        self._gradients: Gradients = [None] * len(parameters)
+
+    def add(self, loss: torch.Tensor, parts: Sequence[Part] = ()) -> None:
+        """Differentiates `loss` [], which frees its graph.
+
+        Args:
+            loss: The loss.
+            parts: The parts of parameters by which it is to be differentiated as well.
+        """
+        count = len(self._parameters)
+        with torch.autocast(loss.device.type, enabled=False):
+            scaled = loss if self._scale is None else loss * self._scale
+            gradients = torch.autograd.grad(
+                scaled, [*self._parameters, *(part.leaf for part in parts)], allow_unused=True)
+        self._add_whole(gradients[:count])
+        self._add_parts(parts, gradients[count:])
+        self._value = loss.detach() if self._value is None else self._value + loss.detach()
+
+    def _add_whole(self, new: Sequence[torch.Tensor | None]) -> None:
+        both = [(a, b) for a, b in zip(self._gradients, new) if a is not None and b is not None]
+        if both:
+            torch._foreach_add_(*map(list, zip(*both)))
+        fresh = _apart([b if a is None else None for a, b in zip(self._gradients, new)], copies=self._copies)
+        self._gradients = [b if a is None else a for a, b in zip(self._gradients, fresh)]
+
+    def _add_parts(self, parts: Sequence[Part], gradients: Sequence[torch.Tensor | None]) -> None:
+        for part, gradient in zip(parts, gradients):
+            if gradient is not None:
+                index = self._index[part.parameter]
+                if self._gradients[index] is None:
+                    self._gradients[index] = torch.zeros_like(part.parameter)
+                part.add(gradient, self._gradients[index])
+
+    def total(self, last: torch.Tensor | None = None) -> torch.Tensor:
+        """The sum of all losses [], for one `backward()`; `last` is one more, whose graph is alive."""
+        if self._loss_scale is not None:
+            self._loss_scale.unscale([g for g in self._gradients if g is not None], self._scale)
+        carried = _Carry.apply(self._value, self._gradients, *self._parameters)
+        return carried if last is None else carried + last
+
+
+def _apart(gradients: Gradients, *, copies: bool) -> Gradients:
+    """Gradients that can be added to in place: none shares memory (as by a and b of a + b) or repeats it.
+
+    Args:
+        gradients: The gradients.
+        copies: Whether all of them are copied.
+    """
+    seen, apart = set(), []
+    for gradient in gradients:
+        if gradient is not None:
+            memory = gradient.untyped_storage().data_ptr()
+            if memory in seen or 0 in gradient.stride():
+                gradient = gradient.clone(memory_format=torch.contiguous_format)
+            elif copies:
+                gradient = gradient.clone()
+            seen.add(memory)
+        apart.append(gradient)
+    return apart

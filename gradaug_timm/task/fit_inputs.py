@@ -1,0 +1,137 @@
+"""Which images a network's sub-networks get: of sizes that it takes, or rotated where it takes but one."""
+import logging
+import math
+from collections.abc import Container
+from dataclasses import replace
+
+import torch
+from timm.models import get_model_input_config
+from torch import nn
+
+from ..elastic import Subnet, activate, num_blocks
+from .settings import GradAugSettings
+from .transforms import InputTransform, apply_transform, output_size
+
+_logger = logging.getLogger(__name__)
+
+USUAL_STRIDE = 32  # of networks that don't tell theirs
+
+
+def fit_inputs(
+        network: nn.Module,
+        settings: GradAugSettings,
+        input_size: tuple[int, int, int],
+        *,
+        given: Container[str] = (),
+) -> GradAugSettings:
+    """The settings with inputs that the network takes.
+
+    Sizes that were given by hand stay as they are. Of the others those on which the smallest sub-network fails are
+    rounded to the network's stride. Where that leaves the full size alone, or timm says that the network takes no
+    other, sub-networks get rotated images instead.
+
+    Args:
+        network: An elastic network.
+        settings: The settings.
+        input_size: Channels, height and width of the images.
+        given: Names of the settings that were given by hand.
+
+    Raises:
+        ValueError: The network fails on a size that was given, or on images of `input_size`.
+    """
+    subnet = smallest_subnet(settings, num_blocks(network))
+    if 'sizes' in given:
+        for size in settings.sizes:
+            _check(network, subnet, input_size, size, f'--gradaug-sizes {size:.4g}')
+        return settings
+    _check(network, subnet, input_size, 1.0, '--img-size or --input-size')
+    sizes = (1.0,) if _is_fixed(network) else fitting_sizes(network, subnet, settings.sizes, input_size)
+    turns = sizes == (1.0,) != settings.sizes and 'rotation' not in given
+    return replace(settings, sizes=sizes, rotation=right_angles(*input_size[1:]) if turns else settings.rotation)
+
+
+def log_inputs(network: nn.Module, preset: GradAugSettings, settings: GradAugSettings) -> None:
+    """Says why `fit_inputs` took other settings than the preset's."""
+    if settings.sizes == preset.sizes:
+        return
+    if settings.sizes == (1.0,):
+        _logger.info('The network takes images of one size only: those of sub-networks are '
+                     f'{"rotated instead of" if settings.rotation else "not"} resized.')
+    else:
+        _logger.info(f'Sizes of sub-networks\' images are rounded to the network\'s stride of {stride_of(network)}.')
+
+
+def fitting_sizes(
+        network: nn.Module,
+        subnet: Subnet,
+        sizes: tuple[float, ...],
+        input_size: tuple[int, int, int],
+) -> tuple[float, ...]:
+    """The sizes that a sub-network takes; those that it doesn't are rounded, or left out where that doesn't help."""
+    stride, longer = stride_of(network), max(input_size[1:])
+    found = []
+    for size in sizes:
+        candidates = (size, rounded_size(size, longer, stride))
+        fits = (candidate for candidate in candidates if failure(network, subnet, input_size, candidate) is None)
+        found.append(next(fits, 1.0))
+    return tuple(dict.fromkeys(found))
+
+
+def rounded_size(size: float, pixels: int, stride: int) -> float:
+    """The fraction of `pixels` nearest to `size` that is a multiple of `stride`; at most 1."""
+    return min(1.0, max(1, math.floor(size * pixels / stride + 0.5)) * stride / pixels)
+
+
+def right_angles(height: int, width: int) -> tuple[float, ...]:
+    """The angles by which an image is turned without empty corners."""
+    return (0.0, 90.0, 180.0, 270.0) if height == width else (0.0, 180.0)
+
+
+def stride_of(network: nn.Module) -> int:
+    """Pixels between the entries of a network's last feature map: those of a patch, in a ViT."""
+    features = getattr(network, 'feature_info', None)
+    return features[-1]['reduction'] if features else USUAL_STRIDE
+
+
+def smallest_subnet(settings: GradAugSettings, blocks: int) -> Subnet:
+    """The smallest sub-network of a network of so many residual blocks."""
+    width = settings.min_width if settings.random_width else 1.
+    return Subnet(width, settings.divisor, tuple(range(blocks)) if settings.random_depth else ())
+
+
+@torch.no_grad()
+def failure(network: nn.Module, subnet: Subnet, input_size: tuple[int, int, int], size: float) -> str | None:
+    """Why a sub-network fails on images of a size, in evaluation mode; None if it doesn't.
+
+    Args:
+        network: An elastic network.
+        subnet: The sub-network.
+        input_size: Channels, height and width of the full network's images.
+        size: The size, as in GradAugSettings.
+    """
+    weight = next(network.parameters())
+    images = torch.zeros(2, *input_size, device=weight.device, dtype=weight.dtype)
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        with activate(network, subnet):
+            network(apply_transform(images, InputTransform(size)))
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    finally:
+        for module, training in modes:
+            module.training = training
+    return None
+
+
+def _check(network: nn.Module, subnet: Subnet, input_size: tuple[int, int, int], size: float, flag: str) -> None:
+    """Raises a ValueError that begins with `flag` where a sub-network fails on images of a size."""
+    reason = failure(network, subnet, input_size, size)
+    if reason is not None:
+        height, width = output_size(size, *input_size[1:])
+        raise ValueError(f'{flag}: the network fails at {height}x{width} pixels and width {subnet.width:g} ({reason})')
+
+
+def _is_fixed(network: nn.Module) -> bool:
+    """Whether timm says that a network takes images of one size only."""
+    return get_model_input_config(network)['fixed_input_size']

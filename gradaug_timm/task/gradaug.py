@@ -1,0 +1,191 @@
+"""The training task: the full network's loss and those of its sub-networks, as one loss."""
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+
+import torch
+from timm.task import ClassificationTask, MultiLabelClassificationTask
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..elastic import make_elastic, num_blocks
+from .compile_limit import GraphLimit, most_alike
+from .loss_scale import EarlyLossScale
+from .losses import subnet_loss_for
+from .passes import Pass, run_passes
+from .repeats import is_unchanged, is_whole, random_states, rng_unchanged
+from .sampling import Draw, images_seen, width_grid
+from .settings import GradAugSettings
+from .steps import SubnetSteps
+from .transforms import apply_transform
+
+
+class GradAugTask(SubnetSteps, ClassificationTask):
+    """Training of a network together with random sub-networks of its own (paper, section 3).
+
+    A step's loss is L0 + weight * sum of L_i: the criterion on the full network's logits, and for each sub-network the
+    divergence of its prediction for a transformed batch from the full network's for the batch. Every pass but the last
+    is differentiated as soon as its loss is known, so that the memory is that of one pass; `result['loss'].backward()`,
+    to be called once, brings the gradient of the sum. In evaluation mode and without gradients the result is the plain
+    task's.
+
+    Args:
+        model: The network; made elastic where it isn't.
+        criterion: Loss function of the full network. Created from criterion_kwargs when None.
+        criterion_kwargs: Arguments for timm's create_classification_loss() when criterion is None.
+        settings: Settings of GradAug.
+        loss_scale: With an fp16 gradient scaler, gives its scale [] as a tensor on the device (None before its first
+            use). Without it the task keeps a scale of its own for the passes that it differentiates.
+        device: Device for task tensors/buffers.
+        dtype: Dtype for task tensors/buffers.
+        verbose: Enable info logging.
+
+    Raises:
+        ValueError: `model` can't be made elastic, or has no blocks to skip for random depth; or the criterion isn't a
+            mean over the batch.
+    """
+
+    def __init__(
+            self,
+            model: nn.Module,
+            criterion: nn.Module | Callable | None = None,
+            criterion_kwargs: dict | None = None,
+            *,
+            settings: GradAugSettings | None = None,
+            loss_scale: Callable[[], torch.Tensor | None] | None = None,
+            device: torch.device | None = None,
+            dtype: torch.dtype | None = None,
+            verbose: bool = True,
+    ):
+        super().__init__(model, criterion, criterion_kwargs, device=device, dtype=dtype, verbose=verbose)
+        self.settings = settings or GradAugSettings()
+        self.subnet_loss = subnet_loss_for(self.criterion, self.multi_label) if self.settings.subnets else None
+        self._early_scale = EarlyLossScale(loss_scale)
+        self._graph_limit: GraphLimit | None = None
+        self._num_blocks = num_blocks(make_elastic(model)) if self.settings.subnets else 0
+        if hasattr(model, '_orig_mod'):
+            self._prepare_compilation()
+        if self.settings.subnets and self.settings.random_depth and not self._num_blocks:
+            raise ValueError(f'mode={self.settings.mode!r} needs residual blocks that can be skipped: '
+                             f'{type(model).__name__} has none; mode=\'width\' is allowed.')
+
+    def compile(self, backend: str = 'inductor', mode: str | None = None, **compile_kwargs) -> nn.Module:  # type: ignore[override]
+        """Compiles the network; one graph for each pair of width and size, and none is run without being compiled.
+
+        Args:
+            backend: Backend of torch.compile.
+            mode: Mode of torch.compile.
+            **compile_kwargs: More of its arguments.
+
+        Raises:
+            ValueError: Widths are continuous or depth is random, which would compile anew at nearly every step.
+        """
+        self._prepare_compilation()
+        return super().compile(backend=backend, mode=mode, **{'dynamic': False, **compile_kwargs})
+
+    def _prepare_compilation(self) -> None:
+        """Lets steps make a graph for each pair of width and size, instead of giving up at torch's usual limit."""
+        widths = width_grid(self.settings)
+        if self.settings.subnets and (self.settings.random_depth or not widths):
+            raise ValueError('torch.compile needs few sub-networks: mode=\'width\' and width_steps of at least 1.')
+        batches = 2 + 2  # of two sizes in training; in evaluation as many, of the network and its average
+        graphs = batches * (1 + len(widths) * len(self.settings.sizes))
+        self._graph_limit = GraphLimit(graphs * most_alike(self.trainable_module))
+
+    def prepare_distributed(self, device_ids: list | None = None, **ddp_kwargs) -> 'GradAugTask':
+        """Wraps the network in DDP.
+
+        Args:
+            device_ids: The device of this process, for DDP.
+            **ddp_kwargs: More arguments of DDP.
+
+        Returns:
+            The task.
+
+        Raises:
+            ValueError: `static_graph` is asked for, whose reduction would start with the first pass.
+        """
+        if ddp_kwargs.get('static_graph'):
+            raise ValueError('static_graph=True must be False: it reduces gradients after GradAug\'s first pass.')
+        super().prepare_distributed(device_ids, **ddp_kwargs)
+        return self
+
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
+        """One training step's loss.
+
+        Args:
+            input: Batch [N, C, H, W].
+            target: Class indices [N] or soft targets [N, classes].
+
+        Returns:
+            'loss' [], for one backward(); 'output', the full network's logits [N, classes], detached; in training also,
+            [] each and detached, the components 'loss_full' and 'loss_subnet_0' (the widest) onwards.
+        """
+        with nullcontext() if self._graph_limit is None else self._graph_limit.applied():
+            return self._forward(input, target)
+
+    def _forward(self, input: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
+        training = self.trainable_module.training and torch.is_grad_enabled()
+        draws = self._next_draws() if training else []
+        states = random_states(input.device) if draws else None
+        full = super().forward(input, target)
+        loss, output = full['loss'], full['output'].detach()
+        if self._graph_limit is not None:
+            output = output.clone()  # replays of CUDA graphs write over what they gave
+        components = {'loss_full': loss.detach().clone()} if training else {}
+        if draws:
+            repeats = self._repeats(input, draws) if rng_unchanged(input.device, states) else set()
+            loss, losses = self._add_subnets(loss, input, output, draws, repeats)
+            components.update((f'loss_subnet_{index}', value) for index, value in enumerate(losses))
+        return {'loss': loss, 'output': output, **components}
+
+    def _repeats(self, input: torch.Tensor, draws: list[Draw]) -> set[int]:
+        """Which passes would repeat the full network's where that drew no random numbers: their gradient is zero."""
+        if images_seen(len(input), self.settings.batch_fraction) < len(input):
+            return set()
+        return {index for index, draw in enumerate(draws)
+                if is_unchanged(draw.transform, *input.shape[-2:]) and is_whole(self.trainable_module, draw.subnet)}
+
+    def _add_subnets(
+            self,
+            loss: torch.Tensor,
+            input: torch.Tensor,
+            output: torch.Tensor,
+            draws: list[Draw],
+            repeats: set[int],
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The loss of all passes, and those of the sub-networks, detached.
+
+        Args:
+            loss: The full network's.
+            input: The batch [N, C, H, W].
+            output: The full network's logits [N, classes], detached.
+            draws: The sub-networks.
+            repeats: Those whose logits are `output`, and which aren't run.
+        """
+        module = self.trainable_module
+        network = module.module if isinstance(module, DistributedDataParallel) else module
+        seen = images_seen(len(input), self.settings.batch_fraction)
+        input, output = input[:seen], output[:seen]
+
+        def loss_of(draw: Draw) -> torch.Tensor:
+            return self._subnet_loss(network(apply_transform(input, draw.transform)), output)
+
+        repeated = [self._subnet_loss(output, output) for _ in repeats]
+        total, losses = run_passes(
+            network,
+            loss,
+            [Pass(draw.subnet, partial(loss_of, draw)) for index, draw in enumerate(draws) if index not in repeats],
+            scale=self._fp16_scale(input.device.type),
+            keeps_last=module is not network,
+        )
+        run, same = iter(losses), iter(repeated)
+        return sum(repeated, start=total), [next(same if index in repeats else run) for index in range(len(draws))]
+
+    def _subnet_loss(self, logits: torch.Tensor, full_logits: torch.Tensor) -> torch.Tensor:
+        return self.settings.weight * self.subnet_loss(  # type: ignore[misc]
+            logits, full_logits, self.settings.temperature)
+
+
+class MultiLabelGradAugTask(GradAugTask, MultiLabelClassificationTask):
+    """GradAug with independent classes: dense float targets [N, classes]; sub-networks learn sigmoid targets."""

@@ -1,0 +1,71 @@
+"""What a step draws: sub-networks and the transformations of their inputs, from (seed, step) alone."""
+import math
+import random
+from dataclasses import dataclass
+
+from ..elastic.subnet import Subnet
+from .settings import GradAugSettings
+from .transforms import InputTransform
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One sub-network of a step, and what its input goes through."""
+    subnet: Subnet
+    transform: InputTransform
+
+
+def draw_step(settings: GradAugSettings, step: int, *, num_blocks: int) -> list[Draw]:
+    """The sub-networks of training step `step`, the widest first (paper, section 3).
+
+    The same on every rank and after a resume. With random width one of them has the minimum width.
+
+    Args:
+        settings: Settings of GradAug.
+        step: Number of the step.
+        num_blocks: Number of residual blocks that can be skipped.
+    """
+    generator = random.Random(f'{settings.seed}/{step}')
+    draws = [
+        Draw(_subnet(settings, width, num_blocks, generator), InputTransform(
+            generator.choice(settings.sizes), generator.choice(settings.rotation) if settings.rotation else 0.0))
+        for width in _draw_widths(settings, generator)
+    ]
+    return sorted(draws, key=lambda draw: -draw.subnet.width)
+
+
+def width_grid(settings: GradAugSettings) -> tuple[float, ...]:
+    """The widths that sub-networks are drawn from, ascending; empty where any width is."""
+    low, steps = settings.min_width, settings.width_steps
+    return tuple(round(low + (1 - low) * index / steps, 6) for index in range(steps + 1)) if steps else ()
+
+
+def images_seen(batch: int, fraction: float) -> int:
+    """How many images of a batch sub-networks see, given the share: at least two, without which BatchNorm fails."""
+    return max(min(2, batch), math.floor(fraction * batch + 0.5))
+
+
+def survival_probabilities(num_blocks: int, min_survival: float) -> list[float]:
+    """Probability that each block is kept: linear from 1 at the first to `min_survival` at the last (paper)."""
+    return [1 - (1 - min_survival) * index / max(1, num_blocks - 1) for index in range(num_blocks)]
+
+
+def _subnet(settings: GradAugSettings, width: float, num_blocks: int, generator: random.Random) -> Subnet:
+    skipped = _draw_skipped(settings, num_blocks, generator)
+    return Subnet(width, settings.divisor, skipped, updates_statistics=settings.statistics == 'all')
+
+
+def _draw_widths(settings: GradAugSettings, generator: random.Random) -> list[float]:
+    if not settings.random_width:
+        return [1.0] * settings.subnets
+    grid = width_grid(settings)
+    drawn = [generator.choice(grid) if grid else generator.uniform(settings.min_width, 1.0)
+             for _ in range(settings.subnets - 1)]
+    return [*drawn, settings.min_width][:settings.subnets]
+
+
+def _draw_skipped(settings: GradAugSettings, num_blocks: int, generator: random.Random) -> tuple[int, ...]:
+    if not settings.random_depth:
+        return ()
+    survival = survival_probabilities(num_blocks, settings.min_survival)
+    return tuple(index for index, kept in enumerate(survival) if generator.random() >= kept)

@@ -1,0 +1,296 @@
+"""Data loaders of a run, checked before the first epoch."""
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.data import AugMixDataset, FastCollateMixup, Mixup, MultiLabelTarget, create_loader
+from timm.data.loader import MultiEpochsDataLoader, PrefetchLoader
+from torch.utils.data import Dataset, IterableDataset
+
+from ...data import (
+    ReadableDataset,
+    check_classes,
+    check_labels,
+    check_shards,
+    check_sizes,
+    check_splits,
+    class_balanced,
+    create_dataset,
+    insert_augmentations,
+    key_loader,
+    stratified,
+    warn_of_unused_classes,
+)
+from ..arguments.criteria import mixing_active
+from ..position import Position
+from ..processes import Precision, Process
+from .device_loaders import build_device_loaders
+
+
+@dataclass
+class Loaders:
+    """What a run reads.
+
+    Args:
+        train: Training batches.
+        validation: Validation batches; None without validation.
+        mixup: What mixes batches in the main process.
+        batch_size: The mean size of a training batch.
+        parts: What has to be told where a run starts.
+        by_batch: Whether it can start within an epoch; an iterable data set, and timm's loader that reads on into the
+            next epoch, can't.
+        readable: Counts the training images that can't be read; None where nobody does.
+        normalization: Mean and standard deviation by which images are normalised, of each channel.
+    """
+
+    train: Any
+    validation: Any
+    mixup: Mixup | None
+    batch_size: float
+    parts: Sequence[Any] = ()
+    by_batch: bool = True
+    readable: ReadableDataset | None = None
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] = ((0.,), (1.,))
+
+    def start_at(self, position: Position) -> None:
+        """The next iteration over training batches begins there; later ones are the epochs after it."""
+        for part in self.parts:
+            part.start_at(position.epoch, position.batch)
+
+    def skipped(self) -> int:
+        """How many training images couldn't be read since the last call."""
+        return 0 if self.readable is None else self.readable.take_skipped()
+
+    def stop_mixing(self, position: Position) -> None:
+        """Mixes no batches from `position` on.
+
+        Workers that live on between epochs hold a copy of the mixer and are restarted.
+        """
+        if self.mixup is not None:
+            self.mixup.mixup_enabled = False
+        elif isinstance(self.train, PrefetchLoader) and self.train.mixup_enabled:
+            self.train.mixup_enabled = False
+            self.train.loader._iterator = None
+            if isinstance(self.train.loader, MultiEpochsDataLoader):
+                self.train.loader.iterator = None
+            self.start_at(position)  # some had read ahead
+
+
+def build_loaders(
+        args: argparse.Namespace,
+        config: dict,
+        num_classes: int,
+        process: Process,
+        precision: Precision,
+) -> Loaders:
+    """Loaders for `config`, timm's data configuration of the network.
+
+    Raises:
+        ValueError: The data are missing, or don't fit each other, the network or the batch.
+    """
+    train, validation = _create_datasets(args, config, num_classes)
+    check_shards(train, 'training', processes=process.world_size, workers=args.workers)
+    if process.distributed and validation is not None:
+        workers = _validation_workers(args, validation, distributed=True)
+        check_shards(validation, 'validation', processes=process.world_size, workers=workers)
+    if args.labels_per_class:
+        train = class_balanced(train, args.labels_per_class, seed=args.seed)
+    elif args.train_fraction:
+        train = stratified(train, args.train_fraction, seed=args.seed)
+    if args.aug_repeats and not process.distributed:
+        raise ValueError('--aug-repeats repeats images over processes: it needs torchrun')
+    mixup = _create_mixup(args, num_classes)
+    if args.device_augment:
+        train_loader, validation_loader = build_device_loaders(args, train, validation, config, process, precision)
+    else:
+        train_loader, validation_loader = _build_timm_loaders(
+            args, train, validation, config, mixup, process, precision)
+    if args.keep_last_batch:
+        _keep_last_batch(train_loader, mixing=mixup is not None)
+    check_sizes(train, len(train_loader), batch_size=args.batch_size)
+    scheduled = args.train_img_sizes is not None
+    average = train_loader.batch_sampler.average_batch_size if scheduled else None
+    parts, readable = _key(args, train_loader, process)
+    return Loaders(
+        train=train_loader,
+        validation=validation_loader,
+        mixup=None if isinstance(mixup, FastCollateMixup) else mixup,
+        batch_size=average if scheduled else float(args.batch_size),
+        parts=parts,
+        by_batch=bool(parts) and not args.use_multi_epochs_loader,
+        readable=readable,
+        normalization=(config['mean'], config['std']),
+    )
+
+
+def _key(args, loader, process: Process) -> tuple[list, ReadableDataset | None]:
+    """Lets what is random in a loader follow from the seed and the place alone."""
+    if args.device_augment:
+        return [loader], None
+    if isinstance(loader.dataset, IterableDataset):
+        return [], None
+    parts = key_loader(loader, seed=args.seed, rank=process.rank)
+    return parts, loader.dataset.dataset
+
+
+def _create_datasets(args, config: dict, num_classes: int) -> tuple[Dataset, Dataset | None]:
+    if not args.dataset:
+        check_splits(args.data_dir, args.train_split, args.val_split)
+    encode = None
+    if args.task == 'multilabel':
+        encode = MultiLabelTarget(num_classes, dense=args.target_format == 'multihot')
+    common = dict(
+        class_map=args.class_map,
+        download=args.dataset_download,
+        batch_size=args.batch_size,
+        input_img_mode=args.input_img_mode or ('RGB' if config['input_size'][0] == 3 else 'L'),
+        input_key=args.input_key,
+        target_key=args.target_key,
+        target_format=args.target_format,
+        trust_remote_code=args.dataset_trust_remote_code,
+        target_transform=encode,
+    )
+    train = create_dataset(
+        args.dataset, args.data_dir, args.train_split,
+        is_training=True, seed=args.seed, repeats=args.epoch_repeats, num_samples=args.train_num_samples, **common)
+    check_labels(train, num_classes)
+    warn_of_unused_classes(train, num_classes)
+    _check_multi_label(args, train)
+    if not args.val_split:
+        return train, None
+    validation = create_dataset(
+        args.dataset, args.data_dir, args.val_split, num_samples=args.val_num_samples, **common)
+    check_labels(validation, num_classes)
+    _check_multi_label(args, validation)
+    check_classes(train, validation)
+    return train, validation
+
+
+def _check_multi_label(args, dataset: Dataset) -> None:
+    if args.task != 'multilabel' or isinstance(dataset, IterableDataset):
+        return
+    try:
+        dataset[0]
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'--task multilabel with --target-key {args.target_key} and --target-format {args.target_format} '
+            f'does not fit the data set: {" ".join(str(error).split())}') from error
+
+
+def _create_mixup(args, num_classes: int) -> Mixup | FastCollateMixup | None:
+    if not mixing_active(args):
+        return None
+    mixer = Mixup if args.no_prefetcher or args.device_augment else FastCollateMixup
+    return mixer(
+        mixup_alpha=args.mixup,
+        cutmix_alpha=args.cutmix,
+        cutmix_minmax=args.cutmix_minmax,
+        prob=args.mixup_prob,
+        switch_prob=args.mixup_switch_prob,
+        mode=args.mixup_mode,
+        label_smoothing=args.smoothing,
+        num_classes=num_classes,
+        multi_label=args.task == 'multilabel',
+    )
+
+
+def _build_timm_loaders(args, train: Dataset, validation: Dataset | None, config: dict, mixup, process, precision):
+    common = dict(
+        input_size=config['input_size'],
+        mean=config['mean'],
+        std=config['std'],
+        pin_memory=args.pin_mem,
+        img_dtype=precision.model_dtype or torch.float32,
+        device=process.device,
+        distributed=process.distributed,
+        use_prefetcher=not args.no_prefetcher,
+    )
+    train_loader = _create_train_loader(args, train, config, common, mixup)
+    return train_loader, None if validation is None else _create_validation_loader(args, validation, config, common)
+
+
+def _create_train_loader(args, dataset: Dataset, config: dict, common: dict, mixup):
+    source = AugMixDataset(dataset, num_splits=args.aug_splits) if args.aug_splits else dataset
+    progressive = args.train_size_schedule == 'progressive'
+    interpolation = config['interpolation'] if args.no_aug else args.train_interpolation or config['interpolation']
+    loader = create_loader(
+        source,
+        batch_size=args.batch_size,
+        is_training=True,
+        no_aug=args.no_aug,
+        re_prob=args.reprob,
+        re_mode=args.remode,
+        re_count=args.recount,
+        re_split=args.resplit,
+        train_crop_mode=args.train_crop_mode,
+        scale=args.scale,
+        ratio=args.ratio,
+        hflip=args.hflip,
+        vflip=args.vflip,
+        color_jitter=args.color_jitter,
+        color_jitter_prob=args.color_jitter_prob,
+        grayscale_prob=args.grayscale_prob,
+        gaussian_blur_prob=args.gaussian_blur_prob,
+        auto_augment=args.aa,
+        num_aug_repeats=args.aug_repeats,
+        num_aug_splits=args.aug_splits,
+        interpolation=interpolation,
+        num_workers=args.workers,
+        worker_seeding=args.worker_seeding,
+        collate_fn=mixup if isinstance(mixup, FastCollateMixup) else None,
+        use_multi_epochs_loader=args.use_multi_epochs_loader,
+        input_size_choices=args.train_img_sizes,
+        batch_size_choices=args.train_batch_sizes,
+        batch_choice_weights=args.train_size_probs,
+        batch_choice_seed=args.seed,
+        batch_choice_schedule=args.train_size_schedule,
+        batch_schedule_epochs=args.epochs if progressive else None,
+        batch_schedule_spread=args.train_size_schedule_spread,
+        batch_schedule_random_mix=args.train_size_random_mix,
+        num_batches=args.train_batches_per_epoch,
+        **common,
+    )
+    if hasattr(loader.sampler, 'seed'):
+        loader.sampler.seed = args.seed
+    if args.reflect_pad or args.zero_pad or args.pca_lighting:
+        dataset.transform = insert_augmentations(
+            dataset.transform,
+            size=tuple(config['input_size'][1:]),
+            reflect_pad=args.reflect_pad,
+            zero_pad=args.zero_pad,
+            pca_lighting=args.pca_lighting,
+        )
+    return loader
+
+
+def _keep_last_batch(loader, *, mixing: bool) -> None:
+    """Reads the last, incomplete batch of an epoch too, which timm's loader leaves out.
+
+    Raises:
+        ValueError: BatchNorm or mixing can't take it, or there are no batches to count.
+    """
+    if isinstance(loader.dataset, IterableDataset):
+        raise ValueError('--keep-last-batch needs a data set of known length, not an iterable one')
+    rest = len(loader.sampler) % loader.batch_sampler.batch_size
+    if rest == 1 or (rest % 2 and mixing):
+        needed = 'two images or more' if rest == 1 else 'an even number for --mixup and --cutmix'
+        raise ValueError(f'--keep-last-batch: the last batch has {rest} image{"s" * (rest > 1)} and needs {needed}')
+    loader.batch_sampler.drop_last = False
+
+
+def _create_validation_loader(args, dataset: Dataset, config: dict, common: dict):
+    return create_loader(
+        dataset,
+        batch_size=args.validation_batch_size or args.batch_size,
+        is_training=False,
+        interpolation=config['interpolation'],
+        crop_pct=config['crop_pct'],
+        num_workers=_validation_workers(args, dataset, distributed=common['distributed']),
+        **common,
+    )
+
+
+def _validation_workers(args, dataset: Dataset, *, distributed: bool) -> int:
+    return min(2, args.workers) if distributed and isinstance(dataset, IterableDataset) else args.workers

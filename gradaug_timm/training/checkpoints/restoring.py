@@ -1,0 +1,60 @@
+"""Putting back what a checkpoint holds."""
+import argparse
+from collections.abc import Callable
+
+import torch
+from timm.task import TrainingTask, load_task_ema_checkpoint, resume_task_checkpoint
+from timm.utils import NativeScaler
+
+from ...files import read_checkpoint
+from ..position import Position
+from .find import position_of
+
+
+def load_checkpoint(path: str) -> dict:
+    """The content of the checkpoint that a run resumes."""
+    return loading(path, lambda: dict(read_checkpoint(path)))
+
+
+def starting_position(args: argparse.Namespace, path: str | None, state: dict) -> Position:
+    """Where a run begins: as its flags say, or where the checkpoint with this content was written."""
+    if args.start_epoch is not None:
+        return Position(args.start_epoch)
+    return loading(path, lambda: position_of(state))
+
+
+def restore(
+        args: argparse.Namespace,
+        task: TrainingTask,
+        optimizer: torch.optim.Optimizer,
+        scaler: NativeScaler | None,
+        path: str | None,
+        *,
+        log_info: bool,
+) -> None:
+    """Loads the checkpoint and sets up the moving average."""
+    if path:
+        full = not args.no_resume_opt
+        loading(path, lambda: resume_task_checkpoint(
+            task, path, optimizer if full else None, scaler if full else None, log_info=log_info))
+    if args.model_ema:
+        task.setup_ema(
+            decay=args.model_ema_decay,
+            use_warmup=args.model_ema_warmup,
+            device=torch.device('cpu') if args.model_ema_force_cpu else None,
+        )
+        if path:
+            loading(path, lambda: load_task_ema_checkpoint(task, path))
+
+
+def loading(path: str | None, load: Callable):
+    """What `load` returns.
+
+    Raises:
+        ValueError: It raises something; the message names the checkpoint.
+    """
+    try:
+        return load()
+    except Exception as error:  # torch raises anything from EOFError to UnpicklingError on a broken file
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise ValueError(f'--resume {path} cannot be loaded: {reason[:200]}') from error

@@ -1,0 +1,124 @@
+"""The checkpoints of a run: written whole, never lost, and enough to go on from as if nothing had happened."""
+import logging
+import math
+import os
+from dataclasses import asdict
+
+from timm.scheduler.scheduler import Scheduler
+from timm.utils import CheckpointSaver
+
+from ...files import duplicate, save_checkpoint
+from ...task.steps import SubnetSteps
+from ..position import Position
+from .find import position_of
+from .schedules import scheduler_state
+from .weights import BEST_WEIGHTS, save_weights, weights_metadata
+
+_logger = logging.getLogger(__name__)
+
+
+class Checkpoints(CheckpointSaver):
+    """timm's files and ranking, each file written aside and moved into place.
+
+    Args:
+        scheduler: The learning rate's; it has a state of its own where it follows the metric.
+        config: timm's data configuration of the network.
+        facts: What else a checkpoint says of the run.
+        kwargs: As for timm's CheckpointSaver.
+    """
+
+    def __init__(self, *, scheduler: Scheduler | None, config: dict, facts: dict, **kwargs):
+        super().__init__(**kwargs)
+        self._scheduler, self._config, self._facts = scheduler, config, facts
+
+    def save(self, position: Position, *, metric: float | None = None, progress: dict | None = None) -> None:
+        """Writes `last`; with a metric also ranks it, and keeps the best.
+
+        Args:
+            position: How far the run has come.
+            metric: That of the epoch, at its end.
+            progress: What the epoch has gathered until now.
+
+        Raises:
+            OSError: A file can't be written; those before are whole.
+        """
+        completed = None if metric is None else position.epoch - 1
+        last = self._path('last')
+        save_checkpoint({**self._state(position, completed, metric), 'progress': progress}, last)
+        if completed is not None:
+            self._rank(last, completed, metric)
+
+    def continue_from(self, path: str, state: dict) -> None:
+        """Goes on with the ranking of a checkpoint in this folder, and does what was left to do after it was written.
+
+        Args:
+            path: The checkpoint.
+            state: Its content.
+        """
+        history = state.get('saver')
+        if history is None:
+            _logger.warning(f'{path} has no history of checkpoints; the best is found anew.')
+            return
+        self.load_state_dict({**history, 'pending': (None, None)})
+        epoch, metric = history.get('pending', (None, None))
+        if epoch is not None and metric is not None:
+            self._rank(path, epoch, metric)
+        position = position_of(state)
+        if not position.batch and position.epoch in (self.args.save_epochs or ()):
+            self.save_milestone(position.epoch, path)
+
+    def save_milestone(self, completed_epochs: int, source: str | None = None) -> str:
+        """Keeps `source`, by default `last`, as that of so many epochs."""
+        path = self._path(f'milestone-{completed_epochs}')
+        duplicate(source or self._path('last'), path)
+        return path
+
+    def _rank(self, source: str, epoch: int, metric: float) -> None:
+        if not math.isfinite(metric):
+            return
+        path = self._checkpoint_path(epoch)
+        self.checkpoint_files = [entry for entry in self.checkpoint_files if entry[0] != path]
+        worst = self.checkpoint_files[-1] if self.checkpoint_files else None
+        best_before = self.best_metric
+        if len(self.checkpoint_files) < self.max_history or worst[1] is None or self.cmp(metric, worst[1]):
+            self._cleanup_checkpoints(1)
+            duplicate(source, path)
+            self._track_checkpoint(path, epoch, metric, update_best_file=False)
+        best = self._path('model_best')
+        is_best = best_before is None or self.cmp(metric, best_before)
+        if is_best and not (os.path.exists(best) and os.path.samefile(source, best)):
+            self._save_weights(epoch, metric)
+            duplicate(source, best)  # comes last: that it is there tells that all was done
+
+    def _state(self, position: Position, completed: int | None, metric: float | None) -> dict:
+        state = {
+            'epoch': position.epoch - 1,  # the last complete one, as in timm's checkpoints
+            'arch': self.args.model,
+            'args': self.args,
+            'version': 2,
+            'optimizer': self.optimizer.state_dict(),
+            **self.task.get_checkpoint_state(unwrap_fn=self.unwrap_fn),
+            **self.task.get_checkpoint_state(ema=True, unwrap_fn=self.unwrap_fn),
+            'saver': self.state_dict(completed, metric),
+            'position': asdict(position),
+            'scheduler': scheduler_state(self._scheduler),
+            **self._facts,
+        }
+        if self.amp_scaler is not None:
+            state[self.amp_scaler.state_dict_key] = self.amp_scaler.state_dict()
+        if metric is not None:
+            state['metric'] = metric
+        return state
+
+    def _save_weights(self, epoch: int, metric: float) -> None:
+        """The network that validation judged, for all that reads safetensors."""
+        averaged = self.task.has_ema() and not self.args.model_ema_force_cpu
+        key = 'state_dict_ema' if averaged else 'state_dict'
+        weights = self.task.get_checkpoint_state(ema=averaged, unwrap_fn=self.unwrap_fn)[key]
+        settings = self.task.settings if isinstance(self.task, SubnetSteps) else None
+        metadata = weights_metadata(self.args, self._config, settings)
+        metadata.update(weights='averaged' if averaged else 'trained', epoch=str(epoch), metric=str(metric))
+        save_weights(weights, metadata, os.path.join(self.checkpoint_dir, BEST_WEIGHTS))
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.checkpoint_dir, f'{name}{self.extension}')

@@ -1,0 +1,58 @@
+"""The best weights of a run as safetensors, for all that reads timm's keys."""
+import argparse
+import json
+from dataclasses import asdict
+
+from safetensors.torch import save
+from torch import Tensor, contiguous_format
+
+from ...files import written_aside
+from ...task.settings import GradAugSettings
+from ..arguments.checks import model_name
+
+BEST_WEIGHTS = 'model_best.safetensors'
+KEPT = (  # flags without which the weights are another network, or that `validate.py` needs
+    'model', 'num_classes', 'in_chans', 'gp', 'model_kwargs', 'img_size', 'input_size', 'crop_pct', 'mean', 'std',
+    'interpolation', 'bn_eps', 'shake_drop', 'shake_drop_alpha', 'stoch_depth', 'gradaug_divisor',
+)
+RECIPE = (  # flags that tell a reader how the weights came about; no path among them
+    'dataset', 'train_split', 'val_split', 'labels_per_class', 'train_fraction', 'pretrained', 'epochs', 'batch_size',
+    'grad_accum_steps', 'opt', 'lr', 'weight_decay', 'sched', 'warmup_epochs', 'smoothing', 'mixup', 'cutmix', 'aa',
+    'reprob', 'drop_path', 'shake_drop', 'stoch_depth', 'paper_drop_block', 'model_ema', 'amp', 'seed', 'eval_metric',
+)
+
+
+def save_weights(weights: dict[str, Tensor], metadata: dict[str, str], path: str) -> None:
+    """Writes a state dict.
+
+    Raises:
+        OSError: It can't be written; the message names `path`.
+    """
+    tensors = {name: weight.clone(memory_format=contiguous_format) for name, weight in weights.items()}
+    with written_aside(path) as partial, open(partial, 'wb') as file:
+        file.write(save(tensors, metadata))
+
+
+def weights_metadata(args: argparse.Namespace, config: dict, settings: GradAugSettings | None) -> dict[str, str]:
+    """What a file of weights says of them, as JSON.
+
+    Args:
+        args: The flags of the run.
+        config: timm's data configuration of the network.
+        settings: The settings of GradAug; None where it is off.
+    """
+    values = {
+        'architecture': model_name(args.model).removeprefix('gradaug_'),
+        'num_classes': args.num_classes,
+        'model_kwargs': args.model_kwargs,
+        'pretrained_cfg': config,
+        'recipe': recipe(args),
+        'gradaug': None if settings is None else asdict(settings),
+        'train_args': {name: getattr(args, name) for name in KEPT if getattr(args, name, None) not in (None, {}, '')},
+    }
+    return {'format': 'pt', **{name: json.dumps(value) for name, value in values.items()}}
+
+
+def recipe(args: argparse.Namespace) -> dict:
+    """The flags of RECIPE that are on."""
+    return {name: getattr(args, name) for name in RECIPE if getattr(args, name, None)}

@@ -1,0 +1,1 @@
+"""`--dry-run`: a few steps, and a report of what the run would be."""

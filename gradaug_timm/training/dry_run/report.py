@@ -1,0 +1,162 @@
+"""What `--dry-run` prints: settings and their origins, cost and time, and what is unusual."""
+import inspect
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from timm.data import resolve_data_config
+from timm.utils import unwrap_model
+
+from ...task.budget import CHOSEN
+from ...task.settings import GradAugSettings
+from ..arguments.config import COMMAND_LINE
+from ..arguments.gradaug import PREFIX
+from ..loop.epochs import check_processes
+from ..outputs.run_json import device_name
+from ..run import Run
+from .paper import deviations
+from .trial import TIMED, Measured, measure, seconds_left, shares
+from .unused_flags import flag, without_effect
+
+Row = tuple[str, ...]
+LABELS = {'batch': 'images an update', 'zero_init_last': '--model-kwargs zero_init_last'}  # what is no flag
+
+
+def dry_run(run: Run) -> None:
+    """Trains a few steps where the run has some left, and prints the report in the primary process.
+
+    Raises:
+        CompilationError, DataError, DisagreementError, DivergedError: As in the run.
+        MemoryShortageError: A step doesn't fit into the device's memory.
+    """
+    measured = None
+    if run.start.epoch < run.end_epoch:
+        measured = measure(run)
+    else:
+        check_processes(run, run.start)
+    if run.process.primary:
+        print('\n'.join(report(run, measured)))
+
+
+def report(run: Run, measured: Measured | None) -> Iterator[str]:
+    """The lines; without what is measured where the run is complete."""
+    values = all_values(run)
+    yield 'Dry run: nothing is written.'
+    yield from _section('Settings other than the defaults, and where they were set', setting_rows(values))
+    yield from _section('Network and cost', cost_rows(run.facts))
+    yield from _section('Run', run_rows(run, measured))
+    yield from _section('Without effect', [
+        (f'{flag(name)} {show(values[name])}', reason, f'set: {values["given"][name]}')
+        for name, reason in without_effect(values, values['given'])])
+    if 'smoothing' in values and values['gradaug'] and values['gradaug_subnets']:
+        yield from _section('Other than in the paper', [
+            (f'{LABELS.get(name, flag(name))} {show(value)}', f'paper: {show(wanted)}')
+            for name, value, wanted in deviations(values)])
+
+
+def all_values(run: Run) -> dict[str, Any]:
+    """All settings as the run has them, by name; with what the rules of unusual ones ask besides.
+
+    `given` maps those that were set to their origins.
+    """
+    args, process = run.args, run.process
+    given = dict(args.dry_run)
+    settings = run.facts['gradaug'] or {}
+    filled = filled_in(args, settings)
+    return {
+        **vars(args),
+        **{f'{PREFIX}{name}': value for name, value in settings.items()},
+        **data_values(args, unwrap_model(run.task.get_trainable_module())),
+        'input_size': tuple(run.facts['input_size']),
+        'loss': getattr(args, 'loss', None) or ('bce' if getattr(args, 'task', None) == 'multilabel' else 'ce'),
+        'device': process.device.type,
+        'processes': process.world_size,
+        'batch': args.batch_size * process.world_size * args.grad_accum_steps,
+        'end_epoch': run.end_epoch,
+        'given': given,
+        'filled_in': filled,
+    }
+
+
+def data_values(args, network) -> dict[str, Any]:
+    """How images come into the network, and whether its residual branches start at zero; nothing for a detector."""
+    if 'smoothing' not in args:
+        return {}
+    config = resolve_data_config(vars(args), model=network)
+    parameter = inspect.signature(type(network).__init__).parameters.get('zero_init_last')
+    return {
+        'interpolation': config['interpolation'],
+        'crop_pct': config['crop_pct'],
+        'zero_init_last': args.model_kwargs.get('zero_init_last', parameter.default if parameter else False),
+    }
+
+
+def filled_in(args, settings: Mapping[str, Any]) -> dict[str, str]:
+    """What else than defaults the run takes without being told: the settings, and from where they follow."""
+    default, budget = GradAugSettings(), getattr(args, 'gradaug_budget', None)
+    found = {
+        f'{PREFIX}{name}': '--gradaug-budget' if budget and name in CHOSEN else 'preset'
+        for name, value in settings.items()
+        if f'{PREFIX}{name}' in args and f'{PREFIX}{name}' not in args.dry_run and value != getattr(default, name)}
+    return found if 'lr' in args.dry_run else {'lr': '--lr-base', **found}
+
+
+def setting_rows(values: Mapping[str, Any]) -> list[Row]:
+    """Name, value and origin of each setting that isn't at its default, those of the command line last."""
+    origins = {**values['given'], **values['filled_in']}
+    return [(name, show(values[name]), origin)
+            for name, origin in sorted(origins.items(), key=lambda item: item[1] == COMMAND_LINE)]
+
+
+def cost_rows(facts: Mapping[str, Any]) -> list[Row]:
+    """Parameters and multiply-adds."""
+    full, relative = facts['multiply_adds'], facts['relative_cost']
+    size = 'x'.join(map(str, facts['input_size']))
+    return [
+        ('parameters', f'{facts["parameters"]:,}'),
+        ('multiply-adds', f'{full / 1e6:,.1f} million for the full network, an image of {size}, forward'),
+        ('expected step', f'{full * relative / 1e6:,.1f} million, {relative:.2f} times plain training'),
+    ]
+
+
+def run_rows(run: Run, measured: Measured | None) -> list[Row]:
+    """Where the run starts, and what was measured."""
+    process, start = run.process, run.start
+    where = f' of {run.resumed_from}' if run.resumed_from else ''
+    rows: list[Row] = [
+        ('on', f'{device_name(process.device)}, processes: {process.world_size}'),
+        ('starts at', f'epoch {start.epoch}, batch {start.batch}{where}'),
+        ('ends after', f'epoch {run.end_epoch - 1}, updates an epoch: {run.updates}'),
+    ]
+    if measured is None:
+        return rows
+    kind = 'tensors on the device' if process.device.type == 'cuda' else 'all of the process, without data workers'
+    speed = measured.images / measured.seconds_an_update(shares(run)[0])
+    return [
+        *rows,
+        ('peak memory', f'{measured.peak / 2 ** 20:,.0f} MiB ({kind})'),
+        ('speed', f'{speed:.1f} images/s, from {TIMED} updates after a first that warms up'),
+        ('time to finish', f'{timedelta(seconds=round(seconds_left(run, measured)))}, without validation'),
+    ]
+
+
+def show(value: Any) -> str:
+    """A value as it is written in a YAML file, or nearly."""
+    if isinstance(value, bool):
+        return 'on' if value else 'off'
+    if isinstance(value, dict):
+        return ' '.join(f'{key}={show(each)}' for key, each in value.items())
+    if isinstance(value, (list, tuple)):
+        return ' '.join(map(show, value)) or 'none'
+    return f'{value:.4g}' if isinstance(value, float) else 'none' if value is None else str(value) or '""'
+
+
+def _section(title: str, rows: list[Row]) -> Iterator[str]:
+    """The title and the rows, their columns aligned; nothing where there are none."""
+    if not rows:
+        return
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    yield ''
+    yield title
+    for row in rows:
+        yield ('  ' + '  '.join(text.ljust(width) for text, width in zip(row, widths))).rstrip()

@@ -1,0 +1,164 @@
+"""A few steps of a run: their time and memory, and the time that the run would take."""
+import itertools
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from timm.task import TrainingTask
+
+from ...task.steps import SubnetSteps
+from ..loop.between_steps import BetweenSteps
+from ..loop.epoch import train_epoch
+from ..loop.epochs import announce_epoch, check_processes
+from ..run import Run, updates_per_epoch
+
+TIMED = 3  # steps after the first
+CANDIDATES = 101  # steps among which the typical one is looked for
+
+
+class MemoryShortageError(RuntimeError):
+    """A step doesn't fit into the device's memory."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a few steps took; `seconds` by whether they trained sub-networks, `images` an update of all processes."""
+
+    seconds: dict[bool, float]
+    images: float
+    peak: int
+
+    def seconds_an_update(self, share: float) -> float:
+        """The mean where this `share` of the steps trains sub-networks."""
+        return sum(part * self.seconds[kind] for kind, part in ((True, share), (False, 1 - share)) if part)
+
+
+def measure(run: Run) -> Measured:
+    """Trains on the first batches of the run, from where it starts, as it would; times all steps but the first.
+
+    The first step trains as many sub-networks as the others and is as large, so that kernels are tuned and compiled
+    for these shapes before anything is timed. Without a grid of widths every step has new ones, as in the run.
+
+    Raises:
+        CompilationError, DataError, DisagreementError, DivergedError: As in the run.
+        MemoryShortageError: A step doesn't fit into the device's memory.
+    """
+    epoch = run.start.epoch
+    run.loaders.start_at(run.start)
+    announce_epoch(run, epoch)
+    check_processes(run, run.start)
+    between_steps = BetweenSteps(run, position=run.start)
+    accumulated = min(run.args.grad_accum_steps, run.batches - run.start.batch)
+    run.loaders.train = batches = _Batches(run.loaders.train, accumulated, run.task)
+    steps = planned_steps(run.task, epoch)
+    seconds = {True: [], False: []}
+    _reset_peak(run)
+    try:
+        with run.compilation.guarded() if run.compilation is not None else nullcontext():
+            for index, step in enumerate(steps):
+                kind, taken = _time_update(run, between_steps, batches, step)
+                if index:
+                    seconds[kind].append(taken)
+    except torch.OutOfMemoryError as error:
+        raise MemoryShortageError(
+            f'a step doesn\'t fit into the memory of {run.process.device} ({str(error).splitlines()[0][:120]}): '
+            'try --amp, --grad-checkpointing or a smaller --batch-size') from error
+    images = batches.images / len(steps) * run.process.world_size
+    means = {kind: statistics.mean(taken) for kind, taken in seconds.items() if taken}
+    return Measured(means, images, _peak(run))
+
+
+def planned_steps(task: TrainingTask, epoch: int) -> list[tuple[int, int]]:
+    """Epoch and number of the steps to try: with sub-networks, and one without where the run has such too.
+
+    Sub-networks are those of a step of middling size, at image sizes of the epoch in which all have joined.
+    """
+    if not isinstance(task, SubnetSteps):
+        return (1 + TIMED) * [(epoch, 0)]
+    settings = task.settings
+    every = settings.interval
+    if settings.at(settings.size_epochs).subnets:
+        epoch = max(epoch, settings.size_epochs)
+    task.set_epoch(epoch)
+    first = sorted(range(0, CANDIDATES * every, every), key=lambda step: _size(task, step))[CANDIDATES // 2]
+    plain = [(epoch, first + 1)] if every > 1 else [(settings.off_epoch, first)] if settings.off_epoch > epoch else []
+    new_widths = settings.random_width and not settings.width_steps
+    return [(epoch, first + index * every * new_widths) for index in range(1 + TIMED - len(plain))] + plain
+
+
+def _size(task: SubnetSteps, step: int) -> float:
+    return sum((draw.subnet.width * draw.transform.size) ** 2 for draw in task.draws(step))
+
+
+def _time_update(
+        run: Run,
+        between_steps: BetweenSteps,
+        batches: '_Batches',
+        step: tuple[int, int],
+) -> tuple[bool, float]:
+    """Trains one update; whether it had sub-networks, and its seconds."""
+    task, subnets = run.task, False
+    epoch, batches.step = step
+    if isinstance(task, SubnetSteps):
+        task.set_epoch(epoch)
+        subnets = bool(task.draws(batches.step))
+    _wait(run)
+    started = time.perf_counter()
+    train_epoch(run, run.start.epoch, between_steps, first=run.start.batch)
+    _wait(run)
+    return subnets, time.perf_counter() - started
+
+
+class _Batches:
+    """Those of one update at each iteration, going on where the last ended; all of them are trained as one step."""
+
+    def __init__(self, loader, number: int, task: TrainingTask):
+        self.loader, self.number, self.task = loader, number, task
+        self.step = self.images = 0
+        self._stream = itertools.chain.from_iterable(itertools.repeat(loader))
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator:
+        for batch in itertools.islice(self._stream, self.number):
+            self.images += len(batch[0])
+            self.task.step = self.step  # type: ignore[assignment]
+            yield batch
+
+
+def shares(run: Run) -> list[float]:
+    """For each epoch that is left the share of its steps that train sub-networks."""
+    task, epochs = run.task, range(run.start.epoch, run.end_epoch)
+    if not isinstance(task, SubnetSteps):
+        return [0.] * len(epochs)
+    return [1 / task.settings.interval if task.settings.at(epoch).subnets else 0. for epoch in epochs]
+
+
+def seconds_left(run: Run, measured: Measured) -> float:
+    """Training time of the epochs that are left, without validation."""
+    each = [measured.seconds_an_update(share) for share in shares(run)]
+    trained = updates_per_epoch(run.start.batch, run.args.grad_accum_steps)
+    return sum(each) * run.updates - each[0] * trained
+
+
+def _wait(run: Run) -> None:
+    if run.process.device.type != 'cpu':
+        torch.accelerator.synchronize()
+
+
+def _reset_peak(run: Run) -> None:
+    if run.process.device.type == 'cuda':
+        torch.cuda.reset_peak_memory_stats(run.process.device)
+
+
+def _peak(run: Run) -> int:
+    """Bytes that tensors took on a CUDA device; elsewhere what the process has ever taken."""
+    if run.process.device.type == 'cuda':
+        return torch.cuda.max_memory_allocated(run.process.device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
