@@ -1,8 +1,8 @@
 #!/bin/bash
 # Runs train.py with the given flags, one process per GPU:
 #     sbatch --job-name NAME docs/slurm.sh FLAGS...
-# When the job's time ends or the job is pre-empted, it is queued again and resumes from the last checkpoint.
-# See docs/cluster.md.
+# When the job's time ends or the job is pre-empted, it is queued again and resumes from the last
+# checkpoint. See docs/cluster.md.
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=8
 #SBATCH --gpus-per-node=8
