@@ -20,7 +20,7 @@ from gradaug_timm.files import read_checkpoint, save_checkpoint
 from gradaug_timm.training.arguments import build_parser
 from gradaug_timm.training.checkpoints.compatibility import FREE, IN_OPTIMIZER
 from gradaug_timm.training.main import main
-from gradaug_timm.training.outputs.folder import _hold
+from gradaug_timm.training.outputs.folder import hold_folder
 
 PLAIN = dict(model='resnet20_cifar', batch_size=4, epochs=2, lr=0.05)
 
@@ -181,10 +181,10 @@ def test_a_full_disk_ends_a_run_with_one_line_and_what_was_saved_is_whole(data, 
 
 def test_a_folder_is_kept_from_other_processes_while_a_run_writes_to_it(data, tmp_path):
     (tmp_path / 'run').mkdir()
-    held = _hold(str(tmp_path / 'run'))
+    held = hold_folder(str(tmp_path / 'run'))
     assert second_process(data, tmp_path) == 2
     assert not (tmp_path / 'run' / 'summary.csv').exists()
-    held.close()
+    held.release()
     assert second_process(data, tmp_path) == 0
 
 

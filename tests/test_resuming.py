@@ -46,7 +46,7 @@ def stopped(data, output, *, after: int, by=signal.SIGTERM, **flags) -> int:
         return losses
 
     patched = patch.object(epoch_module, '_step', step_with_signal)
-    with patched, patch.object(files, '_flush'), pytest.raises(SystemExit) as ended:
+    with patched, patch.object(files, 'flush'), pytest.raises(SystemExit) as ended:
         main(arguments(data, output, experiment='run', resume='auto', **flags))
     return ended.value.code
 

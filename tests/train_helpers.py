@@ -48,7 +48,7 @@ def train(data: Path, output: Path, *, picture: bool = False, **flags) -> Path:
     """
     flags = {'experiment': 'run', **flags}
     drawn = nullcontext() if picture else patch.object(results, 'plot_curves', return_value=None)
-    with drawn, patch.object(files, '_flush'):
+    with drawn, patch.object(files, 'flush'):
         main(arguments(data, output, **flags))
     return output / flags['experiment']
 
