@@ -4,6 +4,8 @@ Importing it registers `gradaug_<name>` and the CIFAR networks with timm.
 """
 import os
 
+__version__ = '0.1.0'  # setup.cfg reads it here
+
 # Before the CPU's library reads it: its 1,024 compiled layers are too few for all pairs of width and size.
 os.environ.setdefault('ONEDNN_PRIMITIVE_CACHE_CAPACITY', '16384')
 
