@@ -76,7 +76,7 @@ def test_the_wheel_finds_its_settings_by_name_from_anywhere(wheel, tmp_path):
 
 @pytest.mark.parametrize('path', [*MODULES, 'setup.py', 'train.py', 'validate.py'])
 def test_the_oldest_supported_python_reads_it(path):
-    ast.parse((ROOT / path).read_text(), feature_version=(3, 10))
+    ast.parse((ROOT / path).read_text(), feature_version=(3, 11))
 
 
 def test_every_folder_of_modules_is_a_package():
