@@ -1,8 +1,8 @@
 """The network to train, as the flags describe it."""
-import argparse
 import logging
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,6 +13,8 @@ from torch import nn
 from ...files import check_whole
 from ...models.creation import model_arguments
 from ...regularizers import add_drop_block, add_shake_drop, add_stochastic_depth
+from ..arguments.regularizers import RegularizerSettings
+from ..arguments.settings import TrainSettings
 from ..processes import Precision, Process
 
 _logger = logging.getLogger(__name__)
@@ -21,7 +23,7 @@ UNBUILDABLE = (
     AssertionError, EOFError, KeyError, RuntimeError, TypeError, pickle.UnpicklingError, SafetensorError)
 
 
-def build_network(args: argparse.Namespace) -> nn.Module:
+def build_network(args: TrainSettings) -> nn.Module:
     """The network in timm's initial state, or with the weights that were asked for; still on the CPU.
 
     Raises:
@@ -33,7 +35,7 @@ def build_network(args: argparse.Namespace) -> nn.Module:
     overlay = dict(args.pretrained_cfg_overlay)
     if args.pretrained_path:
         overlay.update(file=args.pretrained_path, num_classes=-1)
-    common = dict(
+    common: dict[str, Any] = dict(
         pretrained=args.pretrained,
         pretrained_cfg_overlay=overlay or None,
         checkpoint_path=args.initial_checkpoint,
@@ -57,7 +59,7 @@ def build_network(args: argparse.Namespace) -> nn.Module:
     return network
 
 
-def _check_weights(args: argparse.Namespace) -> None:
+def _check_weights(args: TrainSettings) -> None:
     for name in ('initial_checkpoint', 'pretrained_path', 'kd_checkpoint'):
         path = getattr(args, name)
         try:
@@ -77,9 +79,9 @@ def _create_of_any_size(name: str, **kwargs) -> nn.Module:
     return create_model(name, dynamic_img_size=True, **kwargs)
 
 
-def regularizer_settings(args: argparse.Namespace) -> dict[str, dict]:
+def regularizer_settings(args: RegularizerSettings) -> dict[str, dict]:
     """The arguments of each regulariser that is on, by the flag that turns it on."""
-    wanted = {
+    wanted: dict[str, dict] = {
         'shake_drop': dict(
             survival=args.shake_drop,
             alpha=tuple(args.shake_drop_alpha or (-1., 1.)),
@@ -92,7 +94,7 @@ def regularizer_settings(args: argparse.Namespace) -> dict[str, dict]:
     return {name: settings for name, settings in wanted.items() if getattr(args, name) is not None}
 
 
-def drop_block_rises(args: argparse.Namespace) -> bool:
+def drop_block_rises(args: RegularizerSettings) -> bool:
     """Whether the rate of DropBlock is raised from 0."""
     return args.paper_drop_block is not None and args.paper_drop_block_schedule != 'constant'
 
@@ -104,7 +106,7 @@ REGULARIZERS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def _regularize(network: nn.Module, args: argparse.Namespace) -> None:
+def _regularize(network: nn.Module, args: TrainSettings) -> None:
     for name, settings in regularizer_settings(args).items():
         try:
             REGULARIZERS[name](network, **settings)
@@ -134,7 +136,7 @@ def _initialise_head(network: nn.Module, scale: float | None, bias: float | None
         nn.init.constant_(network.get_classifier().bias, bias)
 
 
-def place_network(network: nn.Module, args: argparse.Namespace, process: Process, precision: Precision) -> nn.Module:
+def place_network(network: nn.Module, args: TrainSettings, process: Process, precision: Precision) -> nn.Module:
     """The network on the device in its precision and layout, its norm layers converted as asked.
 
     Raises:

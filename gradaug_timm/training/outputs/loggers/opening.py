@@ -1,8 +1,8 @@
 """The loggers that the flags ask for."""
-import argparse
 import os
 from functools import partial
 
+from ...arguments.settings import LoopSettings
 from ..folder import EVENTS, RunFolder
 from .folder_logger import FolderLogger
 from .guarded import GuardedLogger
@@ -14,7 +14,7 @@ from .wandb_logger import start_wandb
 
 
 def open_loggers(
-        args: argparse.Namespace,
+        args: LoopSettings,
         folder: RunFolder,
         *,
         continued_at: int | None = None,

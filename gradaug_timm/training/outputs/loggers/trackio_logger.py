@@ -1,9 +1,9 @@
 """Trackio."""
-import argparse
 from typing import Any
 
 from PIL import Image
 
+from ...arguments.settings import LoopSettings
 from .logger import Logger
 
 PROJECT = 'gradaug_timm'
@@ -31,13 +31,13 @@ class TrackioLogger(Logger):
         trackio.finish()
 
 
-def start_trackio(args: argparse.Namespace, name: str, *, continued: bool) -> TrackioLogger:
+def start_trackio(args: LoopSettings, name: str, *, continued: bool) -> TrackioLogger:
     """A run called `name`, with all flags as its configuration; where `continued`, the earlier one of that name."""
     import trackio
     return TrackioLogger(trackio.init(
         project=args.trackio_project or PROJECT,
         name=name,
-        config=dict(vars(args)),
+        config=args.values(),
         resume='allow' if continued else 'never',
         embed=False,
     ))

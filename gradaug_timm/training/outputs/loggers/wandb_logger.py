@@ -1,9 +1,9 @@
 """Weights & Biases."""
-import argparse
 from typing import Any
 
 from PIL import Image
 
+from ...arguments.settings import LoopSettings
 from .guarded import RefusedError
 from .logger import Logger
 
@@ -29,7 +29,7 @@ class WandbLogger(Logger):
         self._run.finish(exit_code=int(failed))
 
 
-def start_wandb(args: argparse.Namespace, name: str) -> WandbLogger:
+def start_wandb(args: LoopSettings, name: str) -> WandbLogger:
     """A run called `name`, with all flags as its configuration.
 
     Raises:
@@ -40,7 +40,7 @@ def start_wandb(args: argparse.Namespace, name: str) -> WandbLogger:
         return WandbLogger(wandb.init(
             project=args.wandb_project,
             name=name,
-            config=dict(vars(args)),
+            config=args.values(),
             tags=args.wandb_tags,
             resume='must' if args.wandb_resume_id else None,
             id=args.wandb_resume_id or None,
