@@ -15,8 +15,13 @@ from .extraction import load_extracted, save_extracted
 from .models import CifarResNet, PyramidNet, WideResNet
 from .task.gradaug import GradAugTask, MultiLabelGradAugTask
 from .task.settings import GradAugSettings
+from .training.api import TrainResult, train
+from .training.arguments import TrainSettings
+from .training.callbacks import Callback
+from .training.outputs.loggers import Logger
 
 __all__ = [
-    'CifarResNet', 'GradAugSettings', 'GradAugTask', 'MultiLabelGradAugTask', 'PyramidNet', 'Subnet', 'WideResNet',
-    'activate', 'extract', 'load_extracted', 'make_elastic', 'models', 'save_extracted',
+    'Callback', 'CifarResNet', 'GradAugSettings', 'GradAugTask', 'Logger', 'MultiLabelGradAugTask', 'PyramidNet',
+    'Subnet', 'TrainResult', 'TrainSettings', 'WideResNet', 'activate', 'extract', 'load_extracted', 'make_elastic',
+    'models', 'save_extracted', 'train',
 ]
