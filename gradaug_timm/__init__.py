@@ -4,8 +4,6 @@ Importing it registers `gradaug_<name>` and the CIFAR networks with timm.
 """
 import os
 
-__version__ = '0.1.0'  # setup.cfg reads it here
-
 # Before the CPU's library reads it: its 1,024 compiled layers are too few for all pairs of width and size.
 os.environ.setdefault('ONEDNN_PRIMITIVE_CACHE_CAPACITY', '16384')
 
@@ -19,6 +17,7 @@ from .training.api import TrainResult, train
 from .training.arguments import TrainSettings
 from .training.callbacks import Callback
 from .training.outputs.loggers import Logger
+from .version import __version__ as __version__
 
 __all__ = [
     'Callback', 'CifarResNet', 'GradAugSettings', 'GradAugTask', 'Logger', 'MultiLabelGradAugTask', 'PyramidNet',

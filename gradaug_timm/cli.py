@@ -10,7 +10,7 @@ import timm
 import torch
 from timm.utils import ParseKwargs
 
-from . import __version__
+from .version import __version__
 
 COMMANDS = 'gradaug-'  # how the names of all of them begin
 VERSIONS = f'gradaug_timm {__version__}, timm {timm.__version__}, torch {torch.__version__}'

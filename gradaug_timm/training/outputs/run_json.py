@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from torch.utils.data import IterableDataset
 
-from ... import __version__
 from ...elastic import multiply_adds
 from ...files import replacing
 from ...task.settings import GradAugSettings
+from ...version import __version__
 from ..processes import Process
 
 RECORD = 'run.json'
