@@ -25,7 +25,7 @@ STATE = {
     'epoch': 3, 'args': argparse.Namespace(seed=1, model='net'), 'position': {'epoch': 4, 'batch': 0},
     'state_dict': {'weight': torch.randn(3, 4), 'count': torch.tensor(7)}, 'list': [1, 2.5, 'x', None],
 }
-DIED = 77
+DIED, FAILED = 77, 78
 
 
 def same(one, other) -> bool:
@@ -123,8 +123,9 @@ def die_at(call: int, work, *, after: bool) -> int:
                 setattr(os, name, dying(getattr(os, name), left, after))
             torch.save = half_written(torch.save, left)
             work()
-        finally:
             os._exit(0)
+        finally:
+            os._exit(FAILED)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 

@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     findings = [done.result() for done in running]
     page = table(findings, ' '.join(['python -m gradaug_timm.coverage', *argv]))
     if args.output:
-        with written_aside(args.output) as partial, open(partial, 'w') as file:
+        with written_aside(args.output) as partial, open(partial, 'w', encoding='utf-8') as file:
             file.write(page)
     else:
         print(page, end='')

