@@ -154,7 +154,7 @@ def test_the_table_tells_what_was_found(capsys, monkeypatch):
 
 def test_a_refused_network_is_in_the_table_with_the_reason():
     page = table([Finding('lost', 'lost_net', reason='it has no channels')], 'command')
-    assert '0 of 1 modules' in page and '| lost | lost_net | refused: it has no channels |' in page
+    assert '0 of 1 modules' in page and '| lost | lost_net | not supported: it has no channels |' in page
 
 
 @pytest.mark.parametrize('arguments, word', [
