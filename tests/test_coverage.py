@@ -105,7 +105,7 @@ def test_a_network_of_each_kind_runs_as_its_subnetworks(kind):
 
 
 @pytest.mark.parametrize('changed, reason', [
-    ({'layer1.0.conv2.weight': 1}, 'it isn\'t the masked network at width 0.5'),  # reads what wasn't computed
+    ({'layer1.0.conv2.weight': 1}, 'it differs from the masked network at width 0.5'),  # reads what wasn't computed
     ({'layer1.0.conv1.weight': 0, 'layer1.0.conv2.weight': 1, 'layer1.0.bn1.weight': 0, 'layer1.0.bn1.bias': 0,
       'layer1.0.bn1.running_mean': 0, 'layer1.0.bn1.running_var': 0}, None),  # the last channels instead of the first
 ])

@@ -167,4 +167,4 @@ def _agree(a: torch.Tensor, b: torch.Tensor, what: str, *, scale: float | None =
     scale = float(b.detach().abs().max()) if scale is None else scale
     tolerance = 1e-6 if a.dtype == torch.float64 else 1e-3
     if a.shape != b.shape or not torch.allclose(a, b, rtol=tolerance, atol=tolerance * scale):
-        raise Misfit(f'it isn\'t {what}')
+        raise Misfit(f'it differs from {what}')

@@ -29,7 +29,7 @@ def check_labels(dataset: Dataset, num_classes: int) -> None:
     """Raise ValueError if a label is not among the network's classes."""
     highest = _highest_label(dataset)
     if highest is not None and highest >= num_classes:
-        raise ValueError(f'--num-classes {num_classes} is too small: the data set has labels 0 to {highest}')
+        raise ValueError(f'--num-classes {num_classes} is too small: the data set has labels 0 to {highest}; use at least {highest + 1}')
 
 
 def warn_of_unused_classes(dataset: Dataset, num_classes: int) -> None:
@@ -54,8 +54,8 @@ def check_class_folders(dataset: Dataset) -> None:
 def check_sizes(dataset: Dataset, batches: int, *, batch_size: int) -> None:
     """Raise ValueError if the loader would return no batch."""
     if batches == 0:
-        raise ValueError(f'--batch-size {batch_size} is larger than the number of images of each process; the data set '
-                         f'has {len(dataset)} images')
+        raise ValueError(f'--batch-size {batch_size} is larger than the number of images of each process: the data set '
+                         f'has {len(dataset)} images; use a smaller --batch-size')
 
 
 def check_shards(dataset: Dataset, split: str, *, processes: int, workers: int) -> None:

@@ -41,7 +41,8 @@ def validated(replica: nn.Module, planner: Callable[[nn.Module], Iterable[Plan]]
         found = replace(plan, frozen=wrong)
         if wrong != everything and _agrees(pair, found, image, CHECKS):
             return found
-    raise ValueError(f'{type(network).__name__} can\'t run as sub-networks: they disagree with the masked network.')
+    raise ValueError(f'{type(network).__name__} can\'t run as sub-networks: they differ from the full-size '
+                     'network with masked channels.')
 
 
 def _agrees(
