@@ -139,7 +139,7 @@ def test_the_check_finds_gradients_that_are_wrong(training, monkeypatch):
 def test_a_network_without_anything_to_drop_is_no_success(monkeypatch):
     monkeypatch.setattr(network, '_plan', lambda _: Plan((), {}))
     finding = check_model('resnet', 'test_resnet')
-    assert finding.reason == 'its sub-networks are the whole network'
+    assert finding.reason == 'sub-networks keep all channels of the network'
 
 
 def test_the_table_tells_what_was_found(capsys, monkeypatch):

@@ -29,7 +29,8 @@ def check_labels(dataset: Dataset, num_classes: int) -> None:
     """Raise ValueError if a label is not among the network's classes."""
     highest = _highest_label(dataset)
     if highest is not None and highest >= num_classes:
-        raise ValueError(f'--num-classes {num_classes} is too small: the data set has labels 0 to {highest}; use at least {highest + 1}')
+        raise ValueError(f'--num-classes {num_classes} is too small: the data set has labels 0 to {highest}; '
+                         f'use at least {highest + 1}')
 
 
 def warn_of_unused_classes(dataset: Dataset, num_classes: int) -> None:
