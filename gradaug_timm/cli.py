@@ -6,7 +6,10 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
+import torch
 from timm.utils import ParseKwargs
+
+from .upstream import HookedParser, compile_modes, parser_flags
 
 COMMANDS = 'gradaug-'  # how the names of all of them begin
 
@@ -66,14 +69,12 @@ def file_to_write(ending: str = '') -> Callable[[str], str]:
 
 def compile_backend(text: str) -> str:
     """A backend that torch.compile knows."""
-    from torch._dynamo import list_backends  # takes seconds
-    return _one_of(text, 'a backend of torch.compile', list_backends(None))
+    return _one_of(text, 'a backend of torch.compile', torch.compiler.list_backends(None))
 
 
 def compile_mode(text: str) -> str:
     """A mode of torch.compile."""
-    from torch._inductor import list_mode_options
-    return _one_of(text, 'a mode of torch.compile', list(list_mode_options()))
+    return _one_of(text, 'a mode of torch.compile', compile_modes())
 
 
 def _one_of(text: str, what: str, allowed: Sequence[str]) -> str:
@@ -105,7 +106,7 @@ class Refuse(argparse.Action):
         parser.error(f'{option_string} is not supported: {self.reason}')
 
 
-class StrictParser(argparse.ArgumentParser):
+class StrictParser(HookedParser):
     """A parser without abbreviations whose errors are one line and name the nearest known flag.
 
     Args:
@@ -127,16 +128,16 @@ class StrictParser(argparse.ArgumentParser):
         parsed, unknown = self.parse_known_args(args, namespace)
         return parsed, [*self._problems, *([self._describe(unknown)] if unknown else [])]
 
-    def _get_values(self, action, arg_strings):
+    def convert_flag(self, action, texts):
         try:
-            return super()._get_values(action, arg_strings)
+            return super().convert_flag(action, texts)
         except argparse.ArgumentError as error:
             self._problems.append(str(error))
             return action.default
 
-    def _check_value(self, action, value):
+    def check_flag(self, action, value):
         try:
-            super()._check_value(action, value)
+            super().check_flag(action, value)
         except argparse.ArgumentError as error:
             close = nearest(str(value), map(str, action.choices))
             hint = f', did you mean {close}?' if close else ''
@@ -153,6 +154,6 @@ class StrictParser(argparse.ArgumentParser):
         return '; '.join(self._describe_flag(flag) for flag in flags)
 
     def _describe_flag(self, flag: str) -> str:
-        close = nearest(flag, self._option_string_actions)
+        close = nearest(flag, parser_flags(self))
         hint = f'did you mean {close}?' if close else f'see {self.prog} --help'
         return f'unknown flag {flag}, {hint}'

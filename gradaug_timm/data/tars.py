@@ -5,8 +5,8 @@ import tarfile
 
 import torch.distributed as dist
 from timm.data import ImageDataset
-from timm.data.readers.class_map import load_class_map
-from timm.data.readers.reader_image_in_tar import CACHE_FILENAME_SUFFIX, ReaderImageInTar
+
+from ..upstream import TAR_NOTES, ReaderImageInTar, load_class_map, sort_tar_samples
 
 SYNONYMS = (('train', 'training'), ('val', 'valid', 'validation', 'eval', 'evaluation'))
 LAYOUT = 'DIR/train.tar and DIR/validation.tar with CLASS/IMAGE, or DIR/train/CLASS.tar and DIR/validation/CLASS.tar'
@@ -84,7 +84,7 @@ def open_tar(root: str, split: str, *, class_map: str | None = None, **kwargs) -
     if classes is None and {'', '.'} & {*reader.class_name_to_idx}:
         raise ValueError(f'--data-dir {path} has images in no folder of a class: pack a class by `tar cf CLASS.tar '
                          'CLASS`, a split by `tar cf train.tar -C train .`')
-    _sort(reader)
+    sort_tar_samples(reader)
     return ImageDataset(path, reader=reader, **kwargs)
 
 
@@ -102,7 +102,7 @@ def _note_path(path: str) -> str:
     """Where timm notes what is in large tar files."""
     folder, name = os.path.split(os.path.abspath(path))
     folder = folder if os.path.isfile(path) else os.path.join(folder, name)
-    return os.path.join(folder, f'_{name.removesuffix(".tar")}{CACHE_FILENAME_SUFFIX}')
+    return os.path.join(folder, f'_{name.removesuffix(".tar")}{TAR_NOTES}')
 
 
 def _may_note(note: str) -> bool:
@@ -113,16 +113,6 @@ def _may_note(note: str) -> bool:
 
 def _one_line(error: Exception) -> str:
     return ' '.join(str(error).split()) or type(error).__name__
-
-
-def _sort(reader: ReaderImageInTar) -> None:
-    """Orders images by tar file and name, in place; where names repeat timm's order is that of the file system."""
-    def place(index: int) -> tuple[str, str, str]:
-        image, file, inner = reader.samples[index]
-        return file or '', inner.path if inner else '', image.path
-
-    order = sorted(range(len(reader.samples)), key=place)
-    reader.samples, reader.targets = reader.samples[order], reader.targets[order]
 
 
 def _holds_tars(folder: str) -> bool:

@@ -11,8 +11,10 @@ import torch
 from timm.layers import is_notrace_module, register_notrace_module
 from torch import nn
 
+from ..upstream import BUFFERS, own_buffers
+
 Ranges = tuple[tuple[int, int], ...]  # (start, length) of each run of kept channels
-Attribute = tuple[str, str]  # its name, and where the module holds it: '_parameters', '_buffers' or '' (itself)
+Attribute = tuple[str, str]  # its name, and where the module holds it: PARAMETERS, BUFFERS or '' (itself)
 WHOLE: dict[str, object] = {}  # what a module keeps in the full network
 
 
@@ -45,7 +47,7 @@ class Elastic:
     kept: dict[str, object] = WHOLE
 
     def __setattr__(self, name, value):
-        if name in self.kept and name in self._buffers:  # what a sub-network writes there ends with it
+        if name in self.kept and name in own_buffers(self):  # what a sub-network writes there ends with it
             vars(self)['kept'] = {**self.kept, name: value}
         else:
             super().__setattr__(name, value)
@@ -99,7 +101,7 @@ def _property(name: str, holder: str) -> property:
         if not isinstance(cut, Cut):
             return cut.to(tensor)
         part = cut.of(tensor)
-        return part.clone() if holder == '_buffers' and self.training else part  # which a layer may update in place
+        return part.clone() if holder == BUFFERS and self.training else part  # which a layer may update in place
 
     if holder:
         return property(get_tensor, set_value, delete_value)

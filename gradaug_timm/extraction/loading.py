@@ -5,6 +5,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from ..upstream import own_buffers, own_parameters
 from .description import Description
 from .rebuild import create_plain, set_metadata, set_numbers
 
@@ -56,7 +57,7 @@ def _set_tensors(network: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     """Puts tensors, which may be smaller, in the place of a network's parameters and buffers."""
     places = {f'{name}.{key}'.lstrip('.'): (holder, key, tensor)
               for name, module in network.named_modules(remove_duplicate=False)
-              for holder in (module._parameters, module._buffers)
+              for holder in (own_parameters(module), own_buffers(module))
               for key, tensor in holder.items() if tensor is not None}
     missing, unknown = places.keys() - tensors.keys(), tensors.keys() - places.keys()
     if missing or unknown:

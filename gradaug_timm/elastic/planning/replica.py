@@ -9,6 +9,7 @@ import torch
 from timm.layers import to_2tuple
 from torch import nn
 
+from ...upstream import remove_forward_hooks, stop_recomputing
 from ..swap import without_caches
 
 
@@ -22,10 +23,8 @@ def replica_of(model: nn.Module) -> nn.Module:
     memo.update(without_caches(model))
     replica = copy.deepcopy(model, memo).requires_grad_(False)
     for module in replica.modules():  # what watches the network isn't to see the copy
-        module._forward_hooks.clear()
-        module._forward_pre_hooks.clear()
-        if getattr(module, 'grad_checkpointing', False):
-            module.grad_checkpointing = False
+        remove_forward_hooks(module)
+        stop_recomputing(module)
     _shrink_input(replica)
     return replica.train().eval()  # which also empties caches of what was computed from parameters
 

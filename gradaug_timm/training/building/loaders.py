@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from timm.data import AugMixDataset, FastCollateMixup, Mixup, MultiLabelTarget, create_loader
-from timm.data.loader import MultiEpochsDataLoader, PrefetchLoader
 from torch.utils.data import Dataset, IterableDataset
 
 from ...data import (
@@ -23,6 +22,7 @@ from ...data import (
     stratified,
     warn_of_unused_classes,
 )
+from ...upstream import PrefetchLoader, restart_workers
 from ..arguments.criteria import mixing_active
 from ..position import Position
 from ..processes import Precision, Process
@@ -72,9 +72,7 @@ class Loaders:
             self.mixup.mixup_enabled = False
         elif isinstance(self.train, PrefetchLoader) and self.train.mixup_enabled:
             self.train.mixup_enabled = False
-            self.train.loader._iterator = None
-            if isinstance(self.train.loader, MultiEpochsDataLoader):
-                self.train.loader.iterator = None
+            restart_workers(self.train)
             self.start_at(position)  # some had read ahead
 
 

@@ -21,6 +21,7 @@ from torch import nn
 
 from ...task.gradaug import GradAugTask, MultiLabelGradAugTask
 from ...task.settings import GradAugSettings
+from ...upstream import loss_scale_tensor, set_student_normalization, teacher_of
 from ..arguments.criteria import loss_settings
 from ..processes import Precision, Process
 
@@ -60,7 +61,7 @@ def loss_scale(scaler: NativeScaler | None) -> Callable[[], torch.Tensor | None]
     """The scale as a tensor, which `get_scale` would read from the device; None before the scaler's first use."""
     if scaler is None:
         return None
-    return lambda: scaler._scaler._scale
+    return lambda: loss_scale_tensor(scaler)
 
 
 def _build_distillation(args, network: nn.Module, criterion: nn.Module, common: dict) -> TrainingTask:
@@ -98,11 +99,11 @@ def _tell_normalisation(task: TrainingTask, args) -> None:
     for name in ('mean', 'std'):
         values = getattr(args, name)
         if values is not None:
-            getattr(task, f'student_{name}').copy_(torch.tensor(values).view(1, -1, 1, 1))
+            set_student_normalization(task, **{name: values})
 
 
 def _warn_of_untrained_classes(task: TrainingTask, args) -> None:
-    teacher = task.teacher.model
+    teacher = teacher_of(task)
     trained = teacher.pretrained_cfg['num_classes']
     if args.kd_distill_type != 'feature' and trained != teacher.num_classes:
         _logger.warning(
