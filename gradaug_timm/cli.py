@@ -19,6 +19,36 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)
 
 
+def flag(name: str) -> str:
+    """Return the spelling of a setting on the command line."""
+    return f'--{name.replace("_", "-")}'
+
+
+def one_line(error: BaseException, limit: int | None = 200, *, kind: bool = False) -> str:
+    """Return an error's message in one line; the name of its type where it has none.
+
+    Args:
+        error: The error.
+        limit: Cut the line after so many characters; None: never.
+        kind: Begin with the name of the error's type.
+    """
+    parts, name = str(error).split(), type(error).__name__
+    return ' '.join([f'{name}:', *parts] if kind and parts else parts or [name])[:limit]
+
+
+def table(rows: Sequence[Sequence[str]], *, figures: bool = False) -> list[str]:
+    """Return rows of as many cells each as lines of aligned columns, two spaces apart.
+
+    Args:
+        rows: The rows.
+        figures: Align all columns but the first to the right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return ['  '.join(
+        cell.rjust(width) if figures and index else cell.ljust(width)
+        for index, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in rows]
+
+
 def installed_command() -> str | None:
     """The name of the command of ours that runs; None where a script or module was started otherwise."""
     name = os.path.basename(sys.argv[0]).removesuffix('.exe') if sys.argv else ''

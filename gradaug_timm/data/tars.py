@@ -6,6 +6,7 @@ import tarfile
 import torch.distributed as dist
 from timm.data import ImageDataset
 
+from ..cli import one_line
 from ..upstream import TAR_NOTES, ReaderImageInTar, load_class_map, sort_tar_samples
 
 SYNONYMS = (('train', 'training'), ('val', 'valid', 'validation', 'eval', 'evaluation'))
@@ -80,7 +81,7 @@ def open_tar(root: str, split: str, *, class_map: str | None = None, **kwargs) -
         reader = ReaderImageInTar(path, class_map=classes, cache_tarinfo=None if _may_note(note) else False)
     except (tarfile.TarError, *UNREADABLE) as error:
         hint = f'; or {note} is out of date or damaged: delete it' if os.path.exists(note) else ''
-        raise ValueError(f'--data-dir {path} has no images that can be read: {_one_line(error)}{hint}') from error
+        raise ValueError(f'--data-dir {path} has no images that can be read: {one_line(error, None)}{hint}') from error
     if classes is None and {'', '.'} & {*reader.class_name_to_idx}:
         raise ValueError(f'--data-dir {path} has images in no folder of a class: pack a class by `tar cf CLASS.tar '
                          'CLASS`, a split by `tar cf train.tar -C train .`')
@@ -95,7 +96,7 @@ def _read_class_map(class_map: str | None, root: str) -> dict[str, int] | None:
     try:
         return load_class_map(class_map, root)
     except UNREADABLE as error:
-        raise ValueError(f'--class-map {class_map} can\'t be read: {_one_line(error)}') from error
+        raise ValueError(f'--class-map {class_map} can\'t be read: {one_line(error, None)}') from error
 
 
 def _note_path(path: str) -> str:
@@ -109,10 +110,6 @@ def _may_note(note: str) -> bool:
     """Whether timm may read this file, or write it; several processes would write it at once."""
     several = dist.is_initialized() and dist.get_world_size() > 1
     return os.path.exists(note) or (not several and os.access(os.path.dirname(note), os.W_OK))
-
-
-def _one_line(error: Exception) -> str:
-    return ' '.join(str(error).split()) or type(error).__name__
 
 
 def _holds_tars(folder: str) -> bool:

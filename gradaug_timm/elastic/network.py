@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from ..cli import one_line
 from ..upstream import PARAMETER_CACHES, compiled_network, is_compiled
 from .cache import cached_plan
 from .plan import Plan
 from .planning.probed import plans_by_probing
-from .planning.replica import one_line, replica_of
+from .planning.replica import replica_of
 from .planning.validation import validated
 from .slicing import Elastic
 from .state import ElasticState
@@ -54,7 +55,8 @@ def _plan(network: nn.Module) -> Plan:
         except ValueError:
             raise
         except Exception as error:  # the network's own code may raise anything
-            raise ValueError(f'{name} can\'t run as sub-networks: planning fails ({one_line(error)}).') from error
+            reason = one_line(error, kind=True)
+            raise ValueError(f'{name} can\'t run as sub-networks: planning fails ({reason}).') from error
 
     with torch.device('cpu'), torch.random.fork_rng(devices=[]):
         plan = cached_plan(network, planner, make, ignored=PARAMETER_CACHES | {ATTRIBUTE})

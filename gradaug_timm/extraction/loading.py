@@ -5,6 +5,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from ..cli import one_line
 from ..upstream import own_buffers, own_parameters
 from .description import Description
 from .rebuild import create_plain, set_metadata, set_numbers
@@ -28,7 +29,7 @@ def load_extracted(path: str | os.PathLike) -> nn.Module:
         with safe_open(path, 'pt') as file:
             metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name).clone() for name in file.keys()}
     except Exception as error:  # safetensors has one of its own, and passes on those of Rust
-        raise ValueError(f'{path} can\'t be read: {" ".join(str(error).split())}') from error
+        raise ValueError(f'{path} can\'t be read: {one_line(error, None)}') from error
     try:
         description = Description.from_metadata(metadata)
     except ValueError as error:

@@ -9,6 +9,7 @@ import torch
 from timm.layers import to_2tuple
 from torch import nn
 
+from ...cli import one_line
 from ...upstream import remove_forward_hooks, stop_recomputing
 from ..swap import without_caches
 
@@ -61,11 +62,6 @@ def _random_like(tensor: torch.Tensor) -> torch.Tensor:
     return nn.Parameter(new) if isinstance(tensor, nn.Parameter) else new
 
 
-def one_line(error: Exception) -> str:
-    """The kind of an error, and the first line of what it says."""
-    return f'{type(error).__name__}: {error}'.split('\n')[0]
-
-
 def probe_shape(model: nn.Module) -> tuple[int, int, int]:
     """Shape (C, H, W) of the smallest image of a few that the network takes, in which attention sees many tokens.
 
@@ -85,6 +81,6 @@ def probe_shape(model: nn.Module) -> tuple[int, int, int]:
                 model(torch.zeros(1, channels, size, size, dtype=dtype))
             return channels, size, size
         except Exception as error:  # its own code may raise anything
-            reason = one_line(error)
+            reason = one_line(error, kind=True)
     raise ValueError(f'{type(model).__name__} can\'t run as sub-networks: it fails on an image of '
                      f'{(first, usual, usual)} ({reason}).')

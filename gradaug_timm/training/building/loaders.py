@@ -8,6 +8,7 @@ import torch
 from timm.data import AugMixDataset, FastCollateMixup, Mixup, MultiLabelTarget, create_loader
 from torch.utils.data import Dataset, IterableDataset
 
+from ...cli import one_line
 from ...data import (
     ReadableDataset,
     check_classes,
@@ -174,7 +175,7 @@ def _check_multi_label(args, dataset: Dataset) -> None:
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f'--task multilabel with --target-key {args.target_key} and --target-format {args.target_format} '
-            f'does not fit the data set: {" ".join(str(error).split())}') from error
+            f'does not fit the data set: {one_line(error, None)}') from error
 
 
 def _create_mixup(args, num_classes: int) -> Mixup | FastCollateMixup | None:

@@ -19,6 +19,7 @@ from timm.task import (
 from timm.utils import NativeScaler
 from torch import nn
 
+from ...cli import one_line
 from ...task.gradaug import GradAugTask, MultiLabelGradAugTask
 from ...task.settings import GradAugSettings
 from ...upstream import loss_scale_tensor, set_student_normalization, teacher_of
@@ -77,8 +78,7 @@ def _build_distillation(args, network: nn.Module, criterion: nn.Module, common: 
         task = _distillation_task(args, common)
     except (AttributeError, EOFError, OSError, RuntimeError, TypeError, UnpicklingError, SafetensorError) as error:
         weights = f' with --kd-checkpoint {args.kd_checkpoint}' if args.kd_checkpoint else ''
-        reason = ' '.join(str(error).split()) or type(error).__name__
-        raise ValueError(f'--kd-model-name {args.kd_model_name}{weights} cannot teach: {reason[:200]}') from error
+        raise ValueError(f'--kd-model-name {args.kd_model_name}{weights} cannot teach: {one_line(error)}') from error
     _tell_normalisation(task, args)
     _warn_of_untrained_classes(task, args)
     return task

@@ -5,6 +5,7 @@ from typing import Any
 
 from timm.optim import get_optimizer_info
 
+from ...cli import flag
 from ...task.settings import GradAugSettings
 from ..arguments.gradaug import PREFIX
 
@@ -129,11 +130,6 @@ def without_effect(values: Values, given: Iterable[str]) -> Iterator[tuple[str, 
         rule = next((rule for rule in RULES if name in rule.names and rule.holds(values)), None)
         if rule is not None:
             yield name, rule.reason if isinstance(rule.reason, str) else rule.reason(values)
-
-
-def flag(name: str) -> str:
-    """The setting as it is spelt on the command line."""
-    return f'--{name.replace("_", "-")}'
 
 
 def _needs(other: str, names: tuple[str, ...]) -> Rule:
