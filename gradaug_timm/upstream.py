@@ -181,7 +181,10 @@ def graph_breaks() -> int:
 
 
 def compile_settings() -> Any:
-    """Return the settings of torch.compile, whose `patch` is a context; `torch.compiler.config` lacks the limits."""
+    """Return the settings of torch.compile, whose `patch` is a context.
+
+    `torch.compiler.config` has the same limits, but only in newer versions than torch 2.6, the oldest supported one.
+    """
     return torch._dynamo.config
 
 
@@ -290,7 +293,7 @@ def stop_recomputing(module: nn.Module) -> None:
 # `init_distributed_device_so` returns what `init_distributed_device` writes into an argparse.Namespace.
 
 def teacher_of(task: TrainingTask) -> nn.Module:
-    """Return the teacher's network of a distillation task, which timm's tasks have no method for."""
+    """Return the teacher of a distillation task. timm has no public method for it."""
     return task.teacher.model
 
 
