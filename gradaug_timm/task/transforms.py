@@ -4,8 +4,9 @@ from numbers import Real
 
 import torch
 import torch.nn.functional as F
-from torch._prims_common import suggest_memory_format
 from torchvision.transforms.functional import InterpolationMode, rotate
+
+from ..upstream import suggest_memory_format
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from timm.layers import convert_splitbn_model, convert_sync_batchnorm, set_fast_
 from timm.models import create_model
 from torch import nn
 
+from ...cli import flag
 from ...files import check_whole
 from ...models.creation import model_arguments
 from ...regularizers import add_drop_block, add_shake_drop, add_stochastic_depth
@@ -66,7 +67,7 @@ def _check_weights(args: TrainSettings) -> None:
             if path:
                 check_whole(path)
         except ValueError as error:
-            raise ValueError(f'--{name.replace("_", "-")} {path} can\'t be read: {error}') from error
+            raise ValueError(f'{flag(name)} {path} can\'t be read: {error}') from error
 
 
 def _create_of_any_size(name: str, **kwargs) -> nn.Module:
@@ -111,8 +112,7 @@ def _regularize(network: nn.Module, args: TrainSettings) -> None:
         try:
             REGULARIZERS[name](network, **settings)
         except ValueError as error:
-            flag = f'--{name.replace("_", "-")}'
-            raise ValueError(f'{flag} can\'t be used with --model {args.model}: {error}') from error
+            raise ValueError(f'{flag(name)} can\'t be used with --model {args.model}: {error}') from error
 
 
 def enable_checkpointing(network: nn.Module, name: str) -> None:

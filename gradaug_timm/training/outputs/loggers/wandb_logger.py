@@ -3,6 +3,7 @@ from typing import Any
 
 from PIL import Image
 
+from ....cli import one_line
 from ...arguments.settings import LoopSettings
 from .guarded import RefusedError
 from .logger import Logger
@@ -46,4 +47,4 @@ def start_wandb(args: LoopSettings, name: str) -> WandbLogger:
             id=args.wandb_resume_id or None,
         ))
     except (wandb.errors.AuthenticationError, wandb.errors.UsageError, ValueError) as error:
-        raise RefusedError(f'--log-wandb: {" ".join(str(error).split())}') from error
+        raise RefusedError(f'--log-wandb: {one_line(error, None)}') from error
