@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Evaluates a model, a checkpoint of train.py, or sub-networks of it: `python validate.py --help`."""
+"""Evaluate a model, a checkpoint of train.py, or sub-networks of it: python validate.py --help."""
 from gradaug_timm.evaluation.main import main
 
 if __name__ == '__main__':

@@ -1,10 +1,10 @@
 """GradAug for timm: networks regularised by training their own random sub-networks.
 
-Importing it registers `gradaug_<name>` and the CIFAR networks with timm.
+Importing the package registers `gradaug_<name>` and the CIFAR networks with timm.
 """
 import os
 
-# Before the CPU's library reads it: its 1,024 compiled layers are too few for all pairs of width and size.
+# Set before oneDNN reads it. The default, 1,024 compiled layers, is too small for all pairs of width and size.
 os.environ.setdefault('ONEDNN_PRIMITIVE_CACHE_CAPACITY', '16384')
 
 from . import models

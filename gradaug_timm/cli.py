@@ -1,4 +1,4 @@
-"""Command lines that take nothing they don't know and say in one line what is wrong."""
+"""Strict command lines: unknown flags are rejected, and errors are one line."""
 import argparse
 import difflib
 import math
@@ -14,12 +14,12 @@ from timm.utils import ParseKwargs
 from .upstream import HookedParser, compile_modes, parser_flags
 from .version import __version__
 
-COMMANDS = 'gradaug-'  # how the names of all of them begin
+COMMANDS = 'gradaug-'  # prefix of all commands that pip installs
 VERSIONS = f'gradaug_timm {__version__}, timm {timm.__version__}, torch {torch.__version__}'
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name closest to `name`, or None when none is close."""
+    """Return the known name closest to `name`, or None when none is close."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)
 
 
@@ -29,23 +29,23 @@ def flag(name: str) -> str:
 
 
 def one_line(error: BaseException, limit: int | None = 200, *, kind: bool = False) -> str:
-    """Return an error's message in one line; the name of its type where it has none.
+    """Return an error's message in one line, or the name of the error's type if the message is empty.
 
     Args:
         error: The error.
-        limit: Cut the line after so many characters; None: never.
-        kind: Begin with the name of the error's type.
+        limit: Number of characters after which the line is cut; None: never.
+        kind: Whether to begin with the name of the error's type.
     """
     parts, name = str(error).split(), type(error).__name__
     return ' '.join([f'{name}:', *parts] if kind and parts else parts or [name])[:limit]
 
 
 def table(rows: Sequence[Sequence[str]], *, figures: bool = False) -> list[str]:
-    """Return rows of as many cells each as lines of aligned columns, two spaces apart.
+    """Return the lines of a table with aligned columns, two spaces apart.
 
     Args:
-        rows: The rows.
-        figures: Align all columns but the first to the right.
+        rows: The rows, all with the same number of cells.
+        figures: Whether to align all columns but the first to the right.
     """
     widths = [max(map(len, column)) for column in zip(*rows)]
     return ['  '.join(
@@ -54,7 +54,7 @@ def table(rows: Sequence[Sequence[str]], *, figures: bool = False) -> list[str]:
 
 
 def installed_command() -> str | None:
-    """The name of the command of ours that runs; None where a script or module was started otherwise."""
+    """Return the name of the installed command that runs; None if a script or module was started directly."""
     name = os.path.basename(sys.argv[0]).removesuffix('.exe') if sys.argv else ''
     return name if name.startswith(COMMANDS) else None
 
@@ -67,7 +67,15 @@ def ranged(
         above: float = -math.inf,
         below: float = math.inf,
 ) -> Callable[[str], float]:
-    """An argument's `type`: a finite number within closed (`minimum`, `maximum`) and open (`above`, `below`) bounds."""
+    """Return an argument's `type`: a finite number within closed and open bounds.
+
+    Args:
+        kind: Whole numbers or any numbers.
+        minimum: Smallest allowed number.
+        maximum: Largest allowed number.
+        above: Allowed numbers are larger than this.
+        below: Allowed numbers are smaller than this.
+    """
     bounds = [
         f'{words} {limit:g}'
         for words, limit in (('at least', minimum), ('above', above), ('at most', maximum), ('below', below))
@@ -88,26 +96,26 @@ def ranged(
 
 
 def file_to_write(ending: str = '') -> Callable[[str], str]:
-    """An argument's `type`: a file that ends in `ending`, in a folder that is there; it is no folder itself."""
+    """Return an argument's `type`: the path of a file that ends in `ending`, in an existing folder."""
     def convert(path: str) -> str:
         folder = os.path.dirname(path) or '.'
         if not path.endswith(ending):
-            raise argparse.ArgumentTypeError(f'{path!r} must end in {ending}, by which its format is known')
+            raise argparse.ArgumentTypeError(f'{path!r} must end in {ending}, which selects the format')
         if not os.path.isdir(folder):
-            raise argparse.ArgumentTypeError(f'{path!r} must lie in a folder that is there, {folder} is not')
+            raise argparse.ArgumentTypeError(f'{path!r} must lie in an existing folder, but {folder} does not exist')
         if os.path.isdir(path):
-            raise argparse.ArgumentTypeError(f'{path!r} must be a file, it is a folder')
+            raise argparse.ArgumentTypeError(f'{path!r} must be a file, not a folder')
         return path
     return convert
 
 
 def compile_backend(text: str) -> str:
-    """A backend that torch.compile knows."""
+    """Return the name of a backend of torch.compile; reject other names."""
     return _one_of(text, 'a backend of torch.compile', torch.compiler.list_backends(None))
 
 
 def compile_mode(text: str) -> str:
-    """A mode of torch.compile."""
+    """Return the name of a mode of torch.compile; reject other names."""
     return _one_of(text, 'a mode of torch.compile', compile_modes())
 
 
@@ -130,7 +138,7 @@ class Keywords(ParseKwargs):
 
 
 class Refuse(argparse.Action):
-    """A flag of timm's that ends the program with the reason why it isn't taken."""
+    """A flag of timm's train.py that is not supported: it ends the program with the reason."""
 
     def __init__(self, *args, reason: str, **kwargs):
         super().__init__(*args, help=argparse.SUPPRESS, **kwargs)
@@ -141,10 +149,10 @@ class Refuse(argparse.Action):
 
 
 class StrictParser(HookedParser):
-    """A parser without abbreviations whose errors are one line and name the nearest known flag.
+    """A parser without abbreviations; errors are one line and name the nearest known flag.
 
     Args:
-        prog: What the program is called, unless it was started as one of the commands that pip installs.
+        prog: Name of the program, unless it was started by an installed command.
     """
 
     def __init__(self, *args, prog: str | None = None, **kwargs):
@@ -159,7 +167,7 @@ class StrictParser(HookedParser):
         return parsed
 
     def collect(self, args=None, namespace=None) -> tuple[argparse.Namespace, list[str]]:
-        """The arguments, and a line for each that is unknown or has a wrong value, whose place its default takes."""
+        """Return the arguments, and one line for each unknown flag or wrong value; wrong values become defaults."""
         self._problems: list[str] = []
         parsed, unknown = self.parse_known_args(args, namespace)
         return parsed, [*self._problems, *([self._describe(unknown)] if unknown else [])]
@@ -180,7 +188,7 @@ class StrictParser(HookedParser):
             raise argparse.ArgumentError(action, f'{error.message}{hint}') from None
 
     def error(self, message: str) -> NoReturn:
-        """Prints `prog: error: message` as one line and exits with 2."""
+        """Print `prog: error: message` as one line and exit with code 2."""
         self.exit(2, f'{self.prog}: error: {" ".join(message.split())}\n')
 
     def _describe(self, unknown: list[str]) -> str:

@@ -3,7 +3,7 @@ import torch
 
 
 def pick_device(name: str | None = None) -> torch.device:
-    """Return the device that `--device` names; without a name the accelerator, or the CPU where there is none.
+    """Return the device called `name`; without a name the accelerator, or the CPU if there is none.
 
     Raises:
         ValueError: The device does not exist; the message names the one that was found.

@@ -1,4 +1,4 @@
-"""GradAug's settings from environment variables, for scripts that have no flags for them."""
+"""Settings of GradAug from environment variables, for scripts without flags for them."""
 from collections.abc import Mapping
 
 from .cli import StrictParser
@@ -7,23 +7,23 @@ from .flags import add_flags
 from .training.arguments.gradaug import SubnetSettings
 
 PREFIX = 'GRADAUG_'
-NOT_HERE = ('GRADAUG_OFF_EPOCH', 'GRADAUG_SIZE_EPOCHS')  # timm's script doesn't tell its task the epoch
+NOT_HERE = ('GRADAUG_OFF_EPOCH', 'GRADAUG_SIZE_EPOCHS')  # timm's script does not pass the epoch to the task
 
 
 def flags_in(environment: Mapping[str, str]) -> SubnetSettings:
-    """The flags of GradAug that GRADAUG_* variables give.
+    """Return the settings that the GRADAUG_* variables give.
 
     Args:
-        environment: Environment variables; several values are separated by commas or blanks.
+        environment: Environment variables; several values are separated by commas or spaces.
 
     Raises:
-        SystemExit: One line on stderr names the unknown variable or the value that isn't allowed.
+        SystemExit: A variable is unknown or a value is not allowed; one line on stderr names it.
     """
     parser = StrictParser(prog=f'gradaug_timm.hook ({PREFIX}* environment variables, written here as flags)', usage='')
     add_flags(parser, SubnetSettings)
     arguments = []
     for name in sorted(name for name in environment if name.startswith(PREFIX) and name != VARIABLE):
         if name in NOT_HERE:
-            parser.error(f'{name} is not supported: timm\'s script does not tell its task the epoch')
+            parser.error(f'{name} is not supported: timm\'s script does not pass the epoch to the task')
         arguments += [f'--{name.lower().replace("_", "-")}', *environment[name].replace(',', ' ').split()]
     return SubnetSettings.of(vars(parser.parse_args(arguments)))

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and what is wrong with those that can't be read."""
+"""Files that are written whole or not at all, and readable reasons why a file cannot be read."""
 import argparse
 import os
 import pickle
@@ -15,19 +15,19 @@ import torch
 
 from .cli import one_line
 
-PARTIAL = '.partial'  # what a file is called until it is whole
-DAMAGES = (  # what zipfile makes of damaged archives
+PARTIAL = '.partial'  # suffix of a file until it is complete
+DAMAGES = (  # what zipfile raises for damaged archives
     EOFError, NotImplementedError, OSError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile, zlib.error)
 
 
 @contextmanager
 def written_aside(path: str | os.PathLike) -> Iterator[str]:
-    """The name of a file to write, which takes the place of `path` at the end of the context, unless that raises.
+    """Yield the name of a file to write, and move it to `path` at the end of the context, unless that raises.
 
-    What was written is on the disk before it takes that place, so that a crash leaves the old file or the new one.
+    The content is flushed to the disk before the move, so that a crash leaves either the old file or the new one.
 
     Raises:
-        OSError: It can't be written; the message names `path`.
+        OSError: The file cannot be written; the message names `path`.
     """
     partial = f'{path}{PARTIAL}'
     try:
@@ -39,7 +39,7 @@ def written_aside(path: str | os.PathLike) -> Iterator[str]:
         cause = error if isinstance(error, OSError) else error.__context__  # torch wraps what a full disk raises
         if not isinstance(cause, OSError):
             raise
-        raise OSError(f'{path} can\'t be written: {cause.strerror or cause}') from error
+        raise OSError(f'{path} cannot be written: {cause.strerror or cause}') from error
     finally:
         if os.path.lexists(partial):
             os.remove(partial)
@@ -47,14 +47,14 @@ def written_aside(path: str | os.PathLike) -> Iterator[str]:
 
 @contextmanager
 def replacing(path: str | os.PathLike, *, newline: str | None = None) -> Iterator[TextIO]:
-    """A text file that takes the place of `path` once it is complete."""
+    """Open a text file that replaces `path` once it is complete."""
     with written_aside(path) as partial:
         with open(partial, 'w', newline=newline, encoding='utf-8', errors='backslashreplace') as file:
             yield file
 
 
 def duplicate(source: str, path: str) -> None:
-    """Gives the content of `source`, which is never written to again, the name `path` as well, whatever was there."""
+    """Make `path` a second name of `source`, replacing a file there; `source` must never be written to again."""
     if os.path.exists(path) and os.path.samefile(source, path):
         return
     partial = f'{path}{PARTIAL}'
@@ -63,17 +63,17 @@ def duplicate(source: str, path: str) -> None:
     with written_aside(path) as partial:
         try:
             os.link(source, partial)
-        except OSError:  # not all file systems have links
+        except OSError:  # not all file systems support links
             with open(source, 'rb') as whole, open(partial, 'wb') as copy:
                 while chunk := whole.read(2 ** 24):
                     copy.write(chunk)
 
 
 def flush(path: str) -> None:
-    """Wait until a file is on the disk, or the names in a folder; Windows writes those itself."""
+    """Flush a file, or the names in a folder, to the disk; Windows flushes folders itself."""
     if not hasattr(os, 'O_DIRECTORY') and os.path.isdir(path):
         return
-    descriptor = os.open(path, os.O_RDONLY if hasattr(os, 'O_DIRECTORY') else os.O_RDWR)  # Windows: to write only
+    descriptor = os.open(path, os.O_RDONLY if hasattr(os, 'O_DIRECTORY') else os.O_RDWR)  # Windows: only if writable
     try:
         os.fsync(descriptor)
     finally:
@@ -81,42 +81,42 @@ def flush(path: str) -> None:
 
 
 def save_checkpoint(state: dict, path: str) -> None:
-    """Writes what `read_checkpoint` reads.
+    """Write a checkpoint that `read_checkpoint` can read.
 
     Raises:
-        OSError: It can't be written; the message names `path`. What was there before is there still.
+        OSError: The file cannot be written; the message names `path`. An earlier file there is kept.
     """
     with written_aside(path) as partial, open(partial, 'wb') as file:
         torch.save(state, file)
 
 
 def read_checkpoint(path: str, *, checked: bool = True) -> Any:
-    """The content of a checkpoint on the CPU, memory-mapped; runs no code from it.
+    """Return the content of a checkpoint on the CPU, memory-mapped; no code from the file is run.
 
     Args:
         path: The file.
-        checked: Compare it with the checksums in it, which reads all of it.
+        checked: Whether to verify the checksums in the file, which reads all of it.
 
     Raises:
-        OSError: There is no such file.
-        ValueError: It is damaged, or holds more than tensors and plain values; the message doesn't name it.
+        OSError: The file does not exist.
+        ValueError: The file is damaged, or holds more than tensors and plain values; the message does not name it.
     """
     if checked:
         check_whole(path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
-            warnings.simplefilter('ignore')  # of what torch takes for a pickle in a broken file
+            warnings.simplefilter('ignore')  # about what torch takes for a pickle in a broken file
             return torch.load(path, map_location='cpu', weights_only=True, mmap=_is_archive(path))
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError on a broken file
         raise ValueError(unreadable(error)) from error
 
 
 def check_whole(path: str) -> None:
-    """Compares a file of weights with the checksums in it, if it has any.
+    """Verify the checksums in a file of weights, if it has any.
 
     Raises:
-        OSError: There is no such file.
-        ValueError: They differ.
+        OSError: The file does not exist.
+        ValueError: A checksum is wrong.
     """
     with open(path, 'rb') as file:
         try:
@@ -131,13 +131,13 @@ def check_whole(path: str) -> None:
 
 
 def _is_archive(path: str) -> bool:
-    """Whether torch takes the file for an archive, not for the format before torch 1.6, which it can't map."""
+    """Return whether a file is an archive, which torch can map, and not in the format before torch 1.6."""
     with open(path, 'rb') as file:
         return file.read(4) == b'PK\x03\x04'
 
 
 def unreadable(error: Exception) -> str:
-    """Why torch didn't load a checkpoint with `weights_only`, in one line."""
+    """Return in one line why torch did not load a checkpoint with `weights_only`."""
     if not isinstance(error, pickle.UnpicklingError):
         return f'it is damaged or no checkpoint ({one_line(error, kind=True)})'
     blocked = re.search(r'GLOBAL (\S+)', str(error))

@@ -1,7 +1,8 @@
 """Settings that are declared once: a field of a dataclass is a flag, a YAML key and a row of the reference.
 
-What follows from a declaration: the parser (`add_flags`), conversion and checks of values from YAML and Python, what
-resuming compares and what makes two runs of a report different (`Role`), and when a setting has no effect (`Idle`).
+A declaration determines the parser (`add_flags`), the conversion and checks of values from YAML and Python, which
+settings resuming compares and which make two runs of a report different (`Role`), and when a setting has no effect
+(`Idle`).
 """
 import argparse
 import copy
@@ -20,7 +21,7 @@ METADATA = 'declaration'
 
 
 class Role(Enum):
-    """What a setting changes."""
+    """The effect of a setting: what a run with another value would do differently."""
 
     LEARNED = 'what is learned'
     OPTIMIZER = 'what is learned; the value is part of the optimizer\'s state'
@@ -32,19 +33,20 @@ class Role(Enum):
 
     @property
     def tells_apart(self) -> bool:
-        """Whether runs that differ in such a setting are different methods."""
+        """Whether runs that differ in a setting of this role are different methods."""
         return self not in (Role.PLACE, Role.WRITTEN)
 
 
 @dataclass(frozen=True)
 class Idle:
-    """A setting has no effect where `holds`, for the `reason`, such as `without --amp`.
+    """A condition under which a setting has no effect, and the reason, such as `without --amp`.
 
     Args:
-        holds: Whether it has none, beside all other settings; these include `end_epoch`, `device` (its kind),
-            `processes`, and `given`, the names of settings that aren't at their defaults.
+        holds: Returns whether the setting has no effect, given the values of all settings. These also include
+            `end_epoch`, `device` (its kind), `processes`, and `given`, the names of settings that differ from their
+            defaults.
         reason: The reason.
-        other: The setting that it depends on, which the condition doesn't concern itself.
+        other: The setting that the condition depends on; the condition does not apply to that setting itself.
     """
 
     holds: Callable[[Values], Any]
@@ -53,25 +55,25 @@ class Idle:
 
 
 def needs(other: str) -> Idle:
-    """No effect where `other` is off."""
+    """Return the condition of a setting that has no effect if `other` is off."""
     return Idle(lambda values: not values[other], f'without {flag(other)}', other)
 
 
 def only_for(choice: str, *choices: str) -> Idle:
-    """An effect for some of the values of `choice` only."""
+    """Return the condition of a setting that has an effect only for some values of `choice`."""
     return Idle(
         lambda values: values[choice] not in choices,
         lambda values: f'with {flag(choice)} {values[choice]}, only with {" or ".join(choices)}')
 
 
 def replaced_by(other: str) -> Idle:
-    """No effect where `other` is given and on."""
+    """Return the condition of a setting that has no effect if `other` is given and on."""
     return Idle(lambda values: values[other] and other in values['given'], f'with {flag(other)}')
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """What `setting` was given; `options` are those of argparse's `add_argument`."""
+    """The arguments of `setting`; `options` are for argparse's `add_argument`."""
 
     help: str
     flags: tuple[str, ...] = ()
@@ -91,16 +93,17 @@ def setting(
         idle: Idle | tuple[Idle, ...] = (),
         **options,
 ) -> Any:
-    """Declares a field that is a flag with a value.
+    """Declare a field that is a flag with a value.
 
     Args:
-        default: The value where none is given; lists are given as tuples.
-        help: What it is, for `--help` and the reference; it makes sense alone.
-        flags: Further spellings on the command line; one that begins as the field's own name takes its place.
-        positional: Whether it has no dashes on the command line.
-        role: What it changes; None: as its group says.
-        idle: When it has no effect, besides what its group says.
-        **options: As for argparse's `add_argument`.
+        default: The default; tuples stand for lists.
+        help: Text for `--help` and the reference; it must make sense alone.
+        flags: Further spellings on the command line; `--` and the field's exact name, as in `--local_rank`, replaces
+            the spelling with dashes.
+        positional: Whether the argument has no dashes on the command line.
+        role: What the setting changes; None: the role of the group.
+        idle: When the setting has no effect, in addition to the conditions of the group.
+        **options: Options of argparse's `add_argument`.
     """
     conditions = (idle,) if isinstance(idle, Idle) else idle
     declaration = Declaration(help, flags, positional, role, conditions, options)
@@ -109,22 +112,22 @@ def setting(
 
 
 def switch(help: str, **kwargs) -> Any:
-    """Declares a field that is off, and on where its flag is given."""
+    """Declare a field that is off unless the flag is given."""
     return setting(False, help, action='store_true', **kwargs)
 
 
 def toggle(help: str, **kwargs) -> Any:
-    """Declares a field with a flag that turns it on and one, `--no-...`, that turns it off; None without both."""
+    """Declare a field that is on with `--NAME`, off with `--no-NAME`, and None with neither."""
     return setting(None, help, action=argparse.BooleanOptionalAction, **kwargs)
 
 
 def keywords(help: str, **kwargs) -> Any:
-    """Declares a field of names and values, `KEY=VALUE ...`."""
+    """Declare a field of names and values, `KEY=VALUE ...`."""
     return setting({}, help, nargs='*', action=Keywords, metavar='KEY=VALUE', **kwargs)
 
 
 def derived(default: Any) -> Any:
-    """Declares a field that isn't a flag: it is filled in, and checkpoints keep it."""
+    """Declare a field that is not a flag: it is filled in later and is stored in checkpoints."""
     return field(default_factory=lambda: copy.copy(default))
 
 
@@ -133,13 +136,13 @@ Self = TypeVar('Self', bound='Settings')
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Base class of groups of settings, and of what joins groups by inheriting from them.
+    """Base class of groups of settings, and of classes that inherit from several groups.
 
-    A group gives its title as `class Optimizer(Settings, title='optimizer')`, and with `role` and `idle` what holds for
-    all of its fields. Values are converted and checked as on the command line; lists become tuples.
+    A group gives its title as `class Optimizer(Settings, title='optimizer')`; `role` and `idle` there apply to all of
+    the group's fields. Values are converted and checked as on the command line; lists become tuples.
 
     Raises:
-        ValueError: One or more values aren't allowed; says all of them.
+        ValueError: One or more values are not allowed; the message names all of them.
     """
 
     title: ClassVar[str] = ''
@@ -166,24 +169,24 @@ class Settings:
             raise ValueError(f'{type(self).__name__}: {"; ".join(problems)}')
 
     def values(self) -> dict[str, Any]:
-        """All that files keep of them, by name, as YAML and argparse know it: lists for tuples."""
+        """Return the values that files store, by name, in the form of YAML and argparse: lists instead of tuples."""
         return {each.name: _as_list(getattr(self, each.name)) for each in fields(self)
                 if each.name not in self.not_stored}
 
     def namespace(self) -> argparse.Namespace:
-        """`values` as timm's checkpoints keep them."""
+        """Return `values` in the form of timm's checkpoints."""
         return argparse.Namespace(**self.values())
 
     @classmethod
     def of(cls: type[Self], values: Values) -> Self:
-        """Those of the `values` that are settings of this class."""
+        """Return an instance from those of the `values` that are settings of this class."""
         names = {each.name for each in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in names})
 
 
 @dataclass(frozen=True)
 class Declared:
-    """A field as it was declared, with what its group says."""
+    """A declared field, with the title, role and conditions of the field's group."""
 
     name: str
     default: Any
@@ -202,7 +205,7 @@ class Declared:
 
 
 def declared(cls: type[Settings]) -> dict[str, Declared]:
-    """The flags of a class of settings by their names, group by group."""
+    """Return the flags of a class of settings by name, group by group."""
     return _declared(cls)  # type: ignore[arg-type]  # mypy takes the hash of a frozen dataclass for that of its class
 
 
@@ -222,7 +225,7 @@ def _declared(cls: type[Settings]) -> dict[str, Declared]:
 
 
 def add_flags(parser: argparse.ArgumentParser, cls: type[Settings]) -> None:
-    """Adds the flags of a class of settings to a parser, in groups."""
+    """Add the flags of a class of settings to a parser, in groups."""
     groups: dict[str, Any] = {}
     for each in declared(cls).values():
         options = dict(each.declaration.options, help=each.declaration.help)
@@ -236,11 +239,11 @@ def add_flags(parser: argparse.ArgumentParser, cls: type[Settings]) -> None:
 
 
 class SettingsParser(StrictParser):
-    """A parser whose flags end in an object of settings.
+    """A parser that turns flags into an object of settings.
 
     Args:
         settings: The class of the settings.
-        resolve: Fills in settings that follow from others, and checks them together; raises ValueError.
+        resolve: Fills in settings that follow from others and checks all of them together; raises ValueError.
         **kwargs: As for `StrictParser`.
     """
 
@@ -250,7 +253,7 @@ class SettingsParser(StrictParser):
 
 
 def parser_of(cls: type[Settings]) -> StrictParser:
-    """A parser of the class's flags alone."""
+    """Return a parser of a class's flags alone."""
     return _parser_of(cls)  # type: ignore[arg-type]  # as above
 
 
@@ -262,12 +265,12 @@ def _parser_of(cls: type[Settings]) -> StrictParser:
 
 
 def idle_settings(cls: type[Settings], values: Values, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The settings that change nothing, each with the reason.
+    """Yield the settings that have no effect, each with the reason.
 
     Args:
         cls: The class of the settings.
-        values: As for `Idle`.
-        given: Names of those that are at another value than the default.
+        values: The values of all settings, as for `Idle`.
+        given: Names of the settings that differ from their defaults.
     """
     known = declared(cls)
     for name in given:
@@ -278,17 +281,17 @@ def idle_settings(cls: type[Settings], values: Values, given: Mapping[str, Any])
 
 
 def names_of(cls: type[Settings], *roles: Role) -> tuple[str, ...]:
-    """The settings that have one of the roles; those that aren't flags change what is learned."""
+    """Return the settings that have one of the roles; settings that are not flags have the role LEARNED."""
     flags = declared(cls)
     others = [each.name for each in fields(cls) if each.name not in (*flags, *cls.not_stored)]
     return (*(name for name, each in flags.items() if each.role in roles), *(others if Role.LEARNED in roles else ()))
 
 
 def converted(parser: StrictParser, action: argparse.Action, value: Any) -> Any:
-    """A value from YAML or Python as the command line would give it.
+    """Convert a value from YAML or Python as the command line would.
 
     Raises:
-        ValueError: It isn't allowed; says the name of the setting and what is.
+        ValueError: The value is not allowed; the message names the setting, and what is allowed.
     """
     if value is None:
         if parser.get_default(action.dest) is not None:
@@ -333,7 +336,7 @@ def _expected(action: argparse.Action) -> str:
 
 
 def describe(value: Any) -> str:
-    """A value and its kind, for an error."""
+    """Return a value and its kind, for an error."""
     return 'nothing' if value is None else f'{type(value).__name__} {value!r}'
 
 

@@ -1,9 +1,9 @@
 """GradAug in timm's own, unmodified train.py: `--device-modules gradaug_timm.hook --model gradaug_resnet50`.
 
-Importing this module puts GradAug's task in the place of timm's, in timm and in the script that runs. Settings are
-environment variables named like the flags of our train.py: GRADAUG_SUBNETS=2, GRADAUG_SIZES="1.0 6/7"; what isn't set
-takes the preset of the batches' size, as far as the network takes it: of the networks of a fixed input size those of
-timm's `--model-kwargs dynamic_img_size=True` get resized images, the others rotated ones.
+Importing this module replaces timm's tasks by GradAug's, in timm and in the running script. Settings are environment
+variables named like the flags of our train.py: GRADAUG_SUBNETS=2, GRADAUG_SIZES="1.0 6/7". Settings that are not set
+take the preset of the image size, as far as the network supports it. Networks of a fixed input size get resized images
+with timm's `--model-kwargs dynamic_img_size=True`, and rotated images otherwise.
 """
 import logging
 import os
@@ -25,7 +25,7 @@ _logger = logging.getLogger(__name__)
 
 
 class _Hooked:
-    """Takes the preset of the batches' size from the first of them."""
+    """Common part of the hooked tasks: the first batch determines the preset."""
     trainable_module: torch.nn.Module
     verbose: bool
 
@@ -55,21 +55,21 @@ class _Hooked:
 
 
 class HookedTask(_Hooked, GradAugTask):
-    """What timm's script gets for ClassificationTask."""
+    """The replacement for timm's ClassificationTask."""
 
 
 class HookedMultiLabelTask(_Hooked, MultiLabelGradAugTask):
-    """What timm's script gets for MultiLabelClassificationTask."""
+    """The replacement for timm's MultiLabelClassificationTask."""
 
 
 def refuse_distillation(*args, **kwargs):
-    """What timm's script gets for its distillation tasks."""
-    sys.exit('gradaug_timm.hook: error: --kd-model-name with GradAug would give the network soft targets twice; '
-             'leave one of them out')
+    """End the program: GradAug does not support timm's distillation tasks."""
+    sys.exit('gradaug_timm.hook: error: --kd-model-name is not supported with GradAug, which has soft targets of its '
+             'own; leave out one of them')
 
 
 def install() -> None:
-    """Puts GradAug's tasks in the place of timm's, in timm.task and in the script that runs."""
+    """Replace timm's tasks by GradAug's, in timm.task and in the running script."""
     hooked = {
         'ClassificationTask': HookedTask, 'MultiLabelClassificationTask': HookedMultiLabelTask,
         'LogitDistillationTask': refuse_distillation, 'FeatureDistillationTask': refuse_distillation,

@@ -1,4 +1,4 @@
-"""Seeds and generators derived from keys, so that no random state has to be saved."""
+"""Seeds and generators that are derived from keys, so that no random state has to be saved."""
 import hashlib
 import random
 
@@ -7,17 +7,17 @@ import torch
 
 
 def seed_of(*key) -> int:
-    """Return a 63-bit number that follows from the parts of the key, the same in all processes and versions."""
+    """Return a 63-bit seed for a key; it is the same in all processes and versions."""
     digest = hashlib.blake2b('/'.join(map(str, key)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, 'big') >> 1
 
 
 def generator(*key, device: torch.device | str = 'cpu') -> torch.Generator:
-    """Return a new generator of torch whose draws follow from the parts of the key alone.
+    """Return a new torch generator whose draws depend on the key alone.
 
     Args:
-        *key: What is drawn for, such as `seed, 'order', epoch`.
-        device: Device on which it draws; other devices draw other numbers.
+        *key: What the draws are for, such as `seed, 'order', epoch`.
+        device: Device of the generator; the same key gives different numbers on different devices.
     """
     return torch.Generator(device).manual_seed(seed_of(*key))
 

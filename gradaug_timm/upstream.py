@@ -1,7 +1,7 @@
-"""Every private part of timm, torch and argparse that the package uses, each with the reason why no public one serves.
+"""Every private part of timm, torch and argparse that the package uses, with the reason why no public part is enough.
 
-A private part is a name with a leading underscore, or an attribute that its library does not document. The rest of the
-package gets them from here. `tests/test_upstream.py` has a test of each: a library that changes a part fails there.
+A private part is a name with a leading underscore, or an attribute that is not documented. The rest of the package
+imports private parts from here. `tests/test_upstream.py` tests each of them, and fails if a library changes one.
 """
 import argparse
 from collections.abc import Iterable, Sequence
@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 if TYPE_CHECKING:
     from torch._dynamo.exc import FailOnRecompileLimitHit
 
-__all__ = [  # what is only imported here
+__all__ = [  # parts that are only imported here
     'AnyBatchNorm', 'AnyConvolution', 'AnyRunningNorm', 'MultiEpochsDataLoader', 'OrderedDistributedSampler',
     'PrefetchLoader', 'RandomErasing', 'ReaderImageFolder', 'ReaderImageInTar', 'adapt_to_chs', 'fast_collate',
     'feature_take_indices', 'init_distributed_device_so', 'load_class_map', 'suggest_memory_format',
@@ -40,38 +40,38 @@ __all__ = [  # what is only imported here
 # argparse ------------------------------------------------------------------------------------------------------------
 
 def parser_actions(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
-    """Return the flags of a parser by `dest`. argparse lists them nowhere else than in `_actions`."""
+    """Return the flags of a parser by `dest`. argparse lists them only in `_actions`."""
     return {action.dest: action for action in parser._actions}
 
 
 def parser_flags(parser: argparse.ArgumentParser) -> list[str]:
-    """Return all spellings of a parser's flags. argparse lists them nowhere else than in `_option_string_actions`."""
+    """Return all spellings of a parser's flags. argparse lists them only in `_option_string_actions`."""
     return list(parser._option_string_actions)
 
 
 def convert_text(parser: argparse.ArgumentParser, action: argparse.Action, text: str) -> Any:
-    """Return what a flag's `type` makes of a text. argparse converts only whole command lines publicly.
+    """Convert a text by a flag's `type`. The public methods of argparse convert only whole command lines.
 
     Raises:
-        argparse.ArgumentError: The text is no value of the flag.
+        argparse.ArgumentError: The text is not a value of the flag.
     """
     return parser._get_value(action, text)
 
 
 def check_choice(parser: argparse.ArgumentParser, action: argparse.Action, value: Any) -> Any:
-    """Return a value that is among a flag's choices. argparse checks only whole command lines publicly.
+    """Return a value after checking a flag's choices. The public methods of argparse check only whole command lines.
 
     Raises:
-        argparse.ArgumentError: It is not.
+        argparse.ArgumentError: The value is not one of the choices.
     """
     parser._check_value(action, value)
     return value
 
 
 class HookedParser(argparse.ArgumentParser):
-    """A parser whose steps from a flag's texts to its value can be overridden.
+    """A parser with overridable steps from the texts of a flag to a value.
 
-    argparse ends the program at the first wrong value, and says nothing of near choices; it has no public hooks.
+    argparse ends the program at the first wrong value and does not suggest similar choices; it has no public hooks.
     """
 
     def convert_flag(self, action: argparse.Action, texts: list[str]) -> Any:
@@ -79,7 +79,7 @@ class HookedParser(argparse.ArgumentParser):
         return super()._get_values(action, texts)  # type: ignore[arg-type]
 
     def check_flag(self, action: argparse.Action, value: Any) -> None:
-        """Raise argparse.ArgumentError where a value is not among the choices of a flag."""
+        """Raise argparse.ArgumentError if a value is not among the choices of a flag."""
         super()._check_value(action, value)
 
     def _get_values(self, action, arg_strings):
@@ -91,9 +91,9 @@ class HookedParser(argparse.ArgumentParser):
 
 # torch.nn ------------------------------------------------------------------------------------------------------------
 # AnyBatchNorm, AnyConvolution and AnyRunningNorm are the common bases of torch's layers for one, two and three
-# dimensions. torch names no public one; a tuple of the public classes would miss timm's own subclasses of the bases.
+# dimensions. torch has no public ones; a tuple of the public classes would miss timm's own subclasses of the bases.
 
-PARAMETERS, BUFFERS = '_parameters', '_buffers'  # names of the attributes, for properties that look into either
+PARAMETERS, BUFFERS = '_parameters', '_buffers'  # names of the attributes, for properties that read them
 # Attributes that every module may have; `_compiled_call_impl` comes with Module.compile().
 MODULE_ATTRIBUTES = frozenset(vars(nn.Module())) | {'_compiled_call_impl'}
 
@@ -107,7 +107,7 @@ def own_parameters(module: nn.Module) -> dict[str, Any]:
 
 
 def own_buffers(module: nn.Module) -> dict[str, torch.Tensor | None]:
-    """Return the table of a module's own buffers, for reading and writing; the reason is that of `own_parameters`."""
+    """Return the table of a module's own buffers, for reading and writing; see `own_parameters` for the reason."""
     return module._buffers
 
 
@@ -117,36 +117,36 @@ def own_modules(module: nn.Module) -> dict[str, nn.Module | None]:
 
 
 def remove_forward_hooks(module: nn.Module) -> None:
-    """Remove all hooks around `forward`. torch removes a hook only by its handle, which whoever registered it has."""
+    """Remove all hooks around `forward`. Publicly, a hook is removed only by the handle from its registration."""
     module._forward_hooks.clear()
     module._forward_pre_hooks.clear()
 
 
 def have_gradient_hooks(parameters: Iterable[torch.Tensor]) -> bool:
-    """Return whether `register_hook` was called on one of them. Nothing public lists a tensor's hooks."""
+    """Return whether a parameter has a hook from `register_hook`. torch has no public list of a tensor's hooks."""
     return any(parameter._backward_hooks for parameter in parameters)
 
 
 # torch's kernels -----------------------------------------------------------------------------------------------------
-# One kernel for a list of tensors. Publicly torch has them only inside optimizers, `clip_grad_norm_` and GradScaler; a
-# loop over the tensors costs a kernel for each.
+# One kernel for a list of tensors. Publicly, torch uses them only inside optimizers, `clip_grad_norm_` and GradScaler;
+# a loop over the tensors launches a kernel for each.
 
 foreach_add_ = torch._foreach_add_
 foreach_mul_ = torch._foreach_mul_
 foreach_copy_ = torch._foreach_copy_
 foreach_norm = torch._foreach_norm
-# Multiplies the tensors by a reciprocal scale, and sets a flag [] on the device where one of them is Inf or NaN.
+# Multiplies the tensors by a reciprocal scale, and sets a flag [] on the device if one of them is Inf or NaN.
 foreach_unscale_ = torch._amp_foreach_non_finite_check_and_unscale_
-# Halves or doubles a scale on the device by that flag. GradScaler does so only for gradients of an optimizer.
+# Halves or doubles a scale on the device, depending on the flag. GradScaler does so only for an optimizer's gradients.
 update_scale_ = torch._amp_update_scale_
-# `suggest_memory_format` tells the layout of a tensor, also where sizes of one fit several; `Tensor.is_contiguous`
-# answers yes to both then.
+# `suggest_memory_format` returns the layout of a tensor, even if sizes of 1 fit both layouts; `Tensor.is_contiguous` is
+# then true for both.
 
 
 def loss_scale_tensor(scaler: NativeScaler) -> torch.Tensor | None:
-    """Return the scale [] of timm's scaler on the device, None before its first use.
+    """Return the loss scale [] of timm's scaler on the device; None before its first use.
 
-    `GradScaler.get_scale` copies it to the host, for which each step would wait.
+    `GradScaler.get_scale` copies the scale to the host, so that each step would wait for the device.
     """
     return scaler._scaler._scale
 
@@ -155,7 +155,7 @@ def loss_scale_tensor(scaler: NativeScaler) -> torch.Tensor | None:
 # `torch._dynamo` and `torch._inductor` are imported when they are first used.
 
 def compile_modes() -> list[str]:
-    """Return the modes of torch.compile, whose documentation names this function alone."""
+    """Return the modes of torch.compile; its documentation names only this function."""
     from torch._inductor import list_mode_options  # takes seconds
     return list(list_mode_options())
 
@@ -171,17 +171,17 @@ def compiled_network(wrapper: nn.Module) -> nn.Module:
 
 
 def graphs_made() -> int:
-    """Return how many graphs torch.compile has made in this process. Publicly only logs say so."""
+    """Return how many graphs torch.compile has made in this process. Publicly, only logs show the number."""
     return torch._dynamo.utils.counters['stats']['unique_graphs']
 
 
 def graph_breaks() -> int:
-    """Return how often torch.compile has left a part of what it compiled to Python. Publicly only logs say so."""
+    """Return how often torch.compile has broken a graph in this process. Publicly, only logs show the number."""
     return sum(torch._dynamo.utils.counters['graph_break'].values())
 
 
 def compile_settings() -> Any:
-    """Return the settings of torch.compile, whose `patch` is a context.
+    """Return the settings of torch.compile; their method `patch` is a context manager.
 
     `torch.compiler.config` has the same limits, but only in newer versions than torch 2.6, the oldest supported one.
     """
@@ -189,23 +189,23 @@ def compile_settings() -> Any:
 
 
 def recompile_limit_error() -> 'type[FailOnRecompileLimitHit]':
-    """Return what torch.compile raises at its limit under `fail_on_recompile_limit_hit`; it has no public name."""
+    """Return the error of torch.compile at its limit (`fail_on_recompile_limit_hit`); it has no public name."""
     return torch._dynamo.exc.FailOnRecompileLimitHit
 
 
 # Data loaders --------------------------------------------------------------------------------------------------------
-# timm exports neither its loaders' classes nor OrderedDistributedSampler, RandomErasing, fast_collate (images to
-# batches of bytes) and adapt_to_chs (mean and deviation for another number of channels) from `timm.data`.
+# `timm.data` does not export the classes of timm's loaders, OrderedDistributedSampler, RandomErasing, fast_collate
+# (images to batches of bytes) and adapt_to_chs (mean and deviation for another number of channels).
 
 def batch_sampler_of(loader: DataLoader) -> Sampler:
-    """Return the batch sampler of an epoch; timm's loader for several epochs hides it in one that never ends."""
+    """Return the batch sampler of an epoch; timm's loader for several epochs wraps it in an endless sampler."""
     return loader.batch_sampler.sampler if isinstance(loader, MultiEpochsDataLoader) else loader.batch_sampler
 
 
 def replace_batch_sampler(loader: DataLoader, sampler: Sampler) -> None:
-    """Let a loader take its batches from another sampler.
+    """Make a loader take its batches from another sampler.
 
-    DataLoader's `__setattr__` forbids it after `__init__`, and timm's `create_loader` takes no batch sampler.
+    DataLoader's `__setattr__` forbids this after `__init__`, and timm's `create_loader` takes no batch sampler.
     """
     if isinstance(loader, MultiEpochsDataLoader):
         loader.batch_sampler.sampler = sampler
@@ -214,47 +214,47 @@ def replace_batch_sampler(loader: DataLoader, sampler: Sampler) -> None:
 
 
 def replace_dataset(loader: DataLoader, dataset: Dataset) -> None:
-    """Let a loader read another data set; the reason is that of `replace_batch_sampler`.
+    """Make a loader read another data set; private for the reason in `replace_batch_sampler`.
 
-    timm's `create_loader` sets a transform on what it gets, so that the data set cannot be wrapped before.
+    timm's `create_loader` sets a transform on the data set, which therefore cannot be wrapped before.
     """
     object.__setattr__(loader, 'dataset', dataset)
 
 
 def restart_workers(loader: PrefetchLoader) -> None:
-    """Forget workers that live on between epochs, so that new ones see what has changed. Loaders cannot be told to."""
+    """Discard workers that persist between epochs, so that new workers see changes. Loaders have no method for it."""
     loader.loader._iterator = None
     if isinstance(loader.loader, MultiEpochsDataLoader):
         loader.loader.iterator = None
 
 
 # Data sets -----------------------------------------------------------------------------------------------------------
-# timm exports `create_reader` alone of `timm.data.readers`, which takes other arguments than tar files need.
+# Of `timm.data.readers`, timm exports only `create_reader`, which lacks the arguments that tar files need.
 
-TAR_NOTES = CACHE_FILENAME_SUFFIX  # how files end in which timm notes what large tar files hold
+TAR_NOTES = CACHE_FILENAME_SUFFIX  # suffix of the files in which timm stores the contents of large tar files
 
 
 def read_once(dataset: ImageDataset) -> None:
-    """Let a data set raise at the first image that cannot be read. timm reads others, as many as a variable says."""
+    """Make a data set raise at the first unreadable image. By default, timm reads other images instead."""
     dataset._max_retries = 1
 
 
 def reader_of(dataset: Dataset) -> Any:
-    """Return what knows the classes and files of a data set: its reader where it is timm's, else itself."""
+    """Return the object with the classes and files of a data set: the reader of timm's data sets, else the data set."""
     return getattr(dataset, 'reader', dataset)
 
 
 def folder_samples(dataset: Dataset) -> tuple[str, list[str]] | None:
     """Return the folder and the images of timm's data set of an image folder; None for other data sets.
 
-    timm tells the name of one image at a time (`ImageDataset.filename`), and not the folder.
+    Publicly, timm returns only the name of one image at a time (`ImageDataset.filename`), and not the folder.
     """
     reader = reader_of(dataset)
     return (reader.root, [path for path, _ in reader.samples]) if isinstance(reader, ReaderImageFolder) else None
 
 
 def sort_tar_samples(reader: ReaderImageInTar) -> None:
-    """Order images by tar file and name, in place; where names repeat timm's order is that of the file system."""
+    """Sort images by tar file and name, in place; for repeated names timm's order depends on the file system."""
     def place(index: int) -> tuple[str, str, str]:
         image, file, inner = reader.samples[index]
         return file or '', inner.path if inner else '', image.path
@@ -264,7 +264,7 @@ def sort_tar_samples(reader: ReaderImageInTar) -> None:
 
 
 def shard_count(dataset: Dataset) -> int | None:
-    """Return the number of shards of a web data set, None for other data sets. timm keeps it to its reader."""
+    """Return the number of shards of a web data set; None for other data sets. Only timm's reader has the number."""
     if not isinstance(dataset, IterableDataset):
         return None
     from timm.data.readers.reader_wds import ReaderWds  # imports webdataset, which may be absent
@@ -273,24 +273,24 @@ def shard_count(dataset: Dataset) -> int | None:
 
 
 # timm's networks -----------------------------------------------------------------------------------------------------
-# `feature_take_indices`, by which all of timm's networks read `forward_intermediates(indices=...)`, is not exported.
+# timm does not export `feature_take_indices`, which its networks use for `forward_intermediates(indices=...)`.
 
-PARAMETER_CACHES = frozenset({'attention_bias_cache'})  # where modules keep what they computed from parameters
+PARAMETER_CACHES = frozenset({'attention_bias_cache'})  # attributes that hold values computed from parameters
 
 
 def recomputes(module: nn.Module) -> bool:
-    """Return whether a module runs again in backward; timm has `set_grad_checkpointing`, and no way to ask."""
+    """Return whether a module is recomputed in backward; timm has a public setter, but no getter."""
     return getattr(module, 'grad_checkpointing', False)
 
 
 def stop_recomputing(module: nn.Module) -> None:
-    """Keep a module's activations; `set_grad_checkpointing` is the whole network's, and not of all networks."""
+    """Stop recomputing a module; `set_grad_checkpointing` acts on the whole network, and not all networks have it."""
     if recomputes(module):
         module.grad_checkpointing = False  # type: ignore[assignment]
 
 
 # timm's training -----------------------------------------------------------------------------------------------------
-# `init_distributed_device_so` returns what `init_distributed_device` writes into an argparse.Namespace.
+# `init_distributed_device_so` returns the values that `init_distributed_device` writes into an argparse.Namespace.
 
 def teacher_of(task: TrainingTask) -> nn.Module:
     """Return the teacher of a distillation task. timm has no public method for it."""
@@ -298,9 +298,9 @@ def teacher_of(task: TrainingTask) -> nn.Module:
 
 
 def set_student_normalization(task: TrainingTask, **values: Sequence[float]) -> None:
-    """Set the `mean` or `std` of each channel by which the student's images are normalised.
+    """Set the `mean` or `std` of each channel with which the student's images are normalised.
 
-    timm's distillation tasks take them from the student's default configuration, and convert them to the teacher's.
+    timm's distillation tasks assume the student's default configuration when they convert images for the teacher.
     """
     for name, value in values.items():
         getattr(task, f'student_{name}').copy_(torch.tensor(value).view(1, -1, 1, 1))
@@ -310,7 +310,7 @@ PLATEAU_COUNTERS = ('best', 'num_bad_epochs', 'cooldown_counter', 'last_epoch')
 
 
 def plateau_state(scheduler: PlateauLRScheduler) -> dict[str, Any]:
-    """Return what does not follow from the number of the update. timm's `state_dict` leaves out torch's scheduler."""
+    """Return the state that does not follow from the update number. timm's `state_dict` omits torch's scheduler."""
     return {
         'plateau': {name: getattr(scheduler.lr_scheduler, name) for name in PLATEAU_COUNTERS},
         'restore_lr': scheduler.restore_lr,
@@ -319,7 +319,7 @@ def plateau_state(scheduler: PlateauLRScheduler) -> dict[str, Any]:
 
 
 def load_plateau_state(scheduler: PlateauLRScheduler, state: dict[str, Any]) -> None:
-    """Put `plateau_state` back, with the rates, which a new scheduler has set to those of the beginning."""
+    """Restore `plateau_state` and the learning rates, which a new scheduler has reset to their initial values."""
     for name, value in state['plateau'].items():
         setattr(scheduler.lr_scheduler, name, value)
     scheduler.restore_lr = state['restore_lr']
@@ -328,18 +328,18 @@ def load_plateau_state(scheduler: PlateauLRScheduler, state: dict[str, Any]) -> 
 
 
 # timm's checkpoints --------------------------------------------------------------------------------------------------
-# `CheckpointSaver.save_checkpoint` ranks and writes in one; it writes in place, and only what timm keeps.
+# `CheckpointSaver.save_checkpoint` ranks and writes in one call; it writes in place, and only timm's own keys.
 
 def ranked_path(saver: CheckpointSaver, epoch: int) -> str:
-    """Return the file of an epoch among the ranked checkpoints."""
+    """Return the path of the ranked checkpoint of an epoch."""
     return saver._checkpoint_path(epoch)
 
 
 def make_room(saver: CheckpointSaver) -> None:
-    """Delete the worst of the ranked checkpoints where there are as many as are kept."""
+    """Delete the worst ranked checkpoint if the limit on their number is reached."""
     saver._cleanup_checkpoints(1)
 
 
 def rank_checkpoint(saver: CheckpointSaver, path: str, epoch: int, metric: float) -> None:
-    """Add a file to the ranked checkpoints, and note whether it is the best."""
+    """Add a file to the ranked checkpoints, and record whether it is the best."""
     saver._track_checkpoint(path, epoch, metric, update_best_file=False)

@@ -1,4 +1,4 @@
-"""The command line of detection training: flags of data and detector, and train.py's for all else."""
+"""The command line of detection training: flags of the data and the detector, and the flags of train.py."""
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -22,9 +22,9 @@ UNSUPPORTED = {
     'torchcompile': 'the number of regions changes from batch to batch',
     'model_dtype': 'use --amp',
     'save_images': 'images have different sizes; see gradaug_timm.detection.validate --pictures',
-    'tta': 'it averages logits of crops',
-    'gradaug_budget': 'it knows the cost of classification alone',
-    'layer_decay': 'timm knows no layers of detectors',
+    'tta': 'it averages the logits of crops',
+    'gradaug_budget': 'only the cost of classification can be estimated',
+    'layer_decay': 'timm does not define the layers of detectors',
 }
 
 
@@ -36,41 +36,53 @@ class CocoSettings(Settings, title='data'):
         None, 'folder with annotations/instances_SPLIT.json and images in SPLIT/', metavar='DIR', role=Role.PLACE)
     train_split: str = setting('train2017', 'split to train on (default: train2017)', metavar='NAME')
     val_split: str = setting('val2017', 'split to validate on (default: val2017)', metavar='NAME', role=Role.JUDGED)
-    batch_size: int = setting(2, 'images a process (default: 2)', flags=('-b',), type=NATURAL, metavar='N')
+    batch_size: int = setting(
+        2, 'images per process and batch (default: 2)', flags=('-b',), type=NATURAL, metavar='N')
     hflip: float = setting(0.5, 'probability of left-right flips (default: 0.5)', type=PROBABILITY, metavar='P')
     min_size: tuple[int, ...] = setting(
-        (800,), 'pixels of the shorter side; of several one is drawn in training, the last holds in validation',
+        (800,), 'length of the shorter side in pixels; of several, training draws one and validation uses the last',
         type=NATURAL, nargs='+', metavar='N')
-    max_size: int = setting(1333, 'most pixels of the longer side (default: 1333)', type=NATURAL, metavar='N')
+    max_size: int = setting(
+        1333, 'largest length of the longer side in pixels (default: 1333)', type=NATURAL, metavar='N')
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorSettings(Settings, title='detector'):
-    """The detector, its network and what it begins with."""
+    """The detector, the network in it, and the initial weights."""
 
-    detector: str = setting('mask_rcnn', 'boxes and masks, or boxes alone', choices=tuple(KINDS))
+    detector: str = setting(
+        'mask_rcnn', 'kind of detector: mask_rcnn for boxes and masks, faster_rcnn for boxes only',
+        choices=tuple(KINDS))
     model: str = setting(
-        'resnet50', 'network of timm, or of GradAug (default: resnet50)', metavar='NAME', role=Role.COMPARED)
-    model_kwargs: dict[str, Any] = keywords('arguments of the network')
-    pretrained: bool = switch('begin with timm\'s weights of the network', role=Role.START)
+        'resnet50',
+        'backbone: any timm model with feature maps, or gradaug_NAME to train with GradAug (default: resnet50)',
+        metavar='NAME', role=Role.COMPARED)
+    model_kwargs: dict[str, Any] = keywords('further arguments of the backbone')
+    pretrained: bool = switch('start from the pretrained weights of timm', role=Role.START)
     checkpoint: str | None = setting(
-        None, 'begin with the weights of a classifier, as of train.py', metavar='FILE', role=Role.START)
+        None, 'start from the weights of a classifier, such as a checkpoint of train.py', metavar='FILE',
+        role=Role.START)
     freeze_stages: int | None = setting(
-        None, f'first stages (stem included) that stay as they are, up to {LEVELS} (default: 1 with weights, else 0)',
+        None, f'freeze the first N stages, stem included; at most {LEVELS} (default: 1 with initial weights, else 0)',
         type=COUNT, metavar='N')
     freeze_statistics: bool | None = toggle(
-        'normalise the full network by the statistics of its weights (default: with weights)')
-    sync_bn: bool = switch('share batch statistics over processes')
+        'normalise the full network by the running statistics of the initial weights (default: on with initial '
+        'weights)')
+    sync_bn: bool = switch('compute batch statistics over all processes')
     gradaug_targets: str = setting(
-        'truth', 'what sub-networks learn: the annotated objects, or what the full network predicts for its regions',
+        'truth',
+        'targets of sub-networks: the annotated objects, or the predictions of the full network for its regions',
         choices=TARGETS, role=Role.COMPARED, idle=needs('gradaug'))
     pyramid_channels: int = setting(
-        CHANNELS, f'channels of the pyramid and of the mask head (default: {CHANNELS})', type=NATURAL, metavar='N')
+        CHANNELS, f'channels of the feature pyramid and of the mask head (default: {CHANNELS})', type=NATURAL,
+        metavar='N')
     anchor_sizes: tuple[int, ...] = setting(
-        ANCHOR_SIZES, f'pixels of the anchors of each map; smaller ones for smaller images (default: {ANCHOR_SIZES})',
+        ANCHOR_SIZES,
+        f'size in pixels of the anchors of each feature map; use smaller ones for smaller images (default: '
+        f'{ANCHOR_SIZES})',
         type=NATURAL, nargs='+', metavar='N')
     detector_kwargs: dict[str, Any] = keywords(
-        'arguments of torchvision\'s detector, such as box_batch_size_per_image=128')
+        'further arguments of the detector in torchvision, such as box_batch_size_per_image=128')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,28 +90,28 @@ class DetectionSettings(CocoSettings, DetectorSettings, LoopSettings):
     """The settings of training a detector.
 
     Args:
-        categories: The ids of COCO's categories; filled in.
+        categories: The ids of the categories in the data set; filled in later.
     """
 
     categories: tuple[int, ...] = derived(())
 
 
 def build_parser() -> SettingsParser:
-    """A fresh parser."""
+    """Return a new parser of detection training."""
     return settings_parser(
         DetectionSettings,
         resolve,
         prog='python -m gradaug_timm.detection.train',
         usage='%(prog)s [-c FILE...] --data-dir DIR [flags]',
-        description='Trains Faster or Mask R-CNN on COCO\'s format, over a network of timm, with GradAug or without.',
+        description='Train Faster R-CNN or Mask R-CNN on data in COCO format, with or without GradAug.',
     )
 
 
 def resolve(args: DetectionSettings) -> DetectionSettings:
-    """The settings with what follows from others filled in.
+    """Return the settings, with those that follow from others filled in.
 
     Raises:
-        ValueError: Some don't go together; says all that is wrong.
+        ValueError: Some settings exclude each other; the message names all problems.
     """
     begins_with_weights = args.pretrained or bool(args.checkpoint)
     completed = replace(
@@ -117,29 +129,29 @@ def resolve(args: DetectionSettings) -> DetectionSettings:
 
 
 def problems(args: DetectionSettings) -> Iterator[str]:
-    """One line for each combination of flags that has no meaning."""
+    """Yield one line for each problem of the settings."""
     if importlib.util.find_spec('faster_coco_eval') is None:
         yield 'detection needs the package faster-coco-eval: pip install "gradaug_timm[detection]"'
     if not args.data_dir:
-        yield '--data-dir is missing: the folder of a data set in COCO\'s format'
+        yield '--data-dir is missing; give the folder of a data set in COCO format'
     for name, reason in UNSUPPORTED.items():
         if getattr(args, name):
             yield f'{flag(name)} is not supported in detection: {reason}'
     if args.pretrained and args.checkpoint:
-        yield '--pretrained and --checkpoint exclude each other'
+        yield '--pretrained and --checkpoint exclude each other; use one of them'
     if args.checkpoint and not os.path.isfile(args.checkpoint):
-        yield f'--checkpoint {args.checkpoint} is no file'
+        yield f'--checkpoint {args.checkpoint} does not exist'
     if args.freeze_stages > LEVELS:
         yield f'--freeze-stages {args.freeze_stages} must be at most {LEVELS}'
     if max(args.min_size) > args.max_size:
         yield f'--min-size {max(args.min_size)} must be at most --max-size {args.max_size}'
     if len(args.anchor_sizes) != len(ANCHOR_SIZES):
-        yield f'--anchor-sizes takes {len(ANCHOR_SIZES)} numbers, not {len(args.anchor_sizes)}'
+        yield f'--anchor-sizes must have {len(ANCHOR_SIZES)} numbers, not {len(args.anchor_sizes)}'
     kinds = ('box', 'mask') if args.detector == 'mask_rcnn' else ('box',)
     metrics = [f'{kind}_{figure}' for kind in kinds for figure in FIGURES]
     if args.eval_metric not in metrics:
         yield f'--eval-metric {args.eval_metric} must be one of {", ".join(metrics)}'
     if args.sync_bn and args.freeze_statistics:
-        yield '--sync-bn and --freeze-statistics exclude each other'
+        yield '--sync-bn and --freeze-statistics exclude each other; use one of them'
     yield from schedule_problems(args)
     yield from run_problems(args)

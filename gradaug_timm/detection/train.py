@@ -1,4 +1,4 @@
-"""Trains detectors: python -m gradaug_timm.detection.train --help."""
+"""Training of detectors: python -m gradaug_timm.detection.train --help."""
 from dataclasses import replace
 from functools import partial
 
@@ -28,27 +28,27 @@ from .task import DetectionTask, GradAugDetectionTask
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Trains as the command line says.
+    """Train a detector as the command line describes.
 
     Raises:
-        SystemExit: As for train.py.
+        SystemExit: With the same codes as train.py.
     """
     run_command(build_parser(), argv, prepare)
 
 
 def prepare(args: DetectionSettings, text: str, process: Process) -> Run:
-    """Detector, data, task, optimizer and folder of a run, as far as the checkpoint that it resumes.
+    """Build the run of a detector: network, data, task, optimizer and folder; restore the checkpoint to resume.
 
     Args:
-        args: The settings, resolved; in those of the run learning rate and categories are filled in.
-        text: The settings as they were given, for `args.yaml`.
+        args: The resolved settings; the learning rate and the categories are filled in here.
+        text: The settings as given by the user, for `args.yaml`.
         process: The device and the processes.
 
     Raises:
-        ValueError: Flags, network, data and files don't fit each other.
+        ValueError: Flags, network, data and files do not fit together.
     """
     precision = Precision.from_args(args, process.device)
-    torch.backends.cudnn.benchmark = False  # it would tune kernels for every batch's size
+    torch.backends.cudnn.benchmark = False  # it would tune kernels for each new batch size
     random_seed(args.seed, process.rank)
     masks = args.detector == 'mask_rcnn'
     training, validation = (
@@ -84,13 +84,13 @@ def prepare(args: DetectionSettings, text: str, process: Process) -> Run:
 
 
 def input_size(args: DetectionSettings) -> tuple[int, int, int]:
-    """Channels, height and width of the largest batch, as the network's strides want them."""
+    """Return channels, height and width of the largest batch; the sides are multiples of the network's stride."""
     height, width = (-(-side // STRIDE) * STRIDE for side in (max(args.min_size), args.max_size))
     return 3, height, width
 
 
 def settings_for(args: DetectionSettings) -> GradAugSettings:
-    """The flags, and for those that aren't given the preset of ImageNet's images."""
+    """Return the settings of GradAug; flags that are not given take the preset for ImageNet."""
     return GradAugSettings.preset(args.max_size, **{'seed': args.seed, **given_settings(args)})
 
 
