@@ -226,7 +226,7 @@ def test_a_disk_that_is_full_costs_nothing_that_was_there(tmp_path, size):
     checkpoints = store(tmp_path)
     train_to(checkpoints, 1, 1.)
     before = contents(tmp_path)
-    with small_disk(size), pytest.raises(OSError, match=r"last\.pth\.tar can't be written: File too large"):
+    with small_disk(size), pytest.raises(OSError, match=r"last\.pth\.tar cannot be written: File too large"):
         train_to(checkpoints, 2, 2.)
     assert contents(tmp_path) == before
     assert not list(tmp_path.glob('*.partial'))
@@ -236,7 +236,7 @@ def test_what_the_system_says_of_a_full_disk_is_in_the_message(tmp_path, monkeyp
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     monkeypatch.setattr(files.os, 'fsync', full)
-    with pytest.raises(OSError, match=r"x\.pth\.tar can't be written: No space left on device"):
+    with pytest.raises(OSError, match=r"x\.pth\.tar cannot be written: No space left on device"):
         save_checkpoint(STATE, tmp_path / 'x.pth.tar')
     assert not list(tmp_path.iterdir())
 

@@ -114,7 +114,7 @@ def test_a_flag_means_what_it_does_in_timm(argv, name, value):
     (['--experiment', '../../x'], '--experiment ../../x must be a name inside the output folder'),
     (['--experiment', '/tmp/x'], '--experiment /tmp/x must be a name inside'),
     (['--resume', 'auto'], '--resume auto needs --experiment'),
-    (['--resume', 'nowhere.pth'], '--resume nowhere.pth is no file'),
+    (['--resume', 'nowhere.pth'], '--resume nowhere.pth does not exist'),
     (['--stop-epoch', '5', '--epochs', '3'], '--stop-epoch 5 must be at most 3'),
     (['--task', 'multilabel', '--bce-loss', '--loss', 'asl'], '--bce-loss and --loss asl exclude each other'),
     (['--task', 'multilabel', '--loss', 'twoway', '--mixup', '0.5'], '--loss twoway'),

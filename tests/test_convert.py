@@ -338,7 +338,7 @@ def test_half_precision_and_the_old_file_format_are_read(tmp_path):
 def test_a_wrong_path_is_refused(tiny_checkpoint, tmp_path, refused):
     assert 'absent.pth does not exist' in refused(tmp_path / 'absent.pth')
     assert 'must end in .safetensors' in refused(tiny_checkpoint(), out='out.pth')
-    assert 'must lie in a folder that is there' in refused(tiny_checkpoint(), out='absent/out.safetensors')
+    assert 'must lie in an existing folder' in refused(tiny_checkpoint(), out='absent/out.safetensors')
 
 
 @pytest.mark.slow

@@ -124,13 +124,13 @@ def test_the_backbone_begins_with_the_weights_of_a_classifier(data, tmp_path):
 
 @pytest.mark.parametrize('flags, message', [
     (['--model', 'resnet10'], 'resnet10'),
-    (['--anchor-sizes', '8', '16'], '--anchor-sizes takes 5 numbers, not 2'),
+    (['--anchor-sizes', '8', '16'], '--anchor-sizes must have 5 numbers, not 2'),
     (['--min-size', '100'], '--min-size 100 must be at most --max-size 96'),
     (['--channels-last'], '--channels-last is not supported in detection: images have different sizes'),
     (['--batch-size', '5'], '--batch-size 5 must be at most the images with objects of a process, 4'),
     (['--eval-metric', 'top1'], '--eval-metric top1 must be one of box_ap'),
     (['--train-split', 'test'], 'instances_test.json is missing'),
-    (['--checkpoint', 'gone.pth'], '--checkpoint gone.pth is no file'),
+    (['--checkpoint', 'gone.pth'], '--checkpoint gone.pth does not exist'),
     (['--detector-kwargs', 'box_score_tresh=3'], 'did you mean box_score_thresh?'),
     (['--minsize', '3'], 'unknown flag --minsize, did you mean --min-size?'),
 ])

@@ -119,7 +119,7 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(image_folder, tmp_path,
         path.write_text('' if fault == 'empty' else 'no weights')
     line = error_line(
         capsys, arguments(image_folder, tmp_path, kd_model_name=TEACHER, kd_checkpoint=path))
-    assert f'--kd-model-name {TEACHER} with --kd-checkpoint {path} cannot teach: ' in line
+    assert f'--kd-model-name {TEACHER} with --kd-checkpoint {path} cannot be used as a teacher: ' in line
     assert not (tmp_path / 'ran').exists()
 
 
@@ -134,6 +134,6 @@ def test_a_teacher_of_other_classes_is_told_of(prepared, monkeypatch, caplog, nu
 
 def test_a_missing_file_and_a_missing_teacher_are_refused(image_folder, tmp_path, capsys, weights):
     line = error_line(capsys, arguments(image_folder, tmp_path, kd_model_name=TEACHER, kd_checkpoint='nowhere.pth'))
-    assert '--kd-checkpoint nowhere.pth is no file' in line
+    assert '--kd-checkpoint nowhere.pth does not exist' in line
     line = error_line(capsys, arguments(image_folder, tmp_path, kd_checkpoint=weights))
     assert f'--kd-checkpoint {weights} without a teacher: name its model by --kd-model-name' in line

@@ -175,7 +175,7 @@ def test_what_cannot_be_done_is_told_in_one_line(run, tmp_path, capsys):
     assert '--private: it needs --push' in refusal(capsys, checkpoint, '--to', net, '--private')
     assert '--batch-size: it needs --onnx' in refusal(capsys, checkpoint, '--to', net, '--batch-size', 2)
     assert 'must end in .onnx' in refusal(capsys, checkpoint, '--onnx', tmp_path / 'x.pt')
-    assert 'must lie in a folder that is there' in refusal(capsys, checkpoint, '--to', tmp_path / 'gone' / 'net')
+    assert 'must lie in an existing folder' in refusal(capsys, checkpoint, '--to', tmp_path / 'gone' / 'net')
     (tmp_path / 'names').write_text('one\n')
     error = refusal(capsys, checkpoint, '--to', net, '--label-names', tmp_path / 'names')
     assert 'must have a name in each of 2 lines, it has 1 in 1' in error

@@ -145,10 +145,10 @@ def test_what_cannot_be_done_is_refused_in_one_line(refusal, tmp_path, image_fol
     torch.save([1], tmp_path / 'x.pth')
     assert 'x.pth holds no weights but a list' in refusal(checkpoint=tmp_path / 'x.pth')
     (tmp_path / 'd.safetensors').mkdir()
-    assert 'd.safetensors\' must be a file, it is a folder' in refusal(output=tmp_path / 'd.safetensors')
+    assert 'd.safetensors\' must be a file, not a folder' in refusal(output=tmp_path / 'd.safetensors')
     assert '--divisor 64 is too large for --width 0.5' in refusal('--width', 0.5, '--divisor', 64)
     assert 'must end in .safetensors' in refusal(output=tmp_path / 'small.pth')
-    assert 'must lie in a folder that is there' in refusal(output=tmp_path / 'gone' / 'small.safetensors')
+    assert 'must lie in an existing folder' in refusal(output=tmp_path / 'gone' / 'small.safetensors')
     assert '--width: \'1.5\' must be a number above 0 and at most 1' in refusal('--width', 1.5)
     assert 'unknown flag --widths, did you mean --width?' in refusal('--widths', 0.5)
     assert '--skip-blocks 6 9 can\'t be used' in (line := refusal('--skip-blocks', 5, 6, 9)) and 'has 6 blocks' in line

@@ -118,7 +118,7 @@ def test_a_callback_that_the_checkpoint_does_not_know_starts_anew_with_a_warning
     train(settings(image_folder, tmp_path, stop_epoch=1))
     recorder = Recorder()
     train(settings(image_folder, tmp_path, resume='auto', stop_epoch=2), callbacks=[recorder])
-    assert recorder.updates == 6 and 'holds no state of Recorder' in caplog.text
+    assert recorder.updates == 6 and 'has no state of Recorder' in caplog.text
 
 
 @pytest.mark.parametrize(('changes', 'problem'), [

@@ -272,8 +272,8 @@ def test_the_last_incomplete_batch_is_kept_where_that_is_asked_for(prepared_15):
 
 
 @pytest.mark.parametrize(('flags', 'wanted'), [
-    (dict(batch_size=7), 'the last batch has 1 image and needs two images or more'),
-    (dict(batch_size=4, mixup=0.2), 'the last batch has 3 images and needs an even number'),
+    (dict(batch_size=7), 'the last batch has 1 image, but needs at least 2 images'),
+    (dict(batch_size=4, mixup=0.2), 'the last batch has 3 images, but needs an even number'),
 ])
 def test_a_last_batch_that_the_network_or_mixing_cannot_take_is_refused(prepared_15, flags, wanted):
     with pytest.raises(ValueError, match=wanted):

@@ -1,1 +1,1 @@
-"""Training from the command line: what train.py calls."""
+"""Training: the command train.py and the function `gradaug_timm.train`."""

@@ -1,4 +1,4 @@
-"""What the processes of a run must have in common."""
+"""Agreement between the processes of a run."""
 import hashlib
 
 import torch
@@ -8,14 +8,14 @@ from .processes import Process
 
 
 class DisagreementError(RuntimeError):
-    """The processes of a run were started differently."""
+    """The error that the processes of a run were started differently."""
 
 
 class SignalAgreement:
-    """The highest of numbers that each process has, without waiting for the others.
+    """The maximum of numbers over all processes, computed without waiting for the other processes.
 
-    What is agreed on at one call is given by the next, when the exchange has long been done beside a step.
-    Exchanges go over gloo, whatever the network's gradients go over: the device isn't involved.
+    A call starts an exchange and returns the result of the previous one, which has finished during a training step.
+    Exchanges always use gloo, so that the device is not involved.
     """
 
     def __init__(self, process: Process):
@@ -23,7 +23,7 @@ class SignalAgreement:
         self._pending: tuple[torch.Tensor, dist.Work | None] | None = None
 
     def highest(self, *numbers: int) -> list[int]:
-        """The highest of each number over all processes, as of the last call; of one process, as of now."""
+        """Return the maximum of each number over all processes, as of the last call; of a single process, as of now."""
         if self._group is None:
             return list(numbers)
         agreed = [0] * len(numbers)
@@ -39,14 +39,14 @@ class SignalAgreement:
 
 
 def check_alike(process: Process, values: dict[str, object]) -> None:
-    """Compares values over the processes, by their digests.
+    """Check that all processes have the same values.
 
     Args:
         process: The processes.
-        values: What to compare, by what it is called.
+        values: The values to compare, by the names for the error.
 
     Raises:
-        DisagreementError: They differ; says which, and between which processes.
+        DisagreementError: A value differs; the message names the value and the processes.
     """
     if not process.distributed:
         return
@@ -56,12 +56,12 @@ def check_alike(process: Process, values: dict[str, object]) -> None:
         others = [rank for rank, theirs in enumerate(everyone) if theirs.get(name) != everyone[0].get(name)]
         if others:
             raise DisagreementError(
-                f'the processes don\'t agree on {name}: {", ".join(map(str, others))} differ from 0; '
-                'start all with the same command and versions')
+                f'the processes differ in {name}: {", ".join(map(str, others))} from process 0; '
+                'start all processes with the same command and versions')
 
 
 def gather(process: Process, value) -> list:
-    """The value of each process, by rank."""
+    """Return the value of each process, by rank."""
     if not process.distributed:
         return [value]
     values = [None] * process.world_size

@@ -1,4 +1,4 @@
-"""A whole run from Python, without a command line."""
+"""Training from Python, without a command line."""
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,11 +18,12 @@ from .processes import start_process
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run leaves.
+    """The result of a run.
 
     Args:
-        folder: The output folder; None in processes that write nothing, and of dry runs.
-        epochs: For each validated epoch of this session `epoch`, from 0, and the metrics of `train` and `validation`.
+        folder: The output folder; None in processes that write nothing and after dry runs.
+        epochs: A dictionary for each validated epoch of this session: `epoch`, from 0, and the metrics of `train` and
+            `validation`.
         metric: The metric that ranks checkpoints.
         lower_is_better: Whether the best checkpoint is the one with the lowest metric.
 
@@ -39,7 +40,7 @@ class TrainResult:
 
     @property
     def best(self) -> float | None:
-        """The best value of the metric; None where nothing was validated."""
+        """The best value of the metric; None if no epoch was validated."""
         values = [each.get('validation', each['train'])[self.metric] for each in self.epochs]
         return None if not values else min(values) if self.lower_is_better else max(values)
 
@@ -50,24 +51,24 @@ def train(
         loggers: Sequence[Logger] = (),
         callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
-    """Train as train.py does with the same settings, to the same weights.
+    """Train a network as train.py does: the same settings give the same weights.
 
-    Processes that torchrun or Slurm started train together. With `resume='auto'` and an `experiment`, a run continues
-    where it was stopped, its loggers and callbacks included.
+    Processes started by torchrun or Slurm train together. With `resume='auto'` and an `experiment`, a stopped run
+    resumes, including its loggers and callbacks.
 
     Args:
         settings: The settings.
-        loggers: Take the figures of the run, next to those that the settings name.
+        loggers: Loggers of the user, in addition to the loggers that the settings name.
         callbacks: Called after updates, after validation and at checkpoints.
 
     Returns:
         The folder and the metrics.
 
     Raises:
-        ValueError: Settings, data, network and files don't fit each other; says what to change.
-        OSError: A file can't be read or written.
-        RuntimeError: Training fails: the loss isn't finite, data or other processes are lost.
-        Stopped: SIGTERM or Ctrl-C ended the run; what was trained is saved.
+        ValueError: Settings, data, network and files do not fit together; the message says what to change.
+        OSError: A file cannot be read or written.
+        RuntimeError: Training fails: the loss is not finite, or data or other processes are lost.
+        Stopped: SIGTERM or Ctrl-C ended the run; a checkpoint was written.
 
     Example:
         >>> from gradaug_timm import TrainSettings, train

@@ -1,4 +1,4 @@
-"""What users add to a run: their own code after updates, after validation and at checkpoints."""
+"""Callbacks: the user's own code after updates, after validation and at checkpoints."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
@@ -13,10 +13,10 @@ PLAIN = (str, int, float, bool, type(None), torch.Tensor)
 
 
 class Callback:
-    """Code that a run calls; subclasses override what they need.
+    """Base class of code that a run calls; subclasses override the methods that they need.
 
-    All processes of a run call it. What `state_dict` returns is part of each checkpoint (the first process's), and
-    comes back by `load_state_dict` where the run is resumed, before its first update.
+    All processes of a run call the methods. Each checkpoint contains the `state_dict` of the first process. A resumed
+    run passes it to `load_state_dict` in all processes, before the first update.
 
     Example:
         >>> from gradaug_timm import Callback
@@ -34,37 +34,37 @@ class Callback:
     """
 
     def after_update(self, run: Run, update: int, losses: Mapping[str, torch.Tensor]) -> None:
-        """Called after each optimizer step.
+        """React to an optimizer step; called after each.
 
         Args:
-            run: The run; `run.task`, `run.optimizer` and others are there to be read.
-            update: The number of optimizer steps until now.
+            run: The run; read `run.task`, `run.optimizer` and its other attributes.
+            update: The number of optimizer steps so far.
             losses: The losses [] of the last batch by name, on the device.
         """
 
     def after_validation(self, run: Run, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Called after each validation, before the checkpoint of the epoch is written.
+        """React to a validation; called after each, before the checkpoint of the epoch is written.
 
         Args:
             run: The run.
             epoch: The number of the epoch, from 0.
-            metrics: The metrics of the validation split; those of training where there is none.
+            metrics: The metrics of the validation split, or of training if there is no validation split.
         """
 
     def at_checkpoint(self, run: Run, path: str | None) -> None:
-        """Called after each checkpoint is written.
+        """React to a checkpoint; called after each is written.
 
         Args:
             run: The run.
-            path: The file; None in processes that write none.
+            path: The file; None in processes that write no checkpoints.
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what resuming needs: tensors and plain values, in lists and dicts."""
+        """Return the state that resuming needs: tensors and plain values, in lists and dicts."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take what `state_dict` returned."""
+        """Restore the state that `state_dict` returned."""
 
 
 class Stateful(Protocol):
@@ -76,7 +76,7 @@ class Stateful(Protocol):
 
 
 def names_of(parts: Iterable[Stateful]) -> dict[str, Stateful]:
-    """Return the parts by the names of their classes; those of one class are numbered: `Patience`, `Patience-1`."""
+    """Return the parts by class name; several parts of one class are numbered: `Patience`, `Patience-1`."""
     found: dict[str, Stateful] = {}
     for part in parts:
         name = type(part).__qualname__
@@ -86,22 +86,22 @@ def names_of(parts: Iterable[Stateful]) -> dict[str, Stateful]:
 
 
 def states_of(parts: Iterable[Stateful]) -> dict[str, dict] | None:
-    """Return the states of parts by their names; None where none has one.
+    """Return the states of the parts by name; None if no part has a state.
 
     Raises:
-        ValueError: A state holds something that no checkpoint takes.
+        ValueError: A state holds a value that checkpoints do not support.
     """
     states = {name: part.state_dict() for name, part in names_of(parts).items()}
     for name, state in states.items():
         fault = _first_fault(state)
         if fault is not None:
             raise ValueError(
-                f'{name}.state_dict() holds {fault}; checkpoints take tensors, numbers, texts, lists and dicts')
+                f'{name}.state_dict() holds {fault}; checkpoints support tensors, numbers, strings, lists and dicts')
     return {name: state for name, state in states.items() if state} or None
 
 
 def restore_states(parts: Iterable[Stateful], states: Mapping[str, dict] | None) -> list[str]:
-    """Give each part its state; return the names of those that the checkpoint doesn't know."""
+    """Restore the state of each part; return the names of parts whose state is missing in the checkpoint."""
     unknown = []
     for name, part in names_of(parts).items():
         if states and name in states:
@@ -112,7 +112,7 @@ def restore_states(parts: Iterable[Stateful], states: Mapping[str, dict] | None)
 
 
 def _first_fault(value: Any) -> str | None:
-    """Return the type of the first value that `torch.load` with `weights_only` refuses; None if there is none."""
+    """Return the type and text of the first value that `torch.load` with `weights_only` rejects; None if none is."""
     if isinstance(value, dict):
         return next(filter(None, map(_first_fault, (*value, *value.values()))), None)
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""train.py from its command line to its last line."""
+"""The command train.py: parse the command line, prepare the run, train, and report errors."""
 import logging
 import os
 import signal
@@ -34,15 +34,15 @@ _logger = logging.getLogger(__name__)
 Loop = TypeVar('Loop', bound=LoopSettings)
 FAILED = 1
 INTERRUPTED = 130
-SEPARATE_STORE = 'TORCH_DISABLE_SHARE_RDZV_TCP_STORE'  # else torch reads the addresses of the last attempt (2.15)
+SEPARATE_STORE = 'TORCH_DISABLE_SHARE_RDZV_TCP_STORE'  # else torch 2.15 reads the addresses of the previous attempt
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Trains as the command line says.
+    """Train as the command line describes.
 
     Raises:
-        SystemExit: With 2 and one line on a wrong flag or missing data, 1 where training fails (it diverges, data or
-            other processes are lost, the disk is full), 143 on SIGTERM, 130 on Ctrl-C.
+        SystemExit: With code 2 and one line for a wrong flag or missing data; 1 if training fails (it diverges, data
+            or other processes are lost, the disk is full); 143 after SIGTERM; 130 after Ctrl-C.
     """
     run_command(build_parser(), argv, prepare)
 
@@ -52,12 +52,12 @@ def run_command(
         argv: list[str] | None,
         prepare: Callable[[Any, str, Process], Run],
 ) -> None:
-    """Does what `main` does, for settings and networks of any kind.
+    """Run a training command for any kind of settings and networks.
 
     Args:
         parser: The parser.
-        argv: The command line; None: that of the program.
-        prepare: Makes a run of settings, of their YAML text, and of the process.
+        argv: The command line; None: the command line of the program.
+        prepare: Builds a run from the settings, the settings as YAML text, and the process.
     """
     _set_up_logging()
     args, text = parse_arguments(parser, argv)
@@ -77,9 +77,9 @@ def _prepare(parser: SettingsParser, args: Any, text: str, prepare: Callable[[An
     except RuntimeError as error:
         if not is_distributed_env() or dist.is_initialized():
             raise
-        parser.exit(FAILED, f'{parser.prog}: error: the processes can\'t be connected '
-                            f'({one_line(error, 120)}); torchrun\'s restarts need it to be started '
-                            f'with {SEPARATE_STORE}=1\n')
+        parser.exit(FAILED, f'{parser.prog}: error: the processes cannot be connected '
+                            f'({one_line(error, 120)}); set {SEPARATE_STORE}=1 for torchrun if it is '
+                            'to restart processes\n')
     except (OSError, ValueError) as error:
         _logger.debug('Preparation failed.', exc_info=True)
         parser.error(str(error))
@@ -88,17 +88,17 @@ def _prepare(parser: SettingsParser, args: Any, text: str, prepare: Callable[[An
 
 
 def continue_restarted(args: Loop, process: Process) -> Loop:
-    """Return the settings by which processes that torchrun starts anew resume what the last ones saved.
+    """Return settings with which processes that torchrun has restarted resume the newest checkpoint.
 
-    torchrun counts the restarts only on the machine whose process had died.
+    torchrun counts restarts only on the machine where a process died.
 
     Raises:
-        ValueError: The run has no name by which its checkpoints could be found.
+        ValueError: The run has no name, so that its checkpoints cannot be found.
     """
     if not any(gather(process, _restarts())):
         return args
     if not args.experiment:
-        raise ValueError('torchrun restarts the run: it needs --experiment NAME to go on with what is saved')
+        raise ValueError('torchrun has restarted the run; add --experiment NAME so that its checkpoints can be found')
     if not args.resume or os.path.exists(os.path.join(args.output or DEFAULT_OUTPUT, args.experiment, LAST)):
         return replace(args, resume='auto')
     return args
@@ -111,12 +111,12 @@ def _restarts() -> int:
 def _set_up_logging() -> None:
     if not logging.root.handlers:
         setup_default_logging()
-    logging.getLogger('timm.utils.checkpoint_saver').setLevel(logging.WARNING)  # lists all its files at every save
+    logging.getLogger('timm.utils.checkpoint_saver').setLevel(logging.WARNING)  # else it lists all files at every save
 
 
 def _train(parser, run: Run) -> None:
     if run.start.epoch >= run.end_epoch:
-        _logger.info(f'Nothing to do: the run has completed its {run.end_epoch} epochs.')
+        _logger.info(f'Nothing to do: the run has already completed {run.end_epoch} epochs.')
     try:
         if run.args.dry_run:
             return dry_run(run)
@@ -127,11 +127,11 @@ def _train(parser, run: Run) -> None:
     except RuntimeError as error:
         if not run.process.distributed or not _lost_a_peer(error):
             raise
-        parser.exit(FAILED, f'{parser.prog}: error: process {run.process.rank} lost the others, one of which '
-                            f'has died ({one_line(error)})\n')
+        parser.exit(FAILED, f'{parser.prog}: error: process {run.process.rank} lost the connection to another '
+                            f'process, which has died ({one_line(error)})\n')
     except Stopped as stopped:
         name = signal.Signals(stopped.signal).name
-        parser.exit(128 + stopped.signal, f'{parser.prog}: stopped by {name}; --resume goes on from what is saved\n')
+        parser.exit(128 + stopped.signal, f'{parser.prog}: stopped by {name}; continue the run with --resume\n')
     except KeyboardInterrupt:
         parser.exit(INTERRUPTED, f'{parser.prog}: interrupted\n')
     if run.folder is not None:

@@ -1,10 +1,10 @@
-"""How far a run has come."""
+"""The progress of a run."""
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Position:
-    """The first `batch` batches of `epoch` are trained, on each process, and all of the epochs before."""
+    """The progress of a run: all epochs before `epoch`, and `batch` batches of it on each process, are trained."""
 
     epoch: int = 0
     batch: int = 0

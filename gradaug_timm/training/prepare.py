@@ -1,4 +1,4 @@
-"""Everything that comes before the first epoch."""
+"""Preparation: everything that happens before the first epoch."""
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -41,25 +41,25 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Parts:
-    """What classification and detection build each in its own way.
+    """The parts of a run that classification and detection build differently.
 
     Args:
-        task: Turns a batch into losses.
+        task: The task, which computes losses from a batch.
         loaders: Training and validation batches.
         precision: Types of weights and activations.
         scaler: The loss scaler of float16.
-        settings: Settings of GradAug; None where it is off.
-        settings_for: Returns the settings that other flags would have for this network.
+        settings: Settings of GradAug; None if GradAug is off.
+        settings_for: Returns the settings of GradAug that other flags would give for this network.
         config: timm's data configuration of the network.
-        facts: Size and cost of network and step, as of `network_facts`.
-        image_size: Pixels, for the name of the run's folder.
+        facts: Size and cost of the network and of a step, from `network_facts`.
+        image_size: Image size in pixels, for the name of the folder.
         metric: The metric that ranks checkpoints.
-        evaluate: Validates a network.
+        evaluate: Returns the validation metrics of a network.
         shared_statistics: As for `Run`.
-        ramp: Makes what raises DropBlock's rate over so many updates; None where nothing rises.
-        compilation: Makes what watches torch.compile; None where nothing is compiled.
-        loggers: The user's own.
-        callbacks: The user's own.
+        ramp: Returns the ramp of DropBlock's rate over a number of updates; None if the rate is constant.
+        compilation: Returns the monitor of torch.compile; None if nothing is compiled.
+        loggers: Loggers of the user.
+        callbacks: Callbacks of the user.
     """
 
     task: TrainingTask
@@ -88,18 +88,18 @@ def prepare(
         loggers: Sequence[Logger] = (),
         callbacks: Sequence[Callback] = (),
 ) -> Run:
-    """Network, data, task, optimizer and folder of a run, as far as the checkpoint that it resumes.
+    """Build a run: network, data, task, optimizer and folder; restore the checkpoint to resume.
 
     Args:
-        args: The settings, resolved; in those of the run learning rate, number of classes and what a budget chooses
-            are filled in.
-        text: The settings as they were given, for `args.yaml`.
+        args: The resolved settings; the learning rate, the number of classes and the choices of a budget are filled in
+            here.
+        text: The settings as given by the user, for `args.yaml`.
         process: The device and the processes.
-        loggers: The user's own.
-        callbacks: The user's own.
+        loggers: Loggers of the user.
+        callbacks: Callbacks of the user.
 
     Raises:
-        ValueError: Flags, network, data and files don't fit each other.
+        ValueError: Flags, network, data and files do not fit together.
     """
     precision = Precision.from_args(args, process.device)
     random_seed(args.seed, process.rank)
@@ -139,18 +139,18 @@ def prepare(
 
 
 def assemble(args: LoopSettings, text: str, process: Process, parts: Parts) -> Run:
-    """A run of its parts: optimizer, schedule, checkpoint to resume, folder and records.
+    """Assemble a run: add optimizer, schedule, folder and records, and restore the checkpoint to resume.
 
-    Files of an earlier run are deleted last, when nothing is left that can be refused.
+    Files of an earlier run are deleted last, after all checks have passed.
 
     Args:
-        args: The settings; in those of the run the learning rate is filled in.
-        text: The settings as they were given, for `args.yaml`.
+        args: The settings; the learning rate is filled in here.
+        text: The settings as given by the user, for `args.yaml`.
         process: The device and the processes.
-        parts: What was built.
+        parts: The parts of the run.
 
     Raises:
-        ValueError: Flags, network, data and files don't fit each other.
+        ValueError: Flags, network, data and files do not fit together.
     """
     task, loaders = parts.task, parts.loaders
     args = with_learning_rate(args, loaders.batch_size * process.world_size * args.grad_accum_steps)
@@ -164,8 +164,8 @@ def assemble(args: LoopSettings, text: str, process: Process, parts: Parts) -> R
         check_exact(args, origin, start, resumed_from, state)
     if start.batch and not loaders.by_batch:
         raise ValueError(
-            f'--resume {resumed_from} stopped within epoch {start.epoch}: an iterable data set, or '
-            f'--use-multi-epochs-loader, can\'t go on there; repeat the epoch by --start-epoch {start.epoch}')
+            f'--resume {resumed_from} stopped within epoch {start.epoch}: iterable data sets and '
+            f'--use-multi-epochs-loader cannot resume there; repeat the epoch with --start-epoch {start.epoch}')
     restore(args, task, optimizer, parts.scaler, resumed_from, log_info=process.primary)
     eval_network = wrap(args, task, process)
     decreasing, updates = parts.metric == 'loss', updates_per_epoch(len(loaders.train), args.grad_accum_steps)
@@ -215,7 +215,7 @@ def assemble(args: LoopSettings, text: str, process: Process, parts: Parts) -> R
         restore_scheduler(scheduler, state.scheduler)
     if resumed_from:
         for name in restore_states(run.stateful, state.callbacks):
-            _logger.warning(f'--resume {resumed_from} holds no state of {name}, which starts anew.')
+            _logger.warning(f'--resume {resumed_from} has no state of {name}, which starts from the beginning.')
     if folder is None or saver is None:
         return run
     if resumed_from is not None and folder.holds(resumed_from):
@@ -224,7 +224,7 @@ def assemble(args: LoopSettings, text: str, process: Process, parts: Parts) -> R
 
 
 def wrap(args: LoopSettings, task: TrainingTask, process: Process) -> nn.Module:
-    """Compiles the task and spreads it over processes; returns the network for validation, which DDP isn't around."""
+    """Compile the task and distribute it over processes; return the network for validation, without DDP."""
     if args.torchcompile:
         task.compile(backend=args.torchcompile, mode=args.torchcompile_mode)
         task.compile_ema(backend=args.torchcompile, mode=args.torchcompile_mode)
@@ -236,7 +236,7 @@ def wrap(args: LoopSettings, task: TrainingTask, process: Process) -> nn.Module:
 
 
 def advance_schedule(run: Run, start: Position) -> None:
-    """Takes the learning rate to where the run starts."""
+    """Advance the learning rate schedule to the start of the run."""
     if run.scheduler is None or start == Position():
         return
     if run.args.sched_on_updates:
@@ -253,7 +253,7 @@ def open_records(
         folder: RunFolder,
         more: Sequence[Logger],
 ) -> Loggers:
-    """Write args.yaml and run.json, take over the history of a run that is continued, and return the loggers."""
+    """Write args.yaml and run.json, keep the history of a resumed run, and return the loggers."""
     start = run.start
     continued = run.resumed_from is not None and folder.holds(run.resumed_from)
     if start.epoch >= run.end_epoch:

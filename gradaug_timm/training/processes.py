@@ -15,7 +15,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Process:
-    """Where this process computes, and its place among the others."""
+    """The device and the rank of this process."""
 
     device: torch.device
     rank: int = 0
@@ -29,10 +29,10 @@ class Process:
 
 
 def start_process(device: str | None) -> Process:
-    """Joins the other processes where torchrun or Slurm started several: over NCCL on CUDA, over gloo on the CPU.
+    """Connect the processes that torchrun or Slurm started: over NCCL on CUDA, over gloo on the CPU.
 
     Raises:
-        ValueError: There is no such device.
+        ValueError: The device does not exist.
     """
     chosen = pick_device(device)
     found = init_distributed_device_so(str(chosen))
@@ -54,16 +54,16 @@ class Precision:
 
     @classmethod
     def from_args(cls, args: DeviceSettings, device: torch.device) -> 'Precision':
-        """What --amp, --amp-dtype and --model-dtype say."""
+        """Return the precision that --amp, --amp-dtype and --model-dtype select."""
         model_dtype = getattr(torch, args.model_dtype) if args.model_dtype else None
         return cls(device, model_dtype, getattr(torch, args.amp_dtype) if args.amp else None)
 
     def autocast(self) -> AbstractContextManager:
-        """Context of forward passes."""
+        """Return the context manager for forward passes."""
         if self.amp_dtype is None:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.amp_dtype)
 
     def create_scaler(self) -> NativeScaler | None:
-        """A loss scaler, which only float16 needs."""
+        """Return a loss scaler for float16; None for other types, which need none."""
         return NativeScaler(device=self.device.type) if self.amp_dtype == torch.float16 else None

@@ -1,4 +1,4 @@
-"""What a run consists of."""
+"""The parts of a run."""
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -27,30 +27,30 @@ class Run:
 
     Args:
         args: The settings.
-        process: The device, and this process's rank.
+        process: The device and the rank of this process.
         precision: Types of weights and activations.
-        task: Turns a batch into losses.
+        task: The task, which computes losses from a batch.
         loaders: Training and validation batches.
         optimizer: The optimizer.
         scaler: The loss scaler of float16.
-        scheduler: The learning rate's; None where it is constant.
+        scheduler: The learning rate schedule; None if the rate is constant.
         eval_network: The network that is validated.
         evaluate: Returns the metrics of a network: `evaluate(run, network, title=...)`.
         metric: The metric that ranks checkpoints.
         start: Where the run starts.
-        end_epoch: The number of epochs after which it ends.
-        saver: Writes checkpoints; None in processes that don't write, and in dry runs.
-        folder: The output folder; None as above.
-        ramp: Raises DropBlock's rate.
-        compilation: Watches torch.compile.
-        shared_statistics: Whether processes share BatchNorm's running statistics after an epoch: `reduce` to their
-            mean, `broadcast` the first process's, or not (``).
+        end_epoch: The number of epochs after which the run ends.
+        saver: Writes checkpoints; None in processes that do not write, and in dry runs.
+        folder: The output folder; None in processes that do not write, and in dry runs.
+        ramp: The ramp of DropBlock's rate.
+        compilation: The monitor of torch.compile.
+        shared_statistics: How processes share the running statistics of BatchNorm after an epoch: `reduce` takes the
+            mean of all processes, `broadcast` the statistics of the first; empty: not at all.
         logs: The loggers.
-        callbacks: The user's own code.
+        callbacks: Callbacks of the user.
         stateful: Callbacks and loggers whose state is part of checkpoints.
-        saved_progress: What the checkpoint that is resumed holds of an epoch under way.
-        facts: Size and cost of network and step, as of `network_facts`.
-        resumed_from: Path of the checkpoint that is resumed.
+        saved_progress: Progress within an epoch, from the checkpoint to resume.
+        facts: Size and cost of the network and of a step, from `network_facts`.
+        resumed_from: Path of the checkpoint to resume.
     """
 
     args: LoopSettings
@@ -84,7 +84,7 @@ class Run:
 
     @property
     def lower_is_better(self) -> bool:
-        """Whether the best checkpoint is that of the lowest metric."""
+        """Whether the best checkpoint is the one with the lowest metric."""
         return self.metric == 'loss'
 
     @property
@@ -94,32 +94,32 @@ class Run:
 
     @property
     def batches(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
         return len(self.loaders.train)
 
     @property
     def updates(self) -> int:
-        """Optimizer steps an epoch."""
+        """Optimizer steps per epoch."""
         return updates_per_epoch(self.batches, self.args.grad_accum_steps)
 
     def updates_until(self, position: Position) -> int:
-        """Optimizer steps before `position`."""
+        """Return the number of optimizer steps before `position`."""
         return position.epoch * self.updates + updates_per_epoch(position.batch, self.args.grad_accum_steps)
 
     @property
     def learning_rate(self) -> float:
-        """Mean over parameter groups."""
+        """Mean learning rate of the parameter groups."""
         rates = [group['lr'] for group in self.optimizer.param_groups]
         return sum(rates) / len(rates)
 
 
 def updates_per_epoch(batches: int, accumulated: int) -> int:
-    """Optimizer steps an epoch; the last takes what is left."""
+    """Return the optimizer steps per epoch; the last one takes the remaining batches."""
     return -(-batches // accumulated)
 
 
 def accumulation(batch: int, batches: int, steps: int) -> tuple[int, bool]:
-    """How many batches the update of `batch` sums, and whether `batch` completes it."""
+    """Return how many batches the update of `batch` accumulates, and whether `batch` is the last of them."""
     rest = batches % steps
     group = rest if batch >= batches - rest else steps
     return group, batch == batches - 1 or (batch + 1) % steps == 0

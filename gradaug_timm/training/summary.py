@@ -1,4 +1,4 @@
-"""The last lines of a run."""
+"""The summary that a run prints at the end."""
 import json
 import os
 
@@ -10,7 +10,7 @@ SHOWN = 10  # epochs in the JSON, as in timm
 
 
 def print_results(run: Run, folder: RunFolder, results: list[dict]) -> None:
-    """Prints the best epochs as JSON behind timm's `--result` mark, then a summary to read."""
+    """Print the best epochs as JSON after timm's marker `--result`, then a readable summary."""
     ranked = sorted(
         results,
         key=lambda result: result.get('validation', result['train'])[run.metric],
@@ -21,7 +21,7 @@ def print_results(run: Run, folder: RunFolder, results: list[dict]) -> None:
 
 
 def summary_lines(run: Run, folder: RunFolder) -> list[str]:
-    """Final and best metric of the whole run, and where its files are."""
+    """Return lines with the final and best metric of the whole run, and the paths of its files."""
     name, column = run.metric, _column(run)
     rows = [row for row in read_rows(folder.summary) if row.get(column)]
     lines = []

@@ -1,1 +1,1 @@
-"""What a run is built from: network, data, task, optimizer."""
+"""Building the parts of a run: network, data, task, optimizer."""

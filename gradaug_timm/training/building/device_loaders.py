@@ -22,18 +22,18 @@ def build_device_loaders(
         process: Process,
         precision: Precision,
 ) -> tuple[DeviceLoader, DeviceLoader | None]:
-    """Loaders of training and validation, whose images are all held on the device.
+    """Build the training and validation loaders, which keep all images on the device.
 
     Args:
-        args: The flags.
-        train: The training images; its transform is set, as is that of `validation`.
-        validation: The validation images.
+        args: The settings.
+        train: The training images; the transform of the data set is replaced.
+        validation: The validation images; the transform is replaced too.
         config: timm's data configuration of the network.
-        process: The device, and this process's share.
+        process: The device and the rank of this process.
         precision: The type of the images.
 
     Raises:
-        ValueError: The images can't be held or padded.
+        ValueError: The images do not fit on the device or cannot be padded.
     """
     common = dict(mean=config['mean'], std=config['std'], dtype=precision.model_dtype or torch.float32)
     train_loader = _train_loader(args, train, config, process, common)
@@ -65,7 +65,7 @@ def _train_loader(args, dataset: Dataset, config: dict, process: Process, common
 
 
 def _fixed_transform(args, config: dict) -> Callable:
-    """What training does with an image before anything random."""
+    """Return the transform of training images before all random ones."""
     if args.no_aug:
         return create_transform(
             config['input_size'],
@@ -78,7 +78,7 @@ def _fixed_transform(args, config: dict) -> Callable:
 
 
 def _validation_loader(args, dataset: Dataset, config: dict, process: Process, common: dict) -> DeviceLoader:
-    """Nothing in timm's transform of evaluation is random, so images are held as it leaves them."""
+    """Build the validation loader; images are stored after timm's transform, which has nothing random."""
     dataset.transform = create_transform(
         config['input_size'],
         use_prefetcher=True,

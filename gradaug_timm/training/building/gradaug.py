@@ -1,4 +1,4 @@
-"""Turning GradAug on: its settings, its cost, and a first look at whether the network takes it."""
+"""Enabling GradAug: settings, cost, and a check that the network supports it."""
 import itertools
 import logging
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from ..arguments.gradaug import PREFIX
 _logger = logging.getLogger(__name__)
 
 BARELY_NARROWER = 0.95  # share of the multiply-adds above which the minimum width hardly regularises
-SMALLER_WIDTHS = (0.8, 0.7, 0.6, 0.5)  # that are tried where the minimum width hardly regularises
+SMALLER_WIDTHS = (0.8, 0.7, 0.6, 0.5)  # suggestions if the minimum width hardly regularises
 
 
 def enable_gradaug(
@@ -28,16 +28,16 @@ def enable_gradaug(
         network: nn.Module,
         input_size: tuple[int, int, int],
 ) -> tuple[TrainSettings, GradAugSettings, float]:
-    """Makes `network` elastic and tries it.
+    """Make `network` elastic and test it.
 
     Returns:
-        The settings of the run, in which what a budget chooses is filled in; the preset of the image size as far as the
-        network takes it, with the run's settings in place of its values; and the multiply-adds of training, relative
-        to plain training.
+        The settings of the run, with the choices of a budget filled in; the settings of GradAug, which are the given
+        ones and otherwise the preset of the image size, as far as the network supports it; and the multiply-adds of
+        training, relative to plain training.
 
     Raises:
-        ValueError: A setting is out of range, the network can't be carried or fails on what it is to take, or the
-            budget is too small.
+        ValueError: A setting is out of range, the network is not supported or fails on an image size, or the budget is
+            too small.
     """
     preset = _preset(args, input_size)
     settings = settings_for(args, network, input_size)
@@ -57,10 +57,12 @@ def settings_for(
         network: nn.Module,
         input_size: tuple[int, int, int],
 ) -> GradAugSettings:
-    """The flags, and for those that aren't given the preset, as far as `network` takes it, which is made elastic.
+    """Return the settings of GradAug for a network, which is made elastic.
+
+    Flags that are not given take the preset of the image size, as far as the network supports it.
 
     Raises:
-        ValueError: A setting is out of range, or the network can't be carried or fails on what it is to take.
+        ValueError: A setting is out of range, or the network is not supported or fails on an image size.
     """
     settings = _preset(args, input_size)
     on_cpu = next(network.parameters()).device.type == 'cpu'
@@ -71,7 +73,7 @@ def settings_for(
     try:
         make_elastic(network)
     except ValueError as error:
-        raise ValueError(f'--gradaug can\'t be used with --model {args.model}: {error}') from error
+        raise ValueError(f'--gradaug does not support --model {args.model}: {error}') from error
     return fit_inputs(network, settings, input_size, given=given_settings(args)) if settings.subnets else settings
 
 
@@ -80,7 +82,7 @@ def _preset(args: TrainSettings, input_size: tuple[int, int, int]) -> GradAugSet
 
 
 def _scheduled_epochs(args: TrainSettings) -> int:
-    """Epochs of the whole schedule, however early this part of the run stops."""
+    """Return the epochs of the whole schedule, even if this session stops earlier."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.)
     return create_scheduler_v2(optimizer, **scheduler_kwargs(args), updates_per_epoch=1)[1]
 
@@ -99,7 +101,7 @@ def _choose(
 
 
 def describe(settings: GradAugSettings, cost: float) -> None:
-    """Logs the settings and the cost of a step relative to plain training."""
+    """Log the settings and the cost of a step, relative to plain training."""
     if not settings.subnets:
         _logger.info('GradAug is on without sub-networks: plain training.')
         return
@@ -110,10 +112,10 @@ def describe(settings: GradAugSettings, cost: float) -> None:
 
 
 def check_narrower(model: str, network: nn.Module, settings: GradAugSettings, input_size: tuple[int, int, int]) -> None:
-    """Warns where the minimum width hardly saves multiply-adds.
+    """Warn if the minimum width hardly saves multiply-adds.
 
     Raises:
-        ValueError: It saves none, and nothing else varies in the sub-networks.
+        ValueError: The minimum width saves none, and sub-networks differ in nothing else.
     """
     def share(width: float, divisor: int) -> float:
         return multiply_adds(network, Subnet(width, divisor), input_size) / full
@@ -123,19 +125,19 @@ def check_narrower(model: str, network: nn.Module, settings: GradAugSettings, in
     kept = share(width, divisor)
     if kept == 1 and width < 1 and settings.mode == 'width':
         raise ValueError(
-            f'--gradaug-divisor {divisor}: width {width:g} keeps all of --model {model}, so sub-networks would be the '
-            f'network itself; {narrower(width, divisor, share)}')
+            f'--gradaug-divisor {divisor}: width {width:g} keeps all channels of --model {model}, so that sub-networks '
+            f'would be the full network; {narrower(width, divisor, share)}')
     if kept > BARELY_NARROWER:
         _logger.warning(f'Width {width:g} keeps {kept:.0%} of the multiply-adds: {narrower(width, divisor, share)}.')
 
 
 def narrower(width: float, divisor: int, share: Callable[[float, int], float]) -> str:
-    """Which flag makes the smallest sub-network smaller: a divisor, or a width where units are as large as heads.
+    """Return the advice which flag makes the smallest sub-network smaller: a divisor, or a width.
 
     Args:
         width: The minimum width.
         divisor: The divisor.
-        share: Gives the share of the multiply-adds that sub-networks of a width and divisor keep.
+        share: Returns the share of the multiply-adds that sub-networks of a width and divisor keep.
     """
     divisors = ((f'--gradaug-divisor {smaller}', width, smaller) for smaller in (4, 1) if smaller < divisor)
     widths = ((f'--gradaug-min-width {smaller}', smaller, divisor) for smaller in SMALLER_WIDTHS if smaller < width)
@@ -143,7 +145,7 @@ def narrower(width: float, divisor: int, share: Callable[[float, int], float]) -
         kept = share(*subnet)  # type: ignore[arg-type]
         if kept <= BARELY_NARROWER:
             return f'{flag} keeps {kept:.0%}'
-    return f'nor does divisor 1 or --gradaug-min-width {SMALLER_WIDTHS[-1]} keep {BARELY_NARROWER:.0%} or less'
+    return f'divisor 1 and --gradaug-min-width {SMALLER_WIDTHS[-1]} also keep more than {BARELY_NARROWER:.0%}'
 
 
 def _show(value) -> str:

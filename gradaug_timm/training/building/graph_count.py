@@ -1,4 +1,4 @@
-"""How many graphs --torchcompile makes in a run."""
+"""The number of graphs that --torchcompile makes in a run."""
 from typing import Any
 
 from torch.utils.data import IterableDataset
@@ -15,11 +15,11 @@ def expected_graphs(
         loaders: Loaders,
         input_size: tuple[int, int, int],
 ) -> int:
-    """The most graphs of a run: one for each network and shape of its batch, in training and in validation.
+    """Return the largest number of graphs of a run: one for each network and batch shape, training and validation.
 
     Args:
-        args: The flags.
-        settings: The settings of GradAug; None where it is off.
+        args: The settings.
+        settings: The settings of GradAug; None if GradAug is off.
         loaders: The loaders.
         input_size: Channels, height and width of the images.
     """
@@ -40,7 +40,7 @@ def _train_shapes(args: TrainSettings, loader: Any, input_size: tuple[int, int, 
 
 
 def _batch_sizes(loader: Any, batch: int, *, last: bool) -> set[int]:
-    """How many images batches may have; the `last` one has fewer, of an iterable data set an unknown number."""
+    """Return the possible batch sizes; with `last`, the last batch may be smaller (any size for iterable data sets)."""
     if not last:
         return {batch}
     if isinstance(loader.dataset, IterableDataset):

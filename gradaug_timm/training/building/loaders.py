@@ -1,4 +1,4 @@
-"""Data loaders of a run, checked before the first epoch."""
+"""The data loaders of a run, which are checked before the first epoch."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,20 +32,20 @@ from .device_loaders import build_device_loaders
 
 @dataclass
 class Loaders:
-    """What a run reads.
+    """The training and validation batches of a run.
 
     Args:
         train: Training batches.
         validation: Validation batches; None without validation.
-        mixup: What mixes batches in the main process.
+        mixup: Mixes batches in the main process.
         batch_size: The mean size of a training batch.
-        parts: What has to be told where a run starts.
-        by_batch: Whether it can start within an epoch; an iterable data set, and timm's loader that reads on into the
-            next epoch, can't.
-        readable: Counts the training images that can't be read; None where nobody does.
-        normalization: Mean and standard deviation by which images are normalised, of each channel.
-        on_device: Whether batches come on the device, in the network's precision.
-        mixing_ends: The epoch from which on batches aren't mixed; 0: never.
+        parts: Parts of the loader that have a method `start_at`.
+        by_batch: Whether the loader can resume at a batch; false for iterable data sets and for timm's loader that
+            prefetches the next epoch.
+        readable: Counts unreadable training images; None if they are not counted.
+        normalization: Mean and standard deviation of each channel with which images are normalised.
+        on_device: Whether batches arrive on the device, in the network's precision.
+        mixing_ends: The first epoch without mixing; 0: mix in all epochs.
         size_weight: How a batch's weight in the gradient grows with its size: `none`, `sqrt` or `linear`.
     """
 
@@ -62,25 +62,25 @@ class Loaders:
     size_weight: str = 'none'
 
     def start_at(self, position: Position) -> None:
-        """The next iteration over training batches begins there; later ones are the epochs after it."""
+        """Let the next iteration over training batches begin at `position`; later iterations are the next epochs."""
         for part in self.parts:
             part.start_at(position.epoch, position.batch)
 
     def skipped(self) -> int:
-        """How many training images couldn't be read since the last call."""
+        """Return the number of unreadable training images since the last call."""
         return 0 if self.readable is None else self.readable.take_skipped()
 
     def weight(self, images: int) -> float:
-        """The weight of a batch's gradient."""
+        """Return the weight of a batch's gradient."""
         if self.size_weight == 'none':
             return 1.
         ratio = images / self.batch_size
         return ratio if self.size_weight == 'linear' else ratio ** 0.5
 
     def end_mixing(self, position: Position) -> None:
-        """Mixes no batches from `position` on, where that is the time.
+        """Stop mixing batches from `position` on if `mixing_ends` is reached.
 
-        Workers that live on between epochs hold a copy of the mixer and are restarted.
+        Workers that persist between epochs have a copy of the mixer, so they are restarted.
         """
         if not self.mixing_ends or position.epoch < self.mixing_ends:
             return
@@ -89,7 +89,7 @@ class Loaders:
         elif isinstance(self.train, PrefetchLoader) and self.train.mixup_enabled:
             self.train.mixup_enabled = False
             restart_workers(self.train)
-            self.start_at(position)  # some had read ahead
+            self.start_at(position)  # restarted workers had prefetched batches
 
 
 def build_loaders(
@@ -99,10 +99,10 @@ def build_loaders(
         process: Process,
         precision: Precision,
 ) -> Loaders:
-    """Loaders for `config`, timm's data configuration of the network.
+    """Build the loaders for `config`, timm's data configuration of the network.
 
     Raises:
-        ValueError: The data are missing, or don't fit each other, the network or the batch.
+        ValueError: Data are missing, or do not fit together or to the network or the batch size.
     """
     train, validation = _create_datasets(args, config, num_classes)
     check_shards(train, 'training', processes=process.world_size, workers=args.workers)
@@ -114,7 +114,7 @@ def build_loaders(
     elif args.train_fraction:
         train = stratified(train, args.train_fraction, seed=args.seed)
     if args.aug_repeats and not process.distributed:
-        raise ValueError('--aug-repeats repeats images over processes: it needs torchrun')
+        raise ValueError('--aug-repeats repeats images over several processes; start them with torchrun')
     mixup = _create_mixup(args, num_classes)
     if args.device_augment:
         train_loader, validation_loader = build_device_loaders(args, train, validation, config, process, precision)
@@ -143,7 +143,7 @@ def build_loaders(
 
 
 def _key(args, loader, process: Process) -> tuple[list, ReadableDataset | None]:
-    """Lets what is random in a loader follow from the seed and the place alone."""
+    """Derive all random draws of a loader from the seed and the position in the run alone."""
     if args.device_augment:
         return [loader], None
     if isinstance(loader.dataset, IterableDataset):
@@ -283,17 +283,17 @@ def _create_train_loader(args, dataset: Dataset, config: dict, common: dict, mix
 
 
 def _keep_last_batch(loader, *, mixing: bool) -> None:
-    """Reads the last, incomplete batch of an epoch too, which timm's loader leaves out.
+    """Also train on the last, incomplete batch of an epoch, which timm's loader skips.
 
     Raises:
-        ValueError: BatchNorm or mixing can't take it, or there are no batches to count.
+        ValueError: The last batch has too few images for BatchNorm or mixing, or the data set has no length.
     """
     if isinstance(loader.dataset, IterableDataset):
-        raise ValueError('--keep-last-batch needs a data set of known length, not an iterable one')
+        raise ValueError('--keep-last-batch does not support iterable data sets, which have no length')
     rest = len(loader.sampler) % loader.batch_sampler.batch_size
     if rest == 1 or (rest % 2 and mixing):
-        needed = 'two images or more' if rest == 1 else 'an even number for --mixup and --cutmix'
-        raise ValueError(f'--keep-last-batch: the last batch has {rest} image{"s" * (rest > 1)} and needs {needed}')
+        needed = 'at least 2 images' if rest == 1 else 'an even number of images for --mixup and --cutmix'
+        raise ValueError(f'--keep-last-batch: the last batch has {rest} image{"s" * (rest > 1)}, but needs {needed}')
     loader.batch_sampler.drop_last = False
 
 

@@ -1,4 +1,4 @@
-"""The network to train, as the flags describe it."""
+"""The network to train, as the settings describe it."""
 import logging
 import pickle
 from collections.abc import Callable
@@ -25,10 +25,10 @@ UNBUILDABLE = (
 
 
 def build_network(args: TrainSettings) -> nn.Module:
-    """The network in timm's initial state, or with the weights that were asked for; still on the CPU.
+    """Build the network on the CPU, with random or the requested weights.
 
     Raises:
-        ValueError: timm can't build it, or it has no place for a regulariser.
+        ValueError: timm cannot build the network, or the network does not support a regulariser.
     """
     _check_weights(args)
     if args.fast_norm:
@@ -67,11 +67,11 @@ def _check_weights(args: TrainSettings) -> None:
             if path:
                 check_whole(path)
         except ValueError as error:
-            raise ValueError(f'{flag(name)} {path} can\'t be read: {error}') from error
+            raise ValueError(f'{flag(name)} {path} cannot be read: {error}') from error
 
 
 def _create_of_any_size(name: str, **kwargs) -> nn.Module:
-    """The network of timm, taking images of any size by interpolated position embeddings where timm has that."""
+    """Create a network of timm, with position embeddings for images of any size if timm supports that."""
     random_state = torch.get_rng_state()
     network = create_model(name, **kwargs)
     if 'dynamic_img_size' in kwargs or getattr(network, 'dynamic_img_size', True):
@@ -81,7 +81,7 @@ def _create_of_any_size(name: str, **kwargs) -> nn.Module:
 
 
 def regularizer_settings(args: RegularizerSettings) -> dict[str, dict]:
-    """The arguments of each regulariser that is on, by the flag that turns it on."""
+    """Return the arguments of each regulariser that is on, by the name of its setting."""
     wanted: dict[str, dict] = {
         'shake_drop': dict(
             survival=args.shake_drop,
@@ -96,14 +96,14 @@ def regularizer_settings(args: RegularizerSettings) -> dict[str, dict]:
 
 
 def drop_block_rises(args: RegularizerSettings) -> bool:
-    """Whether the rate of DropBlock is raised from 0."""
+    """Return whether the rate of DropBlock rises from 0."""
     return args.paper_drop_block is not None and args.paper_drop_block_schedule != 'constant'
 
 
 REGULARIZERS: dict[str, Callable[..., nn.Module]] = {
     'shake_drop': add_shake_drop,
     'stoch_depth': add_stochastic_depth,
-    'paper_drop_block': add_drop_block,  # joins what is at the end of a residual branch
+    'paper_drop_block': add_drop_block,  # joins layers at the end of a residual branch
 }
 
 
@@ -112,19 +112,19 @@ def _regularize(network: nn.Module, args: TrainSettings) -> None:
         try:
             REGULARIZERS[name](network, **settings)
         except ValueError as error:
-            raise ValueError(f'{flag(name)} can\'t be used with --model {args.model}: {error}') from error
+            raise ValueError(f'{flag(name)} does not support --model {args.model}: {error}') from error
 
 
 def enable_checkpointing(network: nn.Module, name: str) -> None:
-    """Lets `network` recompute its activations in backward.
+    """Make a network recompute its activations in backward.
 
     Raises:
-        ValueError: It can't.
+        ValueError: The network does not support it.
     """
     try:
         network.set_grad_checkpointing(enable=True)
     except (AssertionError, AttributeError) as error:
-        raise ValueError(f'--grad-checkpointing: {name} has no activation checkpointing') from error
+        raise ValueError(f'--grad-checkpointing does not support --model {name}') from error
 
 
 @torch.no_grad()
@@ -137,10 +137,10 @@ def _initialise_head(network: nn.Module, scale: float | None, bias: float | None
 
 
 def place_network(network: nn.Module, args: TrainSettings, process: Process, precision: Precision) -> nn.Module:
-    """The network on the device in its precision and layout, its norm layers converted as asked.
+    """Move a network to the device, convert its precision, layout and norm layers, and return it.
 
     Raises:
-        ValueError: Synchronized norm layers don't run on the device.
+        ValueError: The device does not support synchronized norm layers.
     """
     if args.split_bn:
         network = convert_splitbn_model(network, max(args.aug_splits, 2))
@@ -149,6 +149,6 @@ def place_network(network: nn.Module, args: TrainSettings, process: Process, pre
         network.to(memory_format=torch.channels_last)
     if args.sync_bn and process.distributed:
         if process.device.type == 'cpu':
-            raise ValueError('--sync-bn needs GPUs: torch\'s SyncBatchNorm doesn\'t run on the CPU')
+            raise ValueError('--sync-bn needs GPUs: torch\'s SyncBatchNorm does not support the CPU')
         network = convert_sync_batchnorm(network)
     return network

@@ -1,4 +1,4 @@
-"""The optimizer, and the learning rate where none is given."""
+"""The optimizer, and the default learning rate."""
 import logging
 from dataclasses import replace
 from typing import TypeVar
@@ -16,14 +16,14 @@ Loop = TypeVar('Loop', bound=LoopSettings)
 
 
 def create_optimizer(args: LoopSettings, task: TrainingTask) -> torch.optim.Optimizer:
-    """The optimizer of a task's parameters.
+    """Create the optimizer of a task's parameters.
 
     Args:
-        args: The settings; the learning rate is filled in.
+        args: The settings, including the learning rate.
         task: The task.
 
     Raises:
-        ValueError: It can't be built.
+        ValueError: The optimizer cannot be built.
     """
     options = {**optimizer_kwargs(cfg=args), 'filter_bias_and_bn': not args.decay_all_parameters, **args.opt_kwargs}
     try:
@@ -33,11 +33,11 @@ def create_optimizer(args: LoopSettings, task: TrainingTask) -> torch.optim.Opti
 
 
 def with_learning_rate(args: Loop, images: float) -> Loop:
-    """The settings with a learning rate, where none is given.
+    """Return the settings with a learning rate, derived from `--lr-base` if none is given.
 
     Args:
         args: The settings.
-        images: Images an update, over all processes.
+        images: Images per update, over all processes.
     """
     if args.lr is not None:
         return args
@@ -47,7 +47,7 @@ def with_learning_rate(args: Loop, images: float) -> Loop:
 
 
 def scaled_learning_rate(args: LoopSettings, images: float) -> float:
-    """`--lr-base` grown with the images an update, linearly or with their root."""
+    """Return `--lr-base`, scaled by the images per update or by their square root."""
     ratio = images / args.lr_base_size
     adaptive = any(name in args.opt.lower() for name in ('ada', 'lamb'))
     scale = args.lr_base_scale or ('sqrt' if adaptive else 'linear')

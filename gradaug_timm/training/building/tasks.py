@@ -1,4 +1,4 @@
-"""The training task that the flags name: plain, with GradAug, or timm's distillation."""
+"""The training task: plain, with GradAug, or timm's distillation."""
 import logging
 from collections.abc import Callable
 from pickle import UnpicklingError
@@ -37,10 +37,10 @@ def build_task(
         precision: Precision,
         scaler: NativeScaler | None,
 ) -> TrainingTask:
-    """The task that turns a batch into a loss; `settings` turn GradAug on.
+    """Build the task, with GradAug if `settings` are given.
 
     Raises:
-        ValueError: The teacher, the loss weights or the network don't fit.
+        ValueError: The teacher, the loss weights or the network do not fit together.
     """
     common: dict[str, Any] = dict(device=process.device, dtype=precision.model_dtype, verbose=process.primary)
     multi_label = args.task == 'multilabel'
@@ -59,12 +59,12 @@ def build_task(
 
 
 def network_of(task: TrainingTask, *, ema: bool = False) -> nn.Module:
-    """Return the network that a task trains, or its moving average, which it must have."""
+    """Return the network that a task trains, or the moving average with `ema` (the task must have one)."""
     return cast(nn.Module, task.get_trainable_module(ema=ema))
 
 
 def loss_scale(scaler: NativeScaler | None) -> Callable[[], torch.Tensor | None] | None:
-    """The scale as a tensor, which `get_scale` would read from the device; None before the scaler's first use."""
+    """Return a function that returns the loss scale as a tensor on the device; None before the scaler's first use."""
     if scaler is None:
         return None
     return lambda: loss_scale_tensor(scaler)
@@ -83,7 +83,8 @@ def _build_distillation(args, network: nn.Module, criterion: nn.Module, common: 
         task = _distillation_task(args, common)
     except (AttributeError, EOFError, OSError, RuntimeError, TypeError, UnpicklingError, SafetensorError) as error:
         weights = f' with --kd-checkpoint {args.kd_checkpoint}' if args.kd_checkpoint else ''
-        raise ValueError(f'--kd-model-name {args.kd_model_name}{weights} cannot teach: {one_line(error)}') from error
+        raise ValueError(
+            f'--kd-model-name {args.kd_model_name}{weights} cannot be used as a teacher: {one_line(error)}') from error
     _tell_normalisation(task, args)
     _warn_of_untrained_classes(task, args)
     return task
@@ -100,7 +101,7 @@ def _distillation_task(args, common: dict) -> TrainingTask:
 
 
 def _tell_normalisation(task: TrainingTask, args) -> None:
-    """How images really are normalised; timm takes the student's default, and converts that to the teacher's."""
+    """Set the actual normalisation of images; timm assumes the student's default and converts it for the teacher."""
     for name in ('mean', 'std'):
         values = getattr(args, name)
         if values is not None:
@@ -112,5 +113,5 @@ def _warn_of_untrained_classes(task: TrainingTask, args) -> None:
     trained = teacher.pretrained_cfg['num_classes']
     if args.kd_distill_type != 'feature' and trained != teacher.num_classes:
         _logger.warning(
-            f'{args.kd_model_name} was trained on {trained} classes, not on {teacher.num_classes}: its classifier is '
-            'random. Give weights that fit by --kd-checkpoint.')
+            f'The teacher {args.kd_model_name} was trained on {trained} classes, not {teacher.num_classes}: its '
+            'classifier is random. Give matching weights with --kd-checkpoint.')
