@@ -277,7 +277,7 @@ def test_the_newest_whole_checkpoint_is_taken_where_the_last_is_damaged(tmp_path
     for name in ('last', 'checkpoint-2'):
         break_file(tmp_path / f'{name}.pth.tar', damage)
     assert find_newest_checkpoint(str(tmp_path)) == str(tmp_path / 'checkpoint-1.pth.tar')
-    assert 'last.pth.tar can\'t be read' in caplog.text and 'Going on from' in caplog.text
+    assert 'last.pth.tar cannot be read' in caplog.text and 'Resuming from' in caplog.text
 
 
 def break_file(path, damage) -> None:

@@ -65,7 +65,7 @@ def test_a_damaged_newest_checkpoint_costs_epochs_but_no_exactness(
     for name in broken:
         flip(folder / f'{name}.pth.tar')
     train(data, tmp_path, resume='auto', **RECIPE)
-    assert 'Going on from' in caplog.text
+    assert 'Resuming from' in caplog.text
     assert_equal_runs(folder, undisturbed)
 
 
@@ -114,8 +114,8 @@ def test_other_flags_at_the_end_of_an_epoch_are_named_and_free_ones_are_not(plai
     flags = dict(seed=7, mixup=0.2, workers=1, log_interval=3)
     with caplog.at_level(logging.WARNING):
         train(data, tmp_path, resume=plain / 'last.pth.tar', **PLAIN, **flags)
-    told, = [record.message for record in caplog.records if 'goes on otherwise' in record.message]
-    assert told.endswith('goes on otherwise than it began: --mixup 0.2 (was 0.0), --seed 7 (was 42).')
+    told, = [record.message for record in caplog.records if 'uses different settings' in record.message]
+    assert told.endswith('uses different settings than the run it resumes: --mixup 0.2 (was 0.0), --seed 7 (was 42).')
 
 
 def test_the_same_flags_are_gone_on_with_without_a_word(plain, data, tmp_path, caplog):

@@ -101,7 +101,7 @@ def test_training_reads_the_share_and_says_so_in_its_record(tmp_path):
     (dict(train_fraction=0), '--train-fraction: \'0\' must be a number above 0 and at most 1'),
     (dict(train_fraction=1.5), '\'1.5\' must be a number above 0 and at most 1'),
     (dict(train_fraction=0.5, labels_per_class=1), '--labels-per-class and --train-fraction exclude each other'),
-    (dict(train_fraction=0.5, task='multilabel'), '--train-fraction needs one label an image'),
+    (dict(train_fraction=0.5, task='multilabel'), '--train-fraction needs one label per image'),
 ])
 def test_a_share_that_has_no_meaning_is_refused(capsys, tmp_path, flags, wanted):
     assert wanted in error_line(capsys, arguments(make_image_folder(tmp_path / 'data'), tmp_path, **flags))

@@ -136,4 +136,4 @@ def test_a_missing_file_and_a_missing_teacher_are_refused(image_folder, tmp_path
     line = error_line(capsys, arguments(image_folder, tmp_path, kd_model_name=TEACHER, kd_checkpoint='nowhere.pth'))
     assert '--kd-checkpoint nowhere.pth does not exist' in line
     line = error_line(capsys, arguments(image_folder, tmp_path, kd_checkpoint=weights))
-    assert f'--kd-checkpoint {weights} without a teacher: name its model by --kd-model-name' in line
+    assert f'--kd-checkpoint {weights} needs --kd-model-name, the model of the teacher' in line

@@ -262,7 +262,7 @@ def test_a_checkpoint_of_another_network_is_refused_in_one_line(image_folder, tm
 
 
 @pytest.mark.parametrize(('flags', 'wanted'), [
-    (dict(opt='adamw'), '--opt adamw: the checkpoint {} was trained with sgd (--no-resume-opt leaves its state out)'),
+    (dict(opt='adamw'), '--opt adamw: the checkpoint {} was trained with sgd (--no-resume-opt skips the optimizer\'s state)'),
     (dict(model='gradaug_resnet20_cifar'), '--model gradaug_resnet20_cifar: the checkpoint {} was trained with'),
     (dict(gradaug_divisor=4), '--gradaug-divisor 4: the checkpoint {} was trained with 8'),
     (dict(gradaug_sizes=[1, 16]), '--gradaug-sizes 1.0 16: the checkpoint {} was trained with 1.0 0.875 0.75'),

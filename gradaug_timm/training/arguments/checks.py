@@ -1,4 +1,4 @@
-"""What flags may not be together, and values that depend on others."""
+"""Checks of settings that exclude each other, and settings that follow from others."""
 import importlib.util
 import os
 from collections.abc import Iterator, Mapping
@@ -25,10 +25,10 @@ LOGGERS = ('tensorboard', 'trackio', 'wandb')
 
 
 def resolve(args: TrainSettings) -> TrainSettings:
-    """The settings with what follows from others filled in.
+    """Return the settings, with those that follow from others filled in.
 
     Raises:
-        ValueError: Some don't go together; says all that is wrong.
+        ValueError: Some settings exclude each other; the message names all problems.
     """
     completed = replace(args, **completions(vars(args)))
     found = list(problems(completed, gradaug_asked=args.gradaug))
@@ -38,7 +38,7 @@ def resolve(args: TrainSettings) -> TrainSettings:
 
 
 def completions(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that follow from others, by name."""
+    """Return the settings that follow from others, by name."""
     task, loss = given['task'], given['loss']
     multi_label = task == 'multilabel'
     found = {
@@ -55,22 +55,22 @@ def completions(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def evaluator_class(task: str) -> type[ClassificationEvaluator]:
-    """The class that computes the validation metrics of a kind of labels."""
+    """Return the class that computes the validation metrics of a task."""
     return MultiLabelClassificationEvaluator if task == 'multilabel' else ClassificationEvaluator
 
 
 def is_gradaug(model: str) -> bool:
-    """Whether the name of a model turns GradAug on."""
+    """Return whether the name of a model turns GradAug on."""
     return model_name(model).startswith('gradaug_')
 
 
 def model_name(text: str) -> str:
-    """`text` without a source such as `hf-hub:` and without a tag such as `.a1_in1k`."""
+    """Return the name of a model without a source such as `hf-hub:` and without a tag such as `.a1_in1k`."""
     return text.split(':')[-1].split('/')[-1].split('.')[0]
 
 
 def problems(args: TrainSettings, *, gradaug_asked: bool | None) -> Iterator[str]:
-    """One line for each combination of flags that has no meaning."""
+    """Yield one line for each problem of the settings."""
     yield from _model_problems(args)
     yield from _regularizer_problems(args)
     yield from _gradaug_problems(args, gradaug_asked)
@@ -89,7 +89,7 @@ def _model_problems(args: TrainSettings) -> Iterator[str]:
     for name in ('initial_checkpoint', 'pretrained_path', 'kd_checkpoint'):
         path = getattr(args, name)
         if path and not os.path.isfile(path):
-            yield f'{flag(name)} {path} is no file'
+            yield f'{flag(name)} {path} does not exist'
     if args.amp and args.model_dtype not in (None, 'float32'):
         yield f'--amp needs --model-dtype float32, not {args.model_dtype}'
     if args.sync_bn and args.split_bn:
@@ -97,9 +97,9 @@ def _model_problems(args: TrainSettings) -> Iterator[str]:
     if args.split_bn and args.aug_splits < 2 and not args.resplit:
         yield '--split-bn needs --aug-splits 2 or more, or --resplit'
     if args.kd_model_name and not timm.is_model(args.kd_model_name):
-        yield f'--kd-model-name {args.kd_model_name} is no model of timm'
+        yield f'--kd-model-name {args.kd_model_name} must be a model of timm; timm.list_models() lists them'
     if args.kd_checkpoint and not args.kd_model_name:
-        yield f'--kd-checkpoint {args.kd_checkpoint} without a teacher: name its model by --kd-model-name'
+        yield f'--kd-checkpoint {args.kd_checkpoint} needs --kd-model-name, the model of the teacher'
 
 
 def _regularizer_problems(args: TrainSettings) -> Iterator[str]:
@@ -111,7 +111,7 @@ def _regularizer_problems(args: TrainSettings) -> Iterator[str]:
     for name in ('shake_drop_alpha', 'shake_drop_beta'):
         low, high = getattr(args, name) or (0, 0)
         if low > high:
-            yield f'{flag(name)} {low:g} {high:g} must be a range, from low to high'
+            yield f'{flag(name)} {low:g} {high:g} must be a range: first the lower, then the upper limit'
     if args.paper_drop_block and args.drop_block:
         yield '--paper-drop-block and --drop-block exclude each other'
     depth = {'--shake-drop': args.shake_drop, '--stoch-depth': args.stoch_depth, '--drop-path': args.drop_path or None}
@@ -119,57 +119,57 @@ def _regularizer_problems(args: TrainSettings) -> Iterator[str]:
     if len(given) > 1:
         yield f'{" and ".join(given)} exclude each other: all of them act on the residual branches'
     if args.stoch_depth is not None and args.torchcompile:
-        yield '--stoch-depth excludes --torchcompile, whose graph would break at every block'
+        yield '--stoch-depth and --torchcompile exclude each other: the graph would break at every block'
     if args.stoch_depth is not None and args.sync_bn:
-        yield '--stoch-depth excludes --sync-bn: a process would wait for norms of blocks that others leave out'
+        yield '--stoch-depth and --sync-bn exclude each other: processes would wait for blocks that others skip'
 
 
 def _gradaug_problems(args: TrainSettings, asked: bool | None) -> Iterator[str]:
     given = ', '.join(f'--gradaug-{name.replace("_", "-")}' for name in given_flags(args))
     if given and not args.gradaug and asked is not False:
-        yield f'{given} without GradAug: add --gradaug, or take a model gradaug_*'
+        yield f'{given} needs GradAug: add --gradaug, or use a model gradaug_*'
     if not args.gradaug:
         return
-    off = 'use --no-gradaug, or leave it out'
+    off = 'leave out the flag, or add --no-gradaug'
     if args.kd_model_name:
-        yield f'--kd-model-name with GradAug: both would give the network soft targets; {off}'
+        yield f'--kd-model-name is not supported with GradAug, which has soft targets of its own; {off}'
     if args.aug_splits or args.jsd_loss or args.loss == 'jsd' or args.resplit or args.split_bn:
-        yield f'--aug-splits, --jsd-loss, --resplit and --split-bn divide the batch, sub-networks take it whole; {off}'
+        yield f'--aug-splits, --jsd-loss, --resplit and --split-bn divide the batch, which sub-networks need whole; {off}'
     if get_optimizer_info(args.opt.lower().removeprefix('lookahead_')).second_order:
-        yield f'--opt {args.opt} differentiates the gradient again, which GradAug\'s sub-networks no longer have; {off}'
+        yield f'--opt {args.opt} needs second derivatives, which GradAug does not support; {off}'
 
 
 def _data_problems(args: TrainSettings) -> Iterator[str]:
     channels = args.input_size[0] if args.input_size else args.in_chans or 3
     if args.input_size and args.in_chans not in (None, channels):
-        yield f'--in-chans {args.in_chans} contradicts the {channels} channels of --input-size'
+        yield f'--in-chans {args.in_chans} must equal the {channels} channels of --input-size; leave out --in-chans'
     for name in ('mean', 'std'):
         values = getattr(args, name)
         if values is not None and len(values) not in (1, channels):
-            yield f'--{name} has {len(values)} values for {channels} channels'
+            yield f'--{name} must have 1 or {channels} values, one per channel, not {len(values)}'
     for name in ('scale', 'ratio', 'cutmix_minmax'):
         values = getattr(args, name)
         if values is not None and (len(values) != 2 or values[0] > values[1]):
-            yield f'{flag(name)} {" ".join(map(str, values))} must be two values, from and to'
+            yield f'{flag(name)} {" ".join(map(str, values))} must be a range: two values, the lower one first'
     if args.aug_splits == 1:
-        yield '--aug-splits 1 must be 0, or 2 and more'
+        yield '--aug-splits 1 must be 0, or at least 2'
     mixing = mixing_active(args)
     if mixing and args.aug_splits:
-        yield '--aug-splits excludes --mixup and --cutmix'
+        yield '--aug-splits excludes --mixup and --cutmix; use one or the other'
     if mixing and args.batch_size % 2:
         yield f'--batch-size {args.batch_size} must be even for --mixup and --cutmix'
     if args.mixup_mode == 'half' and args.no_prefetcher:
         yield '--mixup-mode half must be batch, pair or elem with --no-prefetcher'
     yield from _padding_problems(args)
     if args.pca_lighting and (channels != 3 or args.no_aug):
-        yield '--pca-lighting is for images of 3 channels, and excludes --no-aug'
+        yield '--pca-lighting needs images with 3 channels, and excludes --no-aug'
     if args.keep_last_batch and (args.train_img_sizes or args.use_multi_epochs_loader):
         yield '--keep-last-batch excludes --train-img-sizes and --use-multi-epochs-loader'
     if args.labels_per_class and args.train_fraction:
         yield '--labels-per-class and --train-fraction exclude each other'
     for name in ('labels_per_class', 'train_fraction'):
         if getattr(args, name) and args.task == 'multilabel':
-            yield f'{flag(name)} needs one label an image, not --task multilabel'
+            yield f'{flag(name)} needs one label per image; it does not support --task multilabel'
     for name in ('train_batch_sizes', 'train_size_probs'):
         values = getattr(args, name)
         if values and len(values) != len(args.train_img_sizes or ()):
@@ -183,7 +183,7 @@ def _padding_problems(args: TrainSettings) -> Iterator[str]:
         yield '--reflect-pad and --zero-pad exclude each other'
     for name in ('reflect_pad', 'zero_pad'):
         if getattr(args, name) and (args.no_aug or args.train_crop_mode in ('rkrc', 'rkrr')):
-            yield f'{flag(name)} replaces the random resized crop, so it excludes --no-aug and other --train-crop-mode'
+            yield f'{flag(name)} replaces the random resized crop; it excludes --no-aug and other --train-crop-mode'
     if (args.reflect_pad or args.zero_pad or args.pca_lighting) and (args.aug_splits or args.train_img_sizes):
         yield '--reflect-pad, --zero-pad and --pca-lighting exclude --aug-splits and --train-img-sizes'
 
@@ -193,7 +193,7 @@ def _loss_problems(args: TrainSettings) -> Iterator[str]:
     if args.target_format == 'multihot' and not multi_label:
         yield '--target-format multihot needs --task multilabel'
     if args.kd_model_name and multi_label:
-        yield '--kd-model-name is for --task classification'
+        yield '--kd-model-name does not support --task multilabel; use --task classification'
     asked = {'jsd': args.jsd_loss, 'bce': args.bce_loss}
     for loss, is_asked in asked.items():
         if is_asked and args.loss != loss:
@@ -208,31 +208,31 @@ def _loss_problems(args: TrainSettings) -> Iterator[str]:
 
 
 def schedule_problems(args: ScheduleSettings) -> Iterator[str]:
-    """Those of the learning rate's schedule."""
+    """Yield one line for each problem of the learning rate schedule."""
     for name, limit in (('start_epoch', args.epochs), ('stop_epoch', args.epochs)):
         value = getattr(args, name)
         total = limit + args.cooldown_epochs + (args.warmup_epochs if args.warmup_prefix else 0)
         if value is not None and value > total and args.lr_cycle_limit == 1:
             yield f'{flag(name)} {value} must be at most {total}, the epochs of the schedule'
     if args.sched == 'plateau' and args.sched_on_updates:
-        yield '--sched plateau steps by epoch, without --sched-on-updates'
+        yield '--sched plateau changes the learning rate once per epoch; leave out --sched-on-updates'
     if args.lr_noise is not None and len(args.lr_noise) > 2:
-        yield f'--lr-noise has {len(args.lr_noise)} values, it takes one or two'
+        yield f'--lr-noise must have 1 or 2 values, not {len(args.lr_noise)}'
     if list(args.decay_milestones) != sorted(set(args.decay_milestones)):
-        yield '--decay-milestones must increase'
+        yield f'--decay-milestones {" ".join(map(str, args.decay_milestones))} must increase'
 
 
 def run_problems(args: RunSettings) -> Iterator[str]:
-    """Those of the run's files."""
+    """Yield one line for each problem of the files of a run."""
     output = Path(args.output or DEFAULT_OUTPUT).resolve()
     if args.experiment and output not in (output / args.experiment).resolve().parents:
         yield f'--experiment {args.experiment} must be a name inside the output folder {output}'
     if args.resume == 'auto' and not args.experiment:
-        yield '--resume auto needs --experiment: the run to continue'
+        yield '--resume auto needs --experiment, the run to resume'
     elif args.resume not in ('', 'auto') and not os.path.isfile(args.resume):
-        yield f'--resume {args.resume} is no file'
+        yield f'--resume {args.resume} does not exist'
     if args.checkpoint_steps and args.recovery_interval:
-        yield '--checkpoint-steps and --recovery-interval exclude each other: the latter is timm\'s name of the former'
+        yield '--checkpoint-steps and --recovery-interval exclude each other: the latter is the older spelling'
     for package in LOGGERS:
         if getattr(args, f'log_{package}') and not _is_installed(package):
             yield f'--log-{package} needs the package {package}: pip install "gradaug_timm[{package}]"'
@@ -241,6 +241,6 @@ def run_problems(args: RunSettings) -> Iterator[str]:
 
 
 def _is_installed(package: str) -> bool:
-    """Whether there is a package, not just a folder of its name, as wandb makes where a run starts."""
+    """Return whether a package is installed; a folder with its name, such as wandb creates, does not count."""
     found = importlib.util.find_spec(package)
     return found is not None and found.origin is not None

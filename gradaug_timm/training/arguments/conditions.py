@@ -1,4 +1,4 @@
-"""When settings have no effect beside others: conditions that several of them share."""
+"""Conditions under which settings have no effect, shared by several settings."""
 from timm.optim import get_optimizer_info
 
 from ...flags import Idle, Values, only_for
@@ -21,12 +21,12 @@ ON_CPU = Idle(lambda v: v['device'] == 'cpu', 'on the CPU')
 
 
 def beyond_the_end(name: str) -> Idle:
-    """No effect of a number of an epoch that the run doesn't reach."""
+    """Return the condition of a setting that has no effect if it names an epoch after the end of the run."""
     return Idle(lambda values: values[name] >= values['end_epoch'], 'from the end of the run on')
 
 
 def unused_by_optimizer(feature: str) -> Idle:
-    """No effect with optimizers without a feature, by timm's name of it."""
+    """Return the condition of a setting that has no effect with optimizers without a feature, by timm's name."""
     return Idle(lambda values: not getattr(_optimizer(values), feature), lambda values: f'with --opt {values["opt"]}')
 
 

@@ -1,4 +1,4 @@
-"""YAML files of flags: strict, and all their problems told at once."""
+"""YAML files of flags: strict, and all problems are reported at once."""
 import argparse
 import os
 from collections.abc import Iterator, Sequence
@@ -14,12 +14,12 @@ from .shipped import find_settings, hint
 
 NOT_KEYS = ('config', 'dry_run', 'help')
 COMMAND_LINE = 'command line'
-# What yaml raises where a value isn't of its tag (a month 13, `!!int ''`), or lists are nested without end.
+# Errors of yaml if a value does not match its tag (a month 13, `!!int ''`), or lists are nested endlessly.
 BAD_YAML = (yaml.YAMLError, AttributeError, LookupError, RecursionError, ValueError)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice, where YAML would take the last."""
+    """A safe loader that rejects duplicate keys, of which YAML would take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
@@ -33,19 +33,19 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def add_config(parser: StrictParser) -> None:
-    """The flag of YAML files."""
+    """Add the flag for YAML files to a parser."""
     add = parser.add_argument_group('settings').add_argument
     add('-c', '--config', nargs='+', action='extend', metavar='FILE',
-        help='YAML files of flags, or names of those in hparams; a later file wins over an earlier one, the command '
-             'line over all')
+        help='YAML files of flags, or names of files in hparams; later files override earlier ones, and the command '
+             'line overrides all files')
 
 
 def load_config(parser: StrictParser, *paths: str, wrong: Sequence[str] = ()) -> dict[str, Any]:
-    """The flags in YAML files, converted as the command line would; those of later files win.
+    """Return the flags in YAML files, converted like the command line; later files override earlier ones.
 
-    A file's key `base` names another file, relative to its own folder, whose flags hold where it gives none itself.
-    Ends the program through `parser.error` with one line that names every problem of the files, and what is `wrong`
-    elsewhere.
+    The key `base` of a file names another file, relative to the folder of the first, whose flags it overrides. If there
+    are problems, the program ends through `parser.error` with one line that names all of them, including those in
+    `wrong`.
     """
     actions = {name: action for name, action in parser_actions(parser).items() if name not in NOT_KEYS}
     values, problems = {}, list(wrong)
@@ -70,13 +70,13 @@ def origins(
         defaults: argparse.Namespace,
         args: argparse.Namespace,
 ) -> dict[str, str]:
-    """Where each flag that isn't at its default was set: the YAML file, or the command line.
+    """Return where each flag that differs from the default was set: a YAML file, or the command line.
 
     Args:
         parser: The parser.
-        typed: The flags of the command line alone, with `config`, the YAML files.
-        defaults: Those of an empty command line.
-        args: Those of files and command line.
+        typed: The flags of the command line alone, with the YAML files as `config`.
+        defaults: The flags of an empty command line.
+        args: The flags of files and command line together.
     """
     found = {key: os.path.normpath(file)
              for path in typed.config or () for file, config in _lineage(parser, path) for key in config}
@@ -86,7 +86,7 @@ def origins(
 
 
 def _lineage(parser: StrictParser, path: str) -> Iterator[tuple[str, dict]]:
-    """The files, with their keys, that `path` (or the settings of that name) builds on, and at last itself."""
+    """Return the files that `path` (or the settings of that name) builds on, and `path` last, each with its keys."""
     chain: list[tuple[str, dict]] = []
     next_path: str | None = find_settings(path)
     while next_path is not None:
@@ -109,16 +109,16 @@ def _read(parser: StrictParser, path: str, named_by: str | None = None) -> dict:
     except FileNotFoundError as error:
         parser.error(f'{f"base of {named_by}: " if named_by else ""}{path}: {error.strerror}{hint(path)}')
     except IsADirectoryError:
-        parser.error(f'{path} is a folder, -c takes YAML files; the folder of the data is --data-dir')
+        parser.error(f'{path} is a folder, but -c takes YAML files; give the folder of the data with --data-dir')
     except (*BAD_YAML, OSError) as error:
         parser.error(f'{f"base of {named_by}: " if named_by else ""}{path}: {error}')
     if not isinstance(config, dict):
-        parser.error(f'{path} must hold "flag_name: value" lines, it holds {describe(config)}')
+        parser.error(f'{path} must have lines "flag_name: value", not {describe(config)}')
     return config
 
 
 def _flag(parser: StrictParser, actions: dict, key: Any, value: Any) -> dict[str, Any]:
-    """The flag that a key of a file sets; nothing for one that timm writes and that does no harm."""
+    """Return the flag that a key of a file sets; nothing for unsupported flags of timm that change nothing."""
     action = actions.get(key)
     if action is None:
         raise ValueError(_unknown(parser, key, actions))
@@ -134,7 +134,7 @@ def _unknown(parser: StrictParser, key: Any, known: dict) -> str:
 
 
 def _check_refused(action: Refuse, value: Any) -> None:
-    """timm writes all its flags to args.yaml; refused is only what would change the training."""
+    """Reject an unsupported flag of timm if it would change the training; timm writes all flags to args.yaml."""
     inert = action.reason == NO_NAFLEX and action.nargs != 0
     if value and not inert:
         raise ValueError(f'{action.dest} is not supported: {action.reason}')

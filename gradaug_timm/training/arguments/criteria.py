@@ -1,4 +1,4 @@
-"""The loss that the settings name."""
+"""The loss that the settings select."""
 import torch
 from timm.loss import load_class_stats, resolve_class_weights
 
@@ -12,15 +12,15 @@ _BY_NAME = (
 
 
 def mixing_active(args: TrainSettings) -> bool:
-    """Whether Mixup or CutMix is on."""
+    """Return whether Mixup or CutMix is on."""
     return args.mixup > 0 or args.cutmix > 0 or args.cutmix_minmax is not None
 
 
 def loss_settings(args: TrainSettings) -> dict:
-    """Arguments of timm's `create_classification_loss`.
+    """Return the arguments of timm's `create_classification_loss`.
 
     Raises:
-        ValueError: The files of weights or class counts don't fit.
+        ValueError: The files of weights or class counts do not fit the classes.
     """
     stats = load_class_stats(args.class_stats)
     counts = {'class_counts': stats[0], 'num_samples': stats[1]} if stats and args.loss == 'db' else {}
@@ -42,5 +42,5 @@ def _weights(args: TrainSettings, kind: str, stats):
         value, kind, stats, power=args.loss_weight_power, beta=args.loss_weight_beta, max_weight=args.loss_weight_max)
     if isinstance(weights, torch.Tensor) and args.num_classes and weights.numel() != args.num_classes:
         flag = f'--loss-{kind.replace("_", "-")}'
-        raise ValueError(f'{flag} has {weights.numel()} entries for {args.num_classes} classes')
+        raise ValueError(f'{flag} must have {args.num_classes} entries, one per class, not {weights.numel()}')
     return weights

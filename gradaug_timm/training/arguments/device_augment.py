@@ -1,4 +1,4 @@
-"""Which flags `--device-augment` leaves without a meaning."""
+"""Flags that `--device-augment` does not support."""
 from collections.abc import Iterator
 
 from ...cli import flag
@@ -12,7 +12,7 @@ _AUGMENTATION = ('train_crop_mode', 'pca_lighting', 'grayscale_prob', 'gaussian_
 
 
 def device_augment_problems(args: TrainSettings) -> Iterator[str]:
-    """One line for all flags that name something else than pad, crop, flip and normalise, and one for each other."""
+    """Yield one line for all unsupported augmentations, and one for each other problem."""
     names = _LOADING if args.no_aug else _LOADING + _AUGMENTATION
     given = [flag(name) for name in names if getattr(args, name)]
     changes = [f'leave out {", ".join(given)}'] if given else []
@@ -21,6 +21,6 @@ def device_augment_problems(args: TrainSettings) -> Iterator[str]:
     if not (args.no_aug or args.reflect_pad or args.zero_pad):
         changes.append('give --reflect-pad N, --zero-pad N or --no-aug instead of the random resized crop')
     if changes:
-        yield f'--device-augment pads, crops, flips and normalises, nothing else: {", ".join(changes)}'
+        yield f'--device-augment supports only padding, cropping, flipping and normalisation: {", ".join(changes)}'
     if mixing_active(args) and args.mixup_mode == 'half':
         yield '--mixup-mode half must be batch, pair or elem with --device-augment'

@@ -61,12 +61,12 @@ class SubnetSettings(
 
 
 def given_flags(args: SubnetSettings) -> dict:
-    """The flags of GradAug that the command line or the YAML file gives, by name without prefix."""
+    """Return the flags of GradAug that are given, by name without the prefix."""
     given = {name.removeprefix(PREFIX): value for name, value in vars(args).items() if name.startswith(PREFIX)}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def given_settings(args: SubnetSettings) -> dict:
-    """The fields of GradAugSettings among them."""
+    """Return the given flags that are fields of GradAugSettings."""
     names = {field.name for field in fields(GradAugSettings)}
     return {name: value for name, value in given_flags(args).items() if name in names}

@@ -1,4 +1,4 @@
-"""Command lines that end in settings."""
+"""Parsing of command lines and YAML files into settings."""
 import importlib
 from collections.abc import Iterable
 from dataclasses import replace
@@ -14,18 +14,18 @@ from .settings import TrainSettings
 
 
 def build_parser() -> SettingsParser:
-    """A fresh parser of train.py."""
+    """Return a new parser of train.py."""
     return settings_parser(
         TrainSettings,
         resolve,
         prog='train.py',
         usage='%(prog)s [-c FILE...] [flags]',
-        description='Trains a network of timm, with GradAug or without.',
+        description='Train a timm network with or without GradAug.',
     )
 
 
 def settings_parser(settings: type[Settings], resolve, **kwargs) -> SettingsParser:
-    """A parser of a class of settings and of YAML files of them; arguments as for `SettingsParser`."""
+    """Return a parser of a class of settings and of their YAML files; the arguments are those of `SettingsParser`."""
     parser = SettingsParser(settings, resolve, **kwargs)
     add_config(parser)
     add_flags(parser, settings)
@@ -34,13 +34,14 @@ def settings_parser(settings: type[Settings], resolve, **kwargs) -> SettingsPars
 
 
 def parse_arguments(parser: SettingsParser, argv: list[str] | None = None) -> tuple[Any, str]:
-    """The settings, and as YAML text how they were given.
+    """Return the settings, and the given values as YAML text.
 
-    Ends the program with one line on all wrong flags and keys of YAML files, or on all that don't go together.
+    If there are problems, the program ends with one line that names all wrong flags and keys of YAML files, or all
+    flags that exclude each other.
 
     Args:
         parser: The parser.
-        argv: The command line; None: that of the program.
+        argv: The command line; None: the command line of the program.
     """
     args, wrong = parser.collect(argv)
     typed, defaults = args, parser.parse_args([])

@@ -107,7 +107,7 @@ class ReportSettings(Settings, title='report', role=Role.JUDGED):
 
 
 def add_refused(parser: StrictParser):
-    """Flags of timm's script that end with a reason."""
+    """Add the flags of timm's script that are not supported; each ends the program with the reason."""
     for flags, nargs, reason in REFUSED:
         for flag in flags:
             parser.add_argument(flag, action=Refuse, nargs=nargs, reason=reason, default=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""The settings of a run: one frozen, validated object, whether they come from flags, YAML or Python."""
+"""The settings of a run: one frozen, validated object for flags, YAML and Python."""
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +15,14 @@ from .run import DeviceSettings, ReportSettings, RunSettings
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings(
         SubnetSettings, OptimizerSettings, ScheduleSettings, AveragingSettings, DeviceSettings, RunSettings):
-    """What the training loop, checkpoints and loggers read, whatever is trained.
+    """The settings of the training loop, checkpoints and loggers, for classification and detection.
 
     Args:
-        model: The network's name.
-        model_kwargs: Its arguments.
-        num_classes: Its outputs; filled in.
-        batch_size: Images a process and step.
-        origins: Where each setting that isn't at its default was set, of a dry run: a YAML file or the command line.
+        model: The name of the network.
+        model_kwargs: Further arguments of the network.
+        num_classes: The number of classes; filled in later.
+        batch_size: Images per process and batch.
+        origins: In dry runs, where each setting that differs from its default was set: a YAML file or the command line.
     """
 
     model: str = derived('')
@@ -36,12 +36,12 @@ class LoopSettings(
 class TrainSettings(
         DataSettings, InputSettings, ModelSettings, NormSettings, RegularizerSettings, LossSettings,
         AugmentationSettings, MixingSettings, SizeScheduleSettings, LoopSettings, ReportSettings, DistillationSettings):
-    """The settings of training a classifier: those of timm's train.py, and of GradAug.
+    """The settings of training a classifier: the flags of timm's train.py, and of GradAug.
 
-    Each has the name of the flag, with `_` for `-`; docs/reference.md lists them all.
+    Each setting has the name of the flag, with `_` for `-`; docs/reference.md lists all of them.
 
     Raises:
-        ValueError: Values aren't allowed; says all of them.
+        ValueError: One or more values are not allowed; the message names all of them.
 
     Example:
         >>> from gradaug_timm import TrainSettings

@@ -1,4 +1,4 @@
-"""The settings that come with the package, found by name: `cifar100/wide_resnet28_10_gradaug`."""
+"""The settings that come with the package; names such as `cifar100/wide_resnet28_10_gradaug` find them."""
 import os
 from pathlib import Path
 
@@ -10,14 +10,14 @@ PACKAGE = Path(__file__).resolve().parents[2]
 
 
 def find_settings(name: str, *, folder: str = '') -> str:
-    """The file `name` of a folder; where there is none, that of the shipped settings, with the ending or without.
+    """Return the path of the file `name` in a folder, or else of the shipped settings `name`.
 
     Args:
-        name: A path, or the name of shipped settings.
-        folder: What a path is relative to.
+        name: A path, or the name of shipped settings, with or without `.yaml`.
+        folder: The folder to which a path is relative.
 
     Returns:
-        A path; where nothing is found, that of the file which isn't there.
+        A path; if nothing is found, the path of the missing file.
     """
     path = os.path.join(folder, name)
     if os.path.exists(path) and not os.path.isdir(path):
@@ -26,13 +26,13 @@ def find_settings(name: str, *, folder: str = '') -> str:
 
 
 def hint(name: str) -> str:
-    """Which settings are called alike, for the end of an error."""
-    close = nearest(_bare(name), (known for known in _names() if '/_' not in known))  # those are bases alone
+    """Return a suggestion of settings with a similar name, for the end of an error."""
+    close = nearest(_bare(name), (known for known in _names() if '/_' not in known))  # `_` marks mere bases
     return f', did you mean {close}?' if close else ''
 
 
 def settings_folder() -> Path:
-    """The folder of the settings: in the installed package, or beside it in a clone."""
+    """Return the folder of the settings: in the installed package, or next to it in a clone."""
     inside = PACKAGE / FOLDER
     return inside if inside.is_dir() else PACKAGE.parent / FOLDER
 
@@ -43,5 +43,5 @@ def _names() -> list[str]:
 
 
 def _bare(name: str) -> str:
-    """`name` as `_names` gives it; the documents' hparams/NAME.yaml are known too."""
+    """Return `name` as listed by `_names`; paths such as hparams/NAME.yaml are supported too."""
     return name.removeprefix(f'{FOLDER}/').removesuffix(ENDING)

@@ -1,4 +1,4 @@
-"""Types of arguments: what a text on the command line, or a value in a YAML file, may be."""
+"""Types of arguments, for texts on the command line and values in YAML files."""
 import argparse
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ INTERPOLATIONS = ('', 'nearest', 'bilinear', 'bicubic', 'box', 'hamming', 'lancz
 
 
 def fraction_or_pixels(text: str) -> float | int:
-    """`224` is pixels; `0.75`, `6/7` and `1` are fractions of the batch's size."""
+    """Return a size: `224` is in pixels; `0.75`, `6/7` and `1` are fractions of the image size of the batch."""
     numerator, slash, denominator = text.partition('/')
     try:
         value = float(numerator) / float(denominator) if slash else float(text)
@@ -31,23 +31,24 @@ def fraction_or_pixels(text: str) -> float | int:
         return value
     if value > 1 and value.is_integer() and not slash:
         return int(value)
-    raise argparse.ArgumentTypeError(f'{text!r} must be pixels above 1, or a fraction up to 1 such as 0.75 or 6/7')
+    raise argparse.ArgumentTypeError(
+        f'{text!r} must be a number of pixels above 1, or a fraction up to 1 such as 0.75 or 6/7')
 
 
 def optimizer(text: str) -> str:
-    """A name that timm's optimizer factory knows, `lookahead_` before it or not."""
+    """Return the name of an optimizer of timm, with or without the prefix `lookahead_`; reject other names."""
     name = text.lower().removeprefix('lookahead_')
     try:
         get_optimizer_info(name)
     except ValueError:
         close = nearest(name, map(str, list_optimizers()))
-        hint = f', did you mean {close}?' if close else ', see timm.optim.list_optimizers()'
+        hint = f', did you mean {close}?' if close else '; timm.optim.list_optimizers() lists them'
         raise argparse.ArgumentTypeError(f'{text!r} must be an optimizer of timm{hint}') from None
     return text
 
 
 def augment_policy(text: str) -> str:
-    """A policy of AutoAugment, RandAugment or AugMix in timm's notation."""
+    """Return a policy of AutoAugment, RandAugment or AugMix in timm's notation; reject other texts."""
     for prefix, build in _POLICIES:
         if text.startswith(prefix):
             try:

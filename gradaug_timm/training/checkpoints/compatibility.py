@@ -1,4 +1,4 @@
-"""Whether a run continues what its checkpoint began."""
+"""Checks that the settings of a resumed run match the checkpoint."""
 import argparse
 import logging
 from collections.abc import Callable, Iterator
@@ -30,18 +30,18 @@ def check_continues(
         path: str,
         state: CheckpointState,
 ) -> None:
-    """Compares the flags with those that `state`, the content of the checkpoint, was trained with.
+    """Check that a checkpoint was trained with the same model, optimizer, regularisers and settings of GradAug.
 
     Args:
         args: The settings of the run.
-        settings: The settings of GradAug; None where it is off.
-        settings_for: Returns the settings of GradAug that other settings of a run would have for this network and
+        settings: The settings of GradAug; None if GradAug is off.
+        settings_for: Returns the settings of GradAug that other settings of a run would give for this network and
             image size.
-        path: The checkpoint.
-        state: Its content.
+        path: The path of the checkpoint.
+        state: The content of the checkpoint.
 
     Raises:
-        ValueError: Model, optimizer, regularisers or settings of GradAug are others.
+        ValueError: Model, optimizer, regularisers or settings of GradAug differ.
     """
     saved = state.args
     if saved is None:
@@ -56,31 +56,31 @@ def check_continues(
 
 
 def check_exact(args: LoopSettings, origin: dict, start: Position, path: str, state: CheckpointState) -> None:
-    """Compares all that the rest of the training follows from; warns of differences at the end of an epoch.
+    """Check all settings that change the rest of the training; at the end of an epoch, only warn.
 
     Args:
         args: The settings of the run.
         origin: Number of processes and of training images, by their names in a checkpoint.
-        start: Where the run goes on.
-        path: The checkpoint.
-        state: Its content.
+        start: Where the run resumes.
+        path: The path of the checkpoint.
+        state: The content of the checkpoint.
 
     Raises:
-        ValueError: The run goes on within an epoch, whose rest would be another one.
+        ValueError: Settings differ, and the run resumes within an epoch.
     """
     found = [f'{flag} {_show(ours)} (was {_show(was)})' for flag, ours, was in _changes(args, origin, state)]
     if not found:
         return
     if not start.batch:
-        _logger.warning(f'--resume {path} goes on otherwise than it began: {", ".join(found)}.')
+        _logger.warning(f'--resume {path} uses different settings than the run it resumes: {", ".join(found)}.')
         return
     raise ValueError(
-        f'--resume {path} stopped within epoch {start.epoch}, whose rest changes with {", ".join(found)}; keep '
-        f'them or repeat the epoch by --start-epoch {start.epoch}')
+        f'--resume {path} stopped within epoch {start.epoch}, but the settings differ: {", ".join(found)}; use the '
+        f'same settings, or repeat the epoch with --start-epoch {start.epoch}')
 
 
 def _changes(args: LoopSettings, origin: dict, state: CheckpointState) -> Iterator[tuple]:
-    """What is different now: what it is called, its value, and that in the checkpoint."""
+    """Yield the name, the value, and the value in the checkpoint of each setting that differs."""
     saved = state.settings
     for name in names_of(type(args), Role.LEARNED):
         ours = getattr(args, name)
@@ -100,23 +100,23 @@ def _differences(args: LoopSettings, saved: argparse.Namespace, has_optimizer: b
     if model_name(args.model) != model_name(saved.model):
         yield f'--model {args.model}', saved.model
     if has_optimizer and not args.no_resume_opt and args.opt.lower() != saved.opt.lower():
-        yield f'--opt {args.opt}', f'{saved.opt} (--no-resume-opt leaves its state out)'
+        yield f'--opt {args.opt}', f'{saved.opt} (--no-resume-opt skips the optimizer\'s state)'
     elif has_optimizer and not args.no_resume_opt:
         for name in names_of(type(args), Role.OPTIMIZER):
             ours, was = getattr(args, name), getattr(saved, name, None)
             if name in saved and _plain(ours) != _plain(was):
-                without = '--no-resume-opt leaves the optimizer\'s state out'
+                without = '--no-resume-opt skips the optimizer\'s state'
                 yield f'{flag(name)} {_show(ours)}', f'{_show(was)} ({without})'
 
 
 def _with_saved(args: Loop, saved: argparse.Namespace) -> Loop:
-    """The settings, with those of a checkpoint in place of what resuming compares by what is built from it."""
+    """Return the settings with the values of a checkpoint for the seed and the settings of role COMPARED."""
     names = [name for name in ('seed', *names_of(type(args), Role.COMPARED)) if name in saved]
     return replace(args, **{name: getattr(saved, name) for name in names})
 
 
 def _regularizer_differences(args: LoopSettings, saved: argparse.Namespace) -> Iterator[tuple[str, str]]:
-    if not isinstance(args, RegularizerSettings) or 'shake_drop' not in saved:  # timm's checkpoints don't have it
+    if not isinstance(args, RegularizerSettings) or 'shake_drop' not in saved:  # timm's checkpoints lack it
         return
     before = _with_saved(args, saved)
     ours, theirs = regularizer_settings(args), regularizer_settings(before)
@@ -139,7 +139,7 @@ def _gradaug_differences(
         settings: GradAugSettings | None,
         settings_for: Callable[[Any], GradAugSettings],
 ) -> Iterator[tuple[str, str]]:
-    before = getattr(saved, 'gradaug', None)  # timm's own checkpoints don't have it
+    before = getattr(saved, 'gradaug', None)  # timm's checkpoints lack it
     if before is None:
         return
     if before != args.gradaug:
@@ -150,7 +150,7 @@ def _gradaug_differences(
             ours, theirs = getattr(settings, name), getattr(old, name)
             if ours != theirs and hasattr(args, PREFIX + name):
                 yield f'--gradaug-{name.replace("_", "-")} {_show(ours)}', _show(theirs)
-        ours, theirs = (getattr(each, 'gradaug_targets', None) for each in (args, saved))  # of detection alone
+        ours, theirs = (getattr(each, 'gradaug_targets', None) for each in (args, saved))  # only in detection
         if ours is not None and theirs is not None and ours != theirs:
             yield f'--gradaug-targets {ours}', theirs
 

@@ -1,4 +1,4 @@
-"""The checkpoint to go on from, and where it stands."""
+"""The search for the checkpoint to resume."""
 import glob
 import logging
 import os
@@ -14,10 +14,10 @@ LAST = f'last{ENDING}'
 
 
 def find_newest_checkpoint(folder: str) -> str | None:
-    """`last` where it is whole, else the checkpoint that had come farthest; None where there is none at all.
+    """Return `last` if it is intact, else the most advanced intact checkpoint; None if there are no checkpoints.
 
     Raises:
-        ValueError: There are some, and all are damaged.
+        ValueError: All checkpoints are damaged.
     """
     last = os.path.join(folder, LAST)
     others = sorted({*glob.glob(os.path.join(glob.escape(folder), f'*{ENDING}'))} - {last})
@@ -28,21 +28,21 @@ def find_newest_checkpoint(folder: str) -> str | None:
         return last
     positions = {path: position for path in others if (position := _position(path, faults)) is not None}
     if not positions:
-        raise ValueError(f'--resume auto: {faults[0]}; {folder} holds no other checkpoint that is whole')
+        raise ValueError(f'--resume auto: {faults[0]}; {folder} has no other intact checkpoint')
     newest = max(positions, key=lambda path: (positions[path].epoch, positions[path].batch))
-    _logger.warning(f'--resume auto: {"; ".join(faults)}. Going on from {newest}.')
+    _logger.warning(f'--resume auto: {"; ".join(faults)}. Resuming from {newest}.')
     return newest
 
 
 def _position(path: str, faults: list[str]) -> Position | None:
-    """Where a checkpoint stands; None, with a line more in `faults`, where it is damaged."""
+    """Return the position of a checkpoint; if it is damaged, add a line to `faults` and return None."""
     try:
         state = read_checkpoint(path)
         if isinstance(state, dict) and 'epoch' in state:
             return CheckpointState.from_state(state).position
-        faults.append(f'{path} is no checkpoint of a run')
+        faults.append(f'{path} is not a checkpoint of a run')
     except OSError as error:
-        faults.append(f'{path} can\'t be read: {error.strerror}')
+        faults.append(f'{path} cannot be read: {error.strerror}')
     except ValueError as error:
-        faults.append(f'{path} can\'t be read: {error}')
+        faults.append(f'{path} cannot be read: {error}')
     return None

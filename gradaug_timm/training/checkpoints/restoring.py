@@ -1,4 +1,4 @@
-"""Putting back what a checkpoint holds."""
+"""Restoring a run from a checkpoint."""
 from collections.abc import Callable
 
 import torch
@@ -18,7 +18,7 @@ def load_checkpoint(path: str) -> CheckpointState:
 
 
 def starting_position(args: LoopSettings, state: CheckpointState) -> Position:
-    """Return where a run begins: as its settings say, or where the checkpoint was written."""
+    """Return where a run starts: at `--start-epoch` if given, else at the position of the checkpoint."""
     return state.position if args.start_epoch is None else Position(args.start_epoch)
 
 
@@ -31,7 +31,7 @@ def restore(
         *,
         log_info: bool,
 ) -> None:
-    """Loads the checkpoint and sets up the moving average."""
+    """Restore task, optimizer and scaler from the checkpoint at `path`, and set up the moving average."""
     if path:
         full = not args.no_resume_opt
         loading(path, lambda: resume_task_checkpoint(
@@ -47,10 +47,10 @@ def restore(
 
 
 def loading(path: str | None, load: Callable):
-    """What `load` returns.
+    """Return the result of `load`.
 
     Raises:
-        ValueError: It raises something; the message names the checkpoint.
+        ValueError: `load` fails; the message names the checkpoint.
     """
     try:
         return load()

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: written whole, never lost, and enough to go on from as if nothing had happened."""
+"""The checkpoints of a run: written whole, never lost, and sufficient for an exact resumption."""
 import logging
 import math
 import os
@@ -18,13 +18,13 @@ _logger = logging.getLogger(__name__)
 
 
 class Checkpoints(CheckpointSaver):
-    """timm's files and ranking, each file written aside and moved into place.
+    """A saver with timm's files and ranking that writes each file aside and moves it into place.
 
     Args:
-        scheduler: The learning rate's; it has a state of its own where it follows the metric.
+        scheduler: The learning rate schedule, which has a state if it follows the metric.
         config: timm's data configuration of the network.
-        facts: What else a checkpoint says of the run.
-        kwargs: As for timm's CheckpointSaver.
+        facts: Further fields of `CheckpointState` that are the same in all checkpoints.
+        kwargs: Arguments of timm's CheckpointSaver.
     """
 
     def __init__(self, *, scheduler: Scheduler | None, config: dict, facts: dict, **kwargs):
@@ -32,10 +32,10 @@ class Checkpoints(CheckpointSaver):
         self._scheduler, self._config, self._facts = scheduler, config, facts
 
     def save(self, position: Position, *, metric: float | None = None, **more) -> str:
-        """Write `last`; with a metric also rank it, and keep the best.
+        """Write `last`; with a metric, also rank it and keep the best.
 
         Args:
-            position: How far the run has come.
+            position: The progress of the run.
             metric: The metric of the epoch, at its end.
             **more: Further fields of `CheckpointState`.
 
@@ -43,7 +43,7 @@ class Checkpoints(CheckpointSaver):
             The path of `last`.
 
         Raises:
-            OSError: A file can't be written; those before are whole.
+            OSError: A file cannot be written; earlier files are intact.
         """
         completed = None if metric is None else position.epoch - 1
         last = self._path('last')
@@ -53,15 +53,15 @@ class Checkpoints(CheckpointSaver):
         return last
 
     def continue_from(self, path: str, state: CheckpointState) -> None:
-        """Goes on with the ranking of a checkpoint in this folder, and does what was left to do after it was written.
+        """Restore the ranking from a checkpoint in this folder, and complete the steps that follow its writing.
 
         Args:
-            path: The checkpoint.
-            state: Its content.
+            path: The path of the checkpoint.
+            state: The content of the checkpoint.
         """
         history = state.saver
         if history is None:
-            _logger.warning(f'{path} has no history of checkpoints; the best is found anew.')
+            _logger.warning(f'{path} has no ranking of checkpoints; the ranking starts from the beginning.')
             return
         self.load_state_dict({**history, 'pending': (None, None)})
         epoch, metric = history.get('pending', (None, None))
@@ -72,7 +72,7 @@ class Checkpoints(CheckpointSaver):
             self.save_milestone(position.epoch, path)
 
     def save_milestone(self, completed_epochs: int, source: str | None = None) -> str:
-        """Keeps `source`, by default `last`, as that of so many epochs."""
+        """Keep `source`, by default `last`, as the milestone of a number of epochs."""
         path = self._path(f'milestone-{completed_epochs}')
         duplicate(source or self._path('last'), path)
         return path
@@ -93,7 +93,7 @@ class Checkpoints(CheckpointSaver):
         is_best = best_before is None or self.cmp(metric, best_before)
         if is_best and not (os.path.exists(best) and os.path.samefile(source, best)):
             self._save_weights(epoch, metric)
-            duplicate(source, best)  # comes last: that it is there tells that all was done
+            duplicate(source, best)  # comes last: its existence shows that all other steps are done
 
     def _state(self, position: Position, completed: int | None, metric: float | None, more: dict) -> CheckpointState:
         full = {
@@ -117,7 +117,7 @@ class Checkpoints(CheckpointSaver):
         )
 
     def _save_weights(self, epoch: int, metric: float) -> None:
-        """The network that validation judged, for all that reads safetensors."""
+        """Save the weights of the validated network as safetensors."""
         averaged = self.task.has_ema() and not self.args.model_ema_force_cpu
         key = 'state_dict_ema' if averaged else 'state_dict'
         weights = self.task.get_checkpoint_state(ema=averaged, unwrap_fn=self.unwrap_fn)[key]

@@ -1,4 +1,4 @@
-"""What a schedule of the learning rate needs to go on: only those that follow the metric have a state."""
+"""The state of learning rate schedules; only schedules that follow the metric have one."""
 from timm.scheduler import PlateauLRScheduler
 from timm.scheduler.scheduler import Scheduler
 
@@ -6,11 +6,11 @@ from ...upstream import load_plateau_state, plateau_state
 
 
 def scheduler_state(scheduler: Scheduler | None) -> dict | None:
-    """What doesn't follow from the number of the update."""
+    """Return the state that does not follow from the update number; None if there is none."""
     return plateau_state(scheduler) if isinstance(scheduler, PlateauLRScheduler) else None
 
 
 def restore_scheduler(scheduler: Scheduler | None, state: dict | None) -> None:
-    """Puts `scheduler_state` back, with the rates, which a new scheduler has set to those of the beginning."""
+    """Restore `scheduler_state` and the learning rates, which a new scheduler has reset to their initial values."""
     if state and isinstance(scheduler, PlateauLRScheduler):
         load_plateau_state(scheduler, state)

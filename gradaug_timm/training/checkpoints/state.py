@@ -1,4 +1,4 @@
-"""What a checkpoint holds."""
+"""The content of a checkpoint."""
 import argparse
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -7,30 +7,30 @@ from typing import Any
 from ..position import Position
 
 VERSION = 2  # of timm's checkpoints: `epoch` is the last complete one
-NAMES = {'weights': 'state_dict', 'averaged_weights': 'state_dict_ema'}  # those that are timm's
+NAMES = {'weights': 'state_dict', 'averaged_weights': 'state_dict_ema'}  # timm's names of fields
 LEFT_OUT_IF_NONE = ('metric', 'amp_scaler', 'averaged_weights', 'callbacks')
 
 
 @dataclass(frozen=True)
 class CheckpointState:
-    """The content of a checkpoint, under timm's keys where timm has them.
+    """The content of a checkpoint, under timm's keys if timm has them.
 
     Args:
-        position: How far the run has come.
-        arch: The model's name.
-        args: The settings of the run, as timm keeps them.
+        position: The progress of the run.
+        arch: The name of the model.
+        args: The settings of the run, in timm's form.
         weights: The network's state dict.
         averaged_weights: The state dict of the moving average.
         optimizer: The optimizer's state.
         amp_scaler: The loss scaler's state.
         scheduler: The state of a schedule that follows the metric.
         saver: The ranking of checkpoints.
-        progress: What the epoch has gathered until now, by process.
+        progress: Losses and buffers of the current epoch, by process.
         callbacks: State of callbacks and loggers, by their names.
-        world_size: Processes of the run.
-        training_images: Images of the training split; None where it doesn't know.
-        metric: The metric that ranks it.
-        task: All else, which belongs to the task.
+        world_size: Number of processes of the run.
+        training_images: Number of training images; None if it is unknown.
+        metric: The metric that ranks the checkpoint.
+        task: All other keys, which belong to the task.
     """
 
     position: Position = field(default_factory=Position)
@@ -51,10 +51,10 @@ class CheckpointState:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> 'CheckpointState':
-        """Read a checkpoint's content; timm's and those of older versions lack some of it.
+        """Read the content of a checkpoint; checkpoints of timm and of older versions lack some fields.
 
         Raises:
-            KeyError, TypeError: It isn't a checkpoint's.
+            KeyError, TypeError: The content is not that of a checkpoint.
         """
         keys = {NAMES.get(each.name, each.name): each.name for each in fields(cls) if each.name != 'task'}
         known = {keys[key]: value for key, value in state.items() if key in keys}
@@ -62,7 +62,7 @@ class CheckpointState:
         return cls(**{**known, 'position': position_of(state)}, task=rest)
 
     def to_state(self) -> dict[str, Any]:
-        """Return the content under the keys of files."""
+        """Return the content under the keys used in files."""
         own = {each.name: getattr(self, each.name) for each in fields(self) if each.name != 'task'}
         kept = {NAMES.get(name, name): value for name, value in own.items()
                 if value is not None or name not in LEFT_OUT_IF_NONE}
@@ -71,12 +71,12 @@ class CheckpointState:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings of the run by name; empty where they aren't known."""
+        """The settings of the run by name; empty if they are unknown."""
         return {} if self.args is None else vars(self.args)
 
 
 def position_of(state: Mapping[str, Any]) -> Position:
-    """Return how far the run of a checkpoint had come; timm's are written at the end of an epoch."""
+    """Return the position of a checkpoint; checkpoints of timm are written at the end of an epoch."""
     if state.get('position'):
         return Position(**state['position'])
     if 'epoch' not in state:

@@ -1,4 +1,4 @@
-"""The best weights of a run as safetensors, for all that reads timm's keys."""
+"""The best weights of a run as safetensors, with timm's keys."""
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,11 +13,11 @@ from ..arguments.checks import model_name
 from ..arguments.settings import LoopSettings
 
 BEST_WEIGHTS = 'model_best.safetensors'
-KEPT = (  # flags without which the weights are another network, or that `validate.py` needs
+KEPT = (  # settings that define the network, or that `validate.py` needs
     'model', 'num_classes', 'in_chans', 'gp', 'model_kwargs', 'img_size', 'input_size', 'crop_pct', 'mean', 'std',
     'interpolation', 'bn_eps', 'shake_drop', 'shake_drop_alpha', 'stoch_depth', 'gradaug_divisor',
 )
-RECIPE = (  # flags that tell a reader how the weights came about; no path among them
+RECIPE = (  # settings that show a reader how the weights were trained; no paths
     'dataset', 'train_split', 'val_split', 'labels_per_class', 'train_fraction', 'pretrained', 'epochs', 'batch_size',
     'grad_accum_steps', 'opt', 'lr', 'weight_decay', 'sched', 'warmup_epochs', 'smoothing', 'mixup', 'cutmix', 'aa',
     'reprob', 'drop_path', 'shake_drop', 'stoch_depth', 'paper_drop_block', 'model_ema', 'amp', 'seed', 'eval_metric',
@@ -25,10 +25,10 @@ RECIPE = (  # flags that tell a reader how the weights came about; no path among
 
 
 def save_weights(weights: dict[str, Tensor], metadata: dict[str, str], path: str) -> None:
-    """Writes a state dict.
+    """Write a state dict as safetensors.
 
     Raises:
-        OSError: It can't be written; the message names `path`.
+        OSError: The file cannot be written; the message names `path`.
     """
     tensors = {name: weight.clone(memory_format=contiguous_format) for name, weight in weights.items()}
     with written_aside(path) as partial, open(partial, 'wb') as file:
@@ -36,12 +36,12 @@ def save_weights(weights: dict[str, Tensor], metadata: dict[str, str], path: str
 
 
 def weights_metadata(args: LoopSettings, config: dict, settings: GradAugSettings | None) -> dict[str, str]:
-    """What a file of weights says of them, as JSON.
+    """Return the metadata of a file of weights; the values are JSON.
 
     Args:
-        args: The flags of the run.
+        args: The settings of the run.
         config: timm's data configuration of the network.
-        settings: The settings of GradAug; None where it is off.
+        settings: The settings of GradAug; None if GradAug is off.
     """
     values = {
         'architecture': model_name(args.model).removeprefix('gradaug_'),
@@ -56,5 +56,5 @@ def weights_metadata(args: LoopSettings, config: dict, settings: GradAugSettings
 
 
 def recipe(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of RECIPE that are on."""
+    """Return the settings of RECIPE that are on."""
     return {name: values[name] for name in RECIPE if values.get(name)}
