@@ -293,7 +293,7 @@ def test_only_damaged_checkpoints_are_an_error_and_none_at_all_is_a_new_run(tmp_
     assert find_newest_checkpoint(str(tmp_path / 'nowhere')) is None and find_newest_checkpoint(str(tmp_path)) is None
     (tmp_path / 'last.pth.tar').write_bytes(b'')
     torch.save([1], tmp_path / 'checkpoint-1.pth.tar')
-    with pytest.raises(ValueError, match=r'last\.pth\.tar can\'t be read: .*; .* holds no other checkpoint that'):
+    with pytest.raises(ValueError, match=r'last\.pth\.tar cannot be read: .*; .* has no other intact checkpoint'):
         find_newest_checkpoint(str(tmp_path))
 
 

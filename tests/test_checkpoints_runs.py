@@ -85,7 +85,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_afresh(plain, data, tmp
     for path in [*folder.glob('*.pth.tar'), *folder.glob('*.safetensors')]:
         path.unlink()
     (folder / 'last.pth.tar.partial').write_bytes(b'half')
-    assert 'holds an earlier run' in error_line(capsys, arguments(data, tmp_path, experiment='run', **PLAIN))
+    assert 'already exists with an earlier run' in error_line(capsys, arguments(data, tmp_path, experiment='run', **PLAIN))
     train(data, tmp_path, resume='auto', **PLAIN)
     assert [row['epoch'] for row in read_summary(folder)] == ['0', '1']
     assert not list(folder.glob('*.partial'))
@@ -95,7 +95,7 @@ def test_a_table_of_epochs_without_checkpoints_is_not_thrown_away(data, tmp_path
     (tmp_path / 'run').mkdir()
     (tmp_path / 'run' / 'summary.csv').write_text('epoch,train_loss\n0,1.0\n1,0.5\n')
     argv = arguments(data, tmp_path, experiment='run', resume='auto', **PLAIN)
-    assert 'holds an earlier run (summary.csv)' in error_line(capsys, argv)
+    assert 'already exists with an earlier run (summary.csv)' in error_line(capsys, argv)
 
 
 @pytest.mark.parametrize('flags', [

@@ -54,7 +54,7 @@ def test_a_layer_wins_over_what_a_base_gave(write):
 
 
 @pytest.mark.parametrize(('text', 'wanted'), [
-    ('base: none.yaml', 'No such file'),
+    ('base: none.yaml', 'none.yaml does not exist'),
     ('base: ""', 'is a folder'),
     ('base: b.yaml', 'base leads back to'),
     ('base: [a.yaml]', 'base must be the name of a file, not list'),
@@ -85,7 +85,7 @@ def test_what_yaml_itself_stumbles_over_is_told_in_one_line(capsys, write, text,
 
 
 def test_an_empty_name_is_no_file(capsys):
-    assert 'No such file' in error_line(capsys, ['-c', '', '--model', 'resnet18'])
+    assert 'does not exist' in error_line(capsys, ['-c', '', '--model', 'resnet18'])
 
 
 def test_a_folder_in_the_place_of_a_file_is_told(capsys, tmp_path):

@@ -52,11 +52,11 @@ def test_a_file_builds_on_shipped_settings_by_name(tmp_path):
 ])
 def test_an_unknown_name_ends_in_one_line_with_the_nearest(capsys, name, near):
     error = error_line(capsys, ['-c', name])
-    assert error == f'train.py: error: {name}: No such file or directory, did you mean {near}?'
+    assert error == f'train.py: error: {name} does not exist, did you mean {near}?'
 
 
 def test_no_name_reaches_outside_the_settings(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'a.yaml').write_text('model: resnet18')
     for name in (tmp_path / 'a', '../hparams/quickstart', '../ruff'):
-        assert 'No such file' in error_line(capsys, ['-c', str(name)])
+        assert 'does not exist' in error_line(capsys, ['-c', str(name)])

@@ -63,7 +63,7 @@ def config(tmp_path):
     ('lr: 0.1\nlr: 0.2', "key 'lr' is given twice"),
     ('config: other.yaml', "unknown key 'config'"),
     ('', 'must have lines "flag_name: value", not nothing'),
-    ('- lr\n- 0.1', 'it holds list'),
+    ('- lr\n- 0.1', 'not list'),
     ('lr: [', 'while parsing'),
     ('lr: !!python/object/apply:os.system ["true"]', 'could not determine a constructor'),
 ])
@@ -79,7 +79,7 @@ def test_all_problems_are_told_at_once(capsys, config):
 
 
 def test_a_missing_file_is_refused(capsys, tmp_path):
-    assert 'No such file' in refusal(capsys, tmp_path / 'none.yaml')
+    assert 'none.yaml does not exist' in refusal(capsys, tmp_path / 'none.yaml')
 
 
 def test_values_are_converted_as_on_the_command_line(config):

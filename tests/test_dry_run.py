@@ -96,9 +96,9 @@ def test_cost_and_size_are_those_of_the_network_counted_apart(capsys, image_fold
 def test_what_is_unusual_is_told_with_the_papers_value_and_the_origin(capsys, image_folder, tmp_path):
     lines = lines_of(capsys, image_folder, tmp_path, smoothing=0.1, model='gradaug_resnet20_cifar', warmup_lr=0.1)
     assert section(lines, 'Without effect') == ['--warmup-lr 0.1 | without --warmup-epochs | set: command line']
-    assert '--smoothing 0.1 | paper: 0' in section(lines, 'Other than in the paper')
+    assert '--smoothing 0.1 | paper: 0' in section(lines, 'Different from the paper')
     plain = lines_of(capsys, image_folder, tmp_path, gradaug=False)
-    assert section(plain, 'Other than in the paper') == []
+    assert section(plain, 'Different from the paper') == []
 
 
 def run_of(data, output, **flags):
@@ -166,7 +166,7 @@ def test_a_dry_run_of_a_resumed_run_tells_where_it_goes_on_and_changes_no_file(c
 def test_errors_are_those_of_a_run(capsys, image_folder, tmp_path):
     train(image_folder, tmp_path)
     refused = error_line(capsys, [*arguments(image_folder, tmp_path, experiment='run'), '--dry-run'])
-    assert 'holds an earlier run' in refused
+    assert 'already exists with an earlier run' in refused
     assert str(tmp_path / 'none') in error_line(capsys, [*arguments(tmp_path / 'none', tmp_path), '--dry-run'])
     (tmp_path / 'a.yaml').write_text('dry_run: true')
     assert "unknown key 'dry_run'" in error_line(capsys, ['-c', str(tmp_path / 'a.yaml')])
@@ -198,9 +198,9 @@ def test_detection_has_dry_runs_too(capsys, tmp_path):
         make_coco(tmp_path / 'coco', split=split, seed=seed)
     detection.main([*SMALL, '--data-dir', str(tmp_path / 'coco'), '--output', str(tmp_path / 'o'), '--dry-run'])
     lines = capsys.readouterr().out.splitlines()
-    assert value(lines, 'ends after') == 'epoch 299, updates an epoch: 2'
+    assert value(lines, 'ends after') == 'epoch 299, updates per epoch: 2'
     assert section(lines, 'Without effect') == ['--gradaug-subnets 1 | without --gradaug | set: command line']
-    assert not section(lines, 'Other than in the paper') and not (tmp_path / 'o').exists()
+    assert not section(lines, 'Different from the paper') and not (tmp_path / 'o').exists()
 
 
 @pytest.mark.slow

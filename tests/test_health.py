@@ -44,7 +44,7 @@ def test_one_bad_pixel_ends_the_run_naming_the_statistic_that_it_spoiled(image_f
     with at_batch(8, spoil_pixel):
         line = failure(capsys, arguments(image_folder, tmp_path, **FLAGS))
     assert 'the loss is no longer finite in epoch 1, by update 2' in line
-    assert 'nor is the running statistic bn1.running_mean' in line
+    assert 'and neither is the running statistic bn1.running_mean' in line
     for name in ('last', 'model_best'):
         assert all_finite(tmp_path / 'run' / f'{name}.pth.tar')
     assert len(read_summary(tmp_path / 'run')) == 1
@@ -65,7 +65,7 @@ def test_an_update_without_a_finite_gradient_is_left_out_and_counted(image_folde
     with caplog.at_level(logging.WARNING), after_batch(3, spoil_gradient):
         folder = train(image_folder, tmp_path / 'spoiled', **FLAGS, **flags)
     assert all_finite(folder / 'last.pth.tar')
-    messages = [text for text in caplog.messages if 'updates were left out' in text]
+    messages = [text for text in caplog.messages if 'updates were skipped' in text]
     assert len(messages) == 1 and '0 batches' in messages[0] and '1 updates' in messages[0]
     steps = [read_checkpoint(path / 'last.pth.tar')['optimizer']['state'] for path in (folder, whole)]
     assert steps[0].keys() == steps[1].keys()

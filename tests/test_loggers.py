@@ -211,7 +211,7 @@ def test_a_service_that_fails_is_warned_of_once_and_left_out(
     with patch.dict(sys.modules, {name: service}):
         folder = train(data, tmp_path, **{f'log_{name}': True, **FLAGS, 'epochs': 1, 'save_images': None})
     warnings = [record.getMessage() for record in caplog.records if f'--log-{name}' in record.getMessage()]
-    assert warnings == [f'--log-{name} fails, the run goes on without it ({failure.__name__}: no route to host).']
+    assert warnings == [f'--log-{name} failed; the run continues without it ({failure.__name__}: no route to host).']
     assert len(read_summary(folder)) == 1 and not service.figures
 
 
@@ -293,7 +293,7 @@ def test_curves_that_cannot_be_drawn_are_told_once_and_end_no_run(folder, tmp_pa
     curves = plot.CurvesInRun(RunFolder(str(tmp_path)), 'top1')
     for _ in range(2):
         curves.update()
-    assert len(caplog.messages) == 1 and caplog.messages[0].startswith('No learning curves are drawn: ')
+    assert len(caplog.messages) == 1 and caplog.messages[0].startswith('Learning curves are not drawn: ')
 
 
 def records_of_wandb(path):

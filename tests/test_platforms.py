@@ -124,7 +124,7 @@ def test_a_file_system_without_locks_only_warns(tmp_path, monkeypatch, caplog, c
     monkeypatch.setattr(fcntl, 'flock', flock)
     assert not hold_folder(str(tmp_path)).is_locked
     assert [record.getMessage() for record in caplog.records] == [
-        f'{tmp_path} can\'t be locked against other runs: {os.strerror(code)}.']
+        f'{tmp_path} cannot be locked against other runs: {os.strerror(code)}.']
 
 
 def test_a_process_may_hold_a_folder_twice(tmp_path):

@@ -1,4 +1,4 @@
-"""Training goes on over images that can't be read, counts them, and ends plainly where nothing can be read."""
+"""Training skips and counts unreadable images, and ends with an error if no image can be read."""
 import logging
 import multiprocessing
 
@@ -27,7 +27,7 @@ def test_images_that_cannot_be_read_are_skipped_and_counted(tmp_path, caplog, mo
     with caplog.at_level(logging.WARNING):
         train(data, tmp_path, batch_size=4, workers=workers, epochs=2)
     counted = [text for text in caplog.messages if 'images couldn\'t be read' in text]
-    assert counted == [f'Epoch {epoch}: 4 images couldn\'t be read, and others took their place.' for epoch in (0, 1)]
+    assert counted == [f'Epoch {epoch}: 4 images could not be read and were replaced by others.' for epoch in (0, 1)]
 
 
 def test_a_folder_whose_images_are_all_broken_is_named(tmp_path, capsys):

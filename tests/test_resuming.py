@@ -140,7 +140,7 @@ def test_a_loader_that_reads_on_goes_on_with_the_beginning_of_the_epoch_and_says
     whole = train(data, tmp_path / 'whole', **recipe)
     assert stopped(data, tmp_path / 'parts', after=BATCHES + 2, **recipe) == 143
     assert read_checkpoint(tmp_path / 'parts' / 'run' / 'last.pth.tar')['position'] == dict(epoch=1, batch=0)
-    assert 'goes on with the beginning of that epoch' in caplog.text
+    assert 'resumes at the beginning of that epoch' in caplog.text
     assert_equal_runs(train(data, tmp_path / 'parts', resume='auto', **recipe), whole)
 
 

@@ -103,7 +103,7 @@ def test_a_machine_that_does_not_see_the_checkpoint_is_refused(project_root, dat
     assert begun.returncode == 0, begun.stderr
     argv = arguments(data, '.', **flags)
     ended = end(*(start_node(project_root, node, port, argv, cwd=place) for node, place in enumerate(places)))
-    assert all(code != 0 and 'don\'t agree on where to begin' in log for code, log in ended), ended
+    assert all(code != 0 and 'differ in the starting position' in log for code, log in ended), ended
 
 
 def test_processes_that_cannot_be_connected_end_with_one_line_at_the_first_start_too(

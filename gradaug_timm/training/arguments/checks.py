@@ -134,7 +134,7 @@ def _gradaug_problems(args: TrainSettings, asked: bool | None) -> Iterator[str]:
     if args.kd_model_name:
         yield f'--kd-model-name is not supported with GradAug, which has soft targets of its own; {off}'
     if args.aug_splits or args.jsd_loss or args.loss == 'jsd' or args.resplit or args.split_bn:
-        yield f'--aug-splits, --jsd-loss, --resplit and --split-bn divide the batch, which sub-networks need whole; {off}'
+        yield f'--aug-splits, --jsd-loss, --resplit and --split-bn divide the batch; sub-networks need all of it; {off}'
     if get_optimizer_info(args.opt.lower().removeprefix('lookahead_')).second_order:
         yield f'--opt {args.opt} needs second derivatives, which GradAug does not support; {off}'
 

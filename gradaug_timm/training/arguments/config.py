@@ -106,8 +106,8 @@ def _read(parser: StrictParser, path: str, named_by: str | None = None) -> dict:
     try:
         with open(path, encoding='utf-8') as file:
             config = yaml.load(file, _UniqueKeyLoader)
-    except FileNotFoundError as error:
-        parser.error(f'{f"base of {named_by}: " if named_by else ""}{path}: {error.strerror}{hint(path)}')
+    except FileNotFoundError:
+        parser.error(f'{f"base of {named_by}: " if named_by else ""}{path} does not exist{hint(path)}')
     except IsADirectoryError:
         parser.error(f'{path} is a folder, but -c takes YAML files; give the folder of the data with --data-dir')
     except (*BAD_YAML, OSError) as error:

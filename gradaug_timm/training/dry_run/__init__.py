@@ -1,1 +1,1 @@
-"""`--dry-run`: a few steps, and a report of what the run would be."""
+"""The dry run: a few steps, and a report on settings, cost and time of the run."""

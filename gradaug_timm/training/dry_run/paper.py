@@ -1,4 +1,4 @@
-"""Where settings are not those of the paper (Yang, Zhu, Chen, 2020, section 4.1)."""
+"""Settings that differ from the paper (Yang, Zhu, Chen, 2020, section 4.1)."""
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -30,20 +30,20 @@ NETWORKS = dict(
         decay_rate=0.1, gradaug_mode='width'),
     resnet110_cifar=dict(batch=128, epochs=200, lr=0.1, weight_decay=1e-4, sched='cosine', gradaug_mode='depth'),
 )
-UNLESS = dict(  # where a setting says nothing
+UNLESS = dict(  # conditions under which a setting has no effect
     hflip=lambda v: v['no_aug'],
     color_jitter=lambda v: v['no_aug'],
     reflect_pad=lambda v: v['no_aug'],
     train_interpolation=lambda v: v['no_aug'] or v['reflect_pad'] or v['zero_pad'],  # nothing is resized
-    keep_last_batch=lambda v: v['mixup'] or v['cutmix'] or v['cutmix_minmax'],  # which take pairs
+    keep_last_batch=lambda v: v['mixup'] or v['cutmix'] or v['cutmix_minmax'],  # which need pairs
 )
 
 
 def recipe(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The paper's settings for a network, image size and mode; what is the network's own only for its four networks.
+    """Return the paper's settings for an image size and mode, and for its four networks also their own settings.
 
     Args:
-        values: All settings; `input_size` is channels, height and width, `batch` the images of an update.
+        values: All settings, with `input_size` (channels, height and width) and `batch` (images per update).
     """
     small = max(values['input_size'][1:]) < SMALL_IMAGE
     mode = values['gradaug_mode']
@@ -57,7 +57,7 @@ def recipe(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def deviations(values: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """The settings that aren't the paper's for GradAug: name, value, and the paper's value."""
+    """Yield the settings that differ from the paper: name, value, and value in the paper."""
     for name, wanted in recipe(values).items():
         says_nothing = UNLESS.get(name, lambda v: False)(values)
         if not says_nothing and not _equal(name, values, wanted):

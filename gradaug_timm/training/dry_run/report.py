@@ -1,4 +1,4 @@
-"""What `--dry-run` prints: settings and their origins, cost and time, and what is unusual."""
+"""The report of a dry run: settings and their origins, cost and time, and unusual settings."""
 import inspect
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -22,15 +22,15 @@ from .paper import deviations
 from .trial import TIMED, Measured, measure, seconds_left, shares
 
 Row = tuple[str, ...]
-LABELS = {'batch': 'images an update', 'zero_init_last': '--model-kwargs zero_init_last'}  # what is no flag
+LABELS = {'batch': 'images per update', 'zero_init_last': '--model-kwargs zero_init_last'}  # names that are not flags
 
 
 def dry_run(run: Run) -> None:
-    """Trains a few steps where the run has some left, and prints the report in the primary process.
+    """Train a few steps, if the run is not complete, and print the report in the first process.
 
     Raises:
         CompilationError, DataError, DisagreementError, DivergedError: As in the run.
-        MemoryShortageError: A step doesn't fit into the device's memory.
+        MemoryShortageError: A step does not fit into the memory of the device.
     """
     measured = None
     if run.start.epoch < run.end_epoch:
@@ -42,7 +42,7 @@ def dry_run(run: Run) -> None:
 
 
 def report(run: Run, measured: Measured | None) -> Iterator[str]:
-    """The lines; without what is measured where the run is complete."""
+    """Yield the lines of the report; `measured` is None if the run is complete."""
     values = all_values(run)
     yield 'Dry run: nothing is written.'
     yield from _section('Settings other than the defaults, and where they were set', setting_rows(values))
@@ -52,15 +52,15 @@ def report(run: Run, measured: Measured | None) -> Iterator[str]:
         (f'{flag(name)} {show(values[name])}', reason, f'set: {values["given"][name]}')
         for name, reason in idle_settings(type(run.args), values, values['given'])])
     if 'smoothing' in values and values['gradaug'] and values['gradaug_subnets']:
-        yield from _section('Other than in the paper', [
+        yield from _section('Different from the paper', [
             (f'{LABELS.get(name, flag(name))} {show(value)}', f'paper: {show(wanted)}')
             for name, value, wanted in deviations(values)])
 
 
 def all_values(run: Run) -> dict[str, Any]:
-    """All settings as the run has them, by name; with what the rules of unusual ones ask besides.
+    """Return all settings of the run by name, with further values that the rules for unusual settings need.
 
-    `given` maps those that were set to their origins.
+    `given` maps the settings that were set to their origins.
     """
     args, process = run.args, run.process
     given = dict(args.origins)
@@ -82,7 +82,7 @@ def all_values(run: Run) -> dict[str, Any]:
 
 
 def data_values(args: LoopSettings, network: nn.Module) -> dict[str, Any]:
-    """How images come into the network, and whether its residual branches start at zero; nothing for a detector."""
+    """Return the input configuration, and whether residual branches start at zero; nothing for detectors."""
     if not isinstance(args, TrainSettings):
         return {}
     config = resolve_data_config(vars(args), model=network)
@@ -95,7 +95,7 @@ def data_values(args: LoopSettings, network: nn.Module) -> dict[str, Any]:
 
 
 def filled_in(args: LoopSettings, settings: Mapping[str, Any]) -> dict[str, str]:
-    """What else than defaults the run takes without being told: the settings, and from where they follow."""
+    """Return settings that differ from their defaults without being set, and from where they follow."""
     default, budget = GradAugSettings(), args.gradaug_budget
     found = {
         f'{PREFIX}{name}': '--gradaug-budget' if budget and name in CHOSEN else 'preset'
@@ -106,14 +106,14 @@ def filled_in(args: LoopSettings, settings: Mapping[str, Any]) -> dict[str, str]
 
 
 def setting_rows(values: Mapping[str, Any]) -> list[Row]:
-    """Name, value and origin of each setting that isn't at its default, those of the command line last."""
+    """Return name, value and origin of each setting that differs from its default, the command line last."""
     origins = {**values['given'], **values['filled_in']}
     return [(name, show(values[name]), origin)
             for name, origin in sorted(origins.items(), key=lambda item: item[1] == COMMAND_LINE)]
 
 
 def cost_rows(facts: Mapping[str, Any]) -> list[Row]:
-    """Parameters and multiply-adds."""
+    """Return rows on parameters and multiply-adds."""
     full, relative = facts['multiply_adds'], facts['relative_cost']
     size = 'x'.join(map(str, facts['input_size']))
     return [
@@ -124,28 +124,28 @@ def cost_rows(facts: Mapping[str, Any]) -> list[Row]:
 
 
 def run_rows(run: Run, measured: Measured | None) -> list[Row]:
-    """Where the run starts, and what was measured."""
+    """Return rows on device, start, end, memory and time of the run."""
     process, start = run.process, run.start
     where = f' of {run.resumed_from}' if run.resumed_from else ''
     rows: list[Row] = [
         ('on', f'{device_name(process.device)}, processes: {process.world_size}'),
         ('starts at', f'epoch {start.epoch}, batch {start.batch}{where}'),
-        ('ends after', f'epoch {run.end_epoch - 1}, updates an epoch: {run.updates}'),
+        ('ends after', f'epoch {run.end_epoch - 1}, updates per epoch: {run.updates}'),
     ]
     if measured is None:
         return rows
-    kind = 'tensors on the device' if process.device.type == 'cuda' else 'all of the process, without data workers'
+    kind = 'tensors on the device' if process.device.type == 'cuda' else 'the whole process, without data workers'
     speed = measured.images / measured.seconds_an_update(shares(run)[0])
     return [
         *rows,
         ('peak memory', 'not known' if measured.peak is None else f'{measured.peak / 2 ** 20:,.0f} MiB ({kind})'),
-        ('speed', f'{speed:.1f} images/s, from {TIMED} updates after a first that warms up'),
+        ('speed', f'{speed:.1f} images/s, from {TIMED} updates after a warm-up update'),
         ('time to finish', f'{timedelta(seconds=round(seconds_left(run, measured)))}, without validation'),
     ]
 
 
 def show(value: Any) -> str:
-    """A value as it is written in a YAML file, or nearly."""
+    """Return a value nearly as it is written in a YAML file."""
     if isinstance(value, bool):
         return 'on' if value else 'off'
     if isinstance(value, dict):
@@ -156,7 +156,7 @@ def show(value: Any) -> str:
 
 
 def _section(title: str, rows: list[Row]) -> Iterator[str]:
-    """The title and the rows, their columns aligned; nothing where there are none."""
+    """Yield the title and the rows with aligned columns; nothing if there are no rows."""
     if not rows:
         return
     yield ''

@@ -1,4 +1,4 @@
-"""A few steps of a run: their time and memory, and the time that the run would take."""
+"""A few trial steps of a run: time, memory, and the estimated time of the run."""
 import itertools
 import statistics
 import sys
@@ -18,18 +18,21 @@ from ..loop.epochs import announce_epoch, check_processes
 from ..run import Run, updates_per_epoch
 
 TIMED = 3  # steps after the first
-CANDIDATES = 101  # steps among which the typical one is looked for
+CANDIDATES = 101  # steps from which the typical one is selected
 
 
 class MemoryShortageError(RuntimeError):
-    """A step doesn't fit into the device's memory."""
+    """The error that a step does not fit into the memory of the device."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a few steps took; `seconds` by whether they trained sub-networks, `images` an update of all processes.
+    """The measurements of a few steps.
 
-    `peak` is in bytes; None where nobody counts them.
+    Args:
+        seconds: Seconds per update, with (True) and without (False) sub-networks.
+        images: Images per update, over all processes.
+        peak: Peak memory in bytes; None if it is unknown.
     """
 
     seconds: dict[bool, float]
@@ -37,19 +40,19 @@ class Measured:
     peak: int | None
 
     def seconds_an_update(self, share: float) -> float:
-        """The mean where this `share` of the steps trains sub-networks."""
+        """Return the mean seconds if this `share` of the steps trains sub-networks."""
         return sum(part * self.seconds[kind] for kind, part in ((True, share), (False, 1 - share)) if part)
 
 
 def measure(run: Run) -> Measured:
-    """Trains on the first batches of the run, from where it starts, as it would; times all steps but the first.
+    """Train on the first batches of the run, and time all steps except the first.
 
-    The first step trains as many sub-networks as the others and is as large, so that kernels are tuned and compiled
-    for these shapes before anything is timed. Without a grid of widths every step has new ones, as in the run.
+    The first step has the same number of sub-networks and the same shapes as the others, so that kernels are tuned and
+    compiled before the timing. Without a grid of widths, every step has new widths, as in the run.
 
     Raises:
         CompilationError, DataError, DisagreementError, DivergedError: As in the run.
-        MemoryShortageError: A step doesn't fit into the device's memory.
+        MemoryShortageError: A step does not fit into the memory of the device.
     """
     epoch = run.start.epoch
     run.loaders.start_at(run.start)
@@ -70,7 +73,7 @@ def measure(run: Run) -> Measured:
                     seconds[kind].append(taken)
     except torch.OutOfMemoryError as error:
         raise MemoryShortageError(
-            f'a step doesn\'t fit into the memory of {run.process.device} ({one_line(error, 120)}): '
+            f'a step does not fit into the memory of {run.process.device} ({one_line(error, 120)}); '
             'try --amp, --grad-checkpointing or a smaller --batch-size') from error
     images = batches.images / len(steps) * run.process.world_size
     means = {kind: statistics.mean(taken) for kind, taken in seconds.items() if taken}
@@ -78,9 +81,9 @@ def measure(run: Run) -> Measured:
 
 
 def planned_steps(task: TrainingTask, epoch: int) -> list[tuple[int, int]]:
-    """Epoch and number of the steps to try: with sub-networks, and one without where the run has such too.
+    """Return epoch and number of the trial steps: with sub-networks, and one without if the run has such steps too.
 
-    Sub-networks are those of a step of middling size, at image sizes of the epoch in which all have joined.
+    The sub-networks are from a step of median size, in an epoch that uses all image sizes.
     """
     if not isinstance(task, SubnetSteps):
         return (1 + TIMED) * [(epoch, 0)]
@@ -105,7 +108,7 @@ def _time_update(
         batches: '_Batches',
         step: tuple[int, int],
 ) -> tuple[bool, float]:
-    """Trains one update; whether it had sub-networks, and its seconds."""
+    """Train one update; return whether it had sub-networks, and the seconds."""
     task, subnets = run.task, False
     epoch, batches.step = step
     if isinstance(task, SubnetSteps):
@@ -119,7 +122,7 @@ def _time_update(
 
 
 class _Batches:
-    """Those of one update at each iteration, going on where the last ended; all of them are trained as one step."""
+    """The batches of one update; each iteration yields the next ones, and all updates train the step `step`."""
 
     def __init__(self, loader, number: int, task: TrainingTask):
         self.loader, self.number, self.task = loader, number, task
@@ -137,7 +140,7 @@ class _Batches:
 
 
 def shares(run: Run) -> list[float]:
-    """For each epoch that is left the share of its steps that train sub-networks."""
+    """Return the share of steps with sub-networks for each remaining epoch."""
     task, epochs = run.task, range(run.start.epoch, run.end_epoch)
     if not isinstance(task, SubnetSteps):
         return [0.] * len(epochs)
@@ -145,7 +148,7 @@ def shares(run: Run) -> list[float]:
 
 
 def seconds_left(run: Run, measured: Measured) -> float:
-    """Training time of the epochs that are left, without validation."""
+    """Return the training time of the remaining epochs in seconds, without validation."""
     each = [measured.seconds_an_update(share) for share in shares(run)]
     trained = updates_per_epoch(run.start.batch, run.args.grad_accum_steps)
     return sum(each) * run.updates - each[0] * trained
@@ -162,7 +165,7 @@ def _reset_peak(run: Run) -> None:
 
 
 def _peak(run: Run) -> int | None:
-    """Return the bytes of tensors on a CUDA device, else of the process since it began; None where nobody counts."""
+    """Return the peak memory in bytes, of tensors on a CUDA device or of the process; None if it is unknown."""
     if run.process.device.type == 'cuda':
         return torch.cuda.max_memory_allocated(run.process.device)
     try:

@@ -1,4 +1,4 @@
-"""What happens between the steps of an epoch: checkpoints, stops, and a look at what may have been lost."""
+"""Actions between the steps of an epoch: writing checkpoints, stopping, and detecting lost data workers."""
 import logging
 import time
 from collections.abc import Iterable, Iterator
@@ -21,15 +21,15 @@ _logger = logging.getLogger(__name__)
 
 
 class DataError(RuntimeError):
-    """The training images can't be read any further."""
+    """The error that no further training images can be read."""
 
 
 class BetweenSteps:
-    """Saves a run when it is due, and ends it when it has to end.
+    """The part of the loop that writes checkpoints when they are due and stops the run when necessary.
 
     Args:
         run: The run.
-        listener: Notes signals; it must be listening.
+        listener: Records signals; it must be listening.
         position: Where the run starts.
     """
 
@@ -42,10 +42,10 @@ class BetweenSteps:
         self._saved_at = time.monotonic()
 
     def batches(self, batches: Iterable, position: Position, meter: EpochMeter) -> Iterator:
-        """The batches of an epoch from `position` on; what was trained is saved where they can't be read.
+        """Yield the batches of an epoch from `position` on; write a checkpoint if reading fails.
 
         Raises:
-            DataError: They can't be read.
+            DataError: The batches cannot be read.
         """
         self.position = position
         try:
@@ -53,12 +53,12 @@ class BetweenSteps:
                 self.listener.defer_worker_failures()
                 yield batch
         except (OSError, RuntimeError) as error:
-            if self.run.args.grad_accum_steps == 1:  # else losses of batches whose update is missing were added
+            if self.run.args.grad_accum_steps == 1:  # else the meter has losses of an unfinished update
                 self._rescue(meter)
             raise DataError(f'reading training images failed: {one_line(error, None)}') from error
 
     def after_update(self, position: Position, updates: int, meter: EpochMeter) -> None:
-        """Saves and ends the run where that is due; `updates` is the number of those until now.
+        """Write a checkpoint or stop the run if necessary; `updates` is the number of updates so far.
 
         Raises:
             DataError: A data worker has died.
@@ -69,22 +69,22 @@ class BetweenSteps:
         if signal or due:
             self.save(position, meter)
         if signal:
-            gather(self.run.process, None)  # launchers end the others when one is gone, and one of them is saving
+            gather(self.run.process, None)  # one process is saving, and launchers kill it once another ends
             raise Stopped(signal)
         if self.listener.failure is not None:
             self._rescue(meter)
             raise DataError(self.listener.failure)
 
     def save(self, position: Position, meter: EpochMeter | None = None, *, metric: float | None = None) -> None:
-        """Writes the checkpoint; all processes must take part. Within an epoch only if it can be gone on with there.
+        """Write the checkpoint, within an epoch only if the loader can resume at a batch; all processes must call it.
 
         Args:
-            position: How far the run has come.
-            meter: Losses of the epoch until now; None at its end.
+            position: The progress of the run.
+            meter: Losses of the epoch so far; None at its end.
             metric: The metric of the epoch, at its end.
 
         Raises:
-            DivergedError: What would be saved isn't finite.
+            DivergedError: The checkpoint would contain values that are not finite.
         """
         run = self.run
         if meter is not None and not run.loaders.by_batch:
@@ -93,7 +93,7 @@ class BetweenSteps:
         self.health.check(when)
         kept = first_nonfinite(network_of(run.task))
         if kept is not None:
-            raise DivergedError(f'{kept} is no longer finite {when}: {REMEDY}')
+            raise DivergedError(f'{kept} is no longer finite {when}; {REMEDY}')
         progress = gather(run.process, self._own_progress(meter))
         run.logs.flush()
         path = None
@@ -105,7 +105,7 @@ class BetweenSteps:
         self._saved_at = time.monotonic()
 
     def _rescue(self, meter: EpochMeter) -> None:
-        """Saves without the other processes, where there are none."""
+        """Write a checkpoint, which is possible without the other processes only if there are none."""
         if not self.run.process.distributed:
             self.save(self.position, meter)
 
@@ -119,14 +119,14 @@ class BetweenSteps:
 
     def _own_progress(self, meter: EpochMeter | None) -> dict:
         progress: dict = {} if meter is None else {'meter': meter.state_dict()}
-        if self.run.process.distributed:  # the primary process's are in the checkpoint; each has its own
+        if self.run.process.distributed:  # each process has its own; those of the first are also in the network's state
             progress['buffers'] = [
                 {name: buffer.cpu() for name, buffer in network.named_buffers()} for network in _networks(self.run)]
         return progress
 
 
 def restore_progress(run: Run, progress: dict | None) -> EpochMeter | None:
-    """Puts back what `BetweenSteps.save` kept for this process; returns the losses of an epoch under way."""
+    """Restore the progress of this process within an epoch; return the losses so far, or None."""
     if not progress or len(progress['processes']) != run.process.world_size:
         return None
     own = progress['processes'][run.process.rank]

@@ -1,4 +1,4 @@
-"""One epoch of training, by timm's contract with its tasks."""
+"""One epoch of training, with timm's interface of tasks."""
 import logging
 import time
 from contextlib import nullcontext
@@ -27,22 +27,22 @@ def train_epoch(
         first: int = 0,
         meter: EpochMeter | None = None,
 ) -> dict[str, float]:
-    """Trains over all batches once, or over the rest of an epoch that was stopped.
+    """Train on all batches once, or on the rest of an epoch that was stopped.
 
-    All that is random in a batch follows from the seed, the process, the epoch and the number of the batch.
+    All random draws for a batch follow from the seed, the process, the epoch and the number of the batch.
 
     Args:
         run: The run.
         epoch: Number of the epoch.
-        between_steps: Saves and stops between steps.
-        first: Batches of the epoch that are trained already.
-        meter: Their losses.
+        between_steps: Writes checkpoints and stops between steps.
+        first: Number of batches of the epoch that are already trained.
+        meter: The losses of these batches.
 
     Returns:
         The mean of each loss that the task returned.
 
     Raises:
-        DataError: The images can't be read any further.
+        DataError: No further images can be read.
         DivergedError: The loss is no longer finite.
         Stopped: A signal ended the run.
     """
@@ -105,7 +105,7 @@ def _step(
         summed: int,
         complete: bool,
 ) -> dict[str, torch.Tensor]:
-    """Forward and backward of one batch, and the update where `complete`; returns the losses by name."""
+    """Run forward and backward of one batch, and the update if `complete`; return the losses by name."""
     with nullcontext() if complete else run.task.no_sync():
         with run.precision.autocast():
             result = run.task(images, target)
@@ -154,7 +154,7 @@ def _after_update(run: Run, batch: int, images, updates: int, clock: '_Clock') -
 
 
 class _Clock:
-    """Losses and speed since the last report; the only place of an epoch that waits for the device."""
+    """Reports of losses and speed; the only part of an epoch that waits for the device."""
 
     def __init__(self, run: Run, epoch: int, between_steps: BetweenSteps, meter: EpochMeter):
         self.run, self.epoch, self.between_steps, self.meter = run, epoch, between_steps, meter

@@ -18,19 +18,19 @@ from .signals import Listener
 
 _logger = logging.getLogger(__name__)
 
-CHECKED_STEPS = 32  # whose sub-networks the processes compare
-OWN_FLAGS = ('local_rank', 'device')  # of each process
+CHECKED_STEPS = 32  # steps whose sub-networks the processes compare
+OWN_FLAGS = ('local_rank', 'device')  # flags that may differ between processes
 
 
 def run_epochs(run: Run) -> list[dict]:
-    """Trains the remaining epochs.
+    """Train the remaining epochs.
 
     Returns:
-        For each epoch with results its number and its training and validation metrics.
+        A dictionary for each validated epoch: its number, and the training and validation metrics.
 
     Raises:
         CompilationError: torch.compile needs more graphs than expected.
-        DataError: The training images can't be read any further.
+        DataError: No further training images can be read.
         DivergedError: The loss is no longer finite.
         Stopped: A signal ended the run.
         DisagreementError: The processes were started differently.
@@ -48,10 +48,10 @@ def _run_epochs(run: Run, between_steps: BetweenSteps) -> list[dict]:
     first, meter = run.start.batch, restore_progress(run, run.saved_progress)
     run.loaders.start_at(run.start)
     if not run.loaders.by_batch:
-        _logger.info('A run that is stopped within an epoch goes on with the beginning of that epoch: the data set is '
-                     'iterable, or --use-multi-epochs-loader reads on.')
+        _logger.info('If the run is stopped within an epoch, it resumes at the beginning of that epoch: iterable data '
+                     'sets and --use-multi-epochs-loader cannot resume at a batch.')
     if run.start.epoch >= run.end_epoch:
-        check_processes(run, run.start)  # another machine may see no checkpoint, and begin
+        check_processes(run, run.start)  # another machine may not find the checkpoint, and start from the beginning
     for epoch in range(run.start.epoch, run.end_epoch):
         announce_epoch(run, epoch)
         check_processes(run, Position(epoch, first))
@@ -81,7 +81,7 @@ def _run_epochs(run: Run, between_steps: BetweenSteps) -> list[dict]:
 
 
 def announce_epoch(run: Run, epoch: int) -> None:
-    """Tells the loader and the task which epoch comes."""
+    """Pass the number of the next epoch to the loader and the task."""
     loader = run.loaders.train
     for part in (loader.dataset, loader.batch_sampler, loader.sampler):
         if hasattr(part, 'set_epoch'):
@@ -91,15 +91,15 @@ def announce_epoch(run: Run, epoch: int) -> None:
 
 
 def check_processes(run: Run, position: Position) -> None:
-    """The processes must train the same network in the same way.
+    """Check that all processes train the same network in the same way.
 
     Raises:
-        DisagreementError: They don't.
+        DisagreementError: The processes differ.
     """
     task, args = run.task, run.args
     values = {
         'flags': sorted((name, repr(value)) for name, value in args.values().items() if name not in OWN_FLAGS),
-        'where to begin (machines must share the output folder)': position,
+        'the starting position (all machines must share the output folder)': position,
         'the number of batches': run.batches,
         'the learning rate': run.learning_rate,
     }
@@ -111,7 +111,7 @@ def check_processes(run: Run, position: Position) -> None:
 def _report_skipped(run: Run, epoch: int) -> None:
     skipped = run.loaders.skipped()
     if skipped:
-        _logger.warning(f'Epoch {epoch}: {skipped} images couldn\'t be read, and others took their place.')
+        _logger.warning(f'Epoch {epoch}: {skipped} images could not be read and were replaced by others.')
 
 
 def _is_evaluated(run: Run, completed: int) -> bool:
@@ -125,7 +125,7 @@ def _share_statistics(run: Run, network) -> None:
 
 
 def _validate(run: Run) -> dict[str, float] | None:
-    """The metrics that count: those of the moving average where one is kept on the device."""
+    """Return the validation metrics, of the moving average if one is kept on the device; None without validation."""
     if run.loaders.validation is None:
         return None
     metrics = run.evaluate(run, run.eval_network)
@@ -143,7 +143,7 @@ def _record(
         rate: float,
         seconds: list[float],
 ) -> None:
-    """Writes the row of the table, and the checkpoints; `seconds` took training in the epochs since the last row."""
+    """Write the row of the table and the checkpoints; `seconds` are the training times since the last row."""
     if run.folder is not None:
         row = {
             'epoch': epoch,

@@ -1,10 +1,10 @@
-"""Means of losses that are summed on the device and read only when asked."""
+"""Means of losses that are summed on the device and read only on demand."""
 import torch
 import torch.distributed as dist
 
 
 class LossMeter:
-    """Means of named losses over images; steps where a loss isn't finite are left out and counted.
+    """Means of named losses over images; steps with a loss that is not finite are skipped for that loss.
 
     Nothing is read from the device before `compute`, so that a step never waits for it.
     """
@@ -14,11 +14,11 @@ class LossMeter:
         self._images = 0
 
     def update(self, losses: dict[str, torch.Tensor], images: int) -> None:
-        """Adds the losses of one step; not all steps need to have the same."""
+        """Add the losses of one step; steps may have different losses."""
         self._add(tuple(losses), _weighted(losses, images), images)
 
     def compute(self, *, distributed: bool = False) -> dict[str, float]:
-        """The mean of each loss; NaN where no step had a finite one."""
+        """Return the mean of each loss; NaN if it was finite in no step."""
         sums: dict[str, float] = {}
         counts: dict[str, float] = {}
         for names, total in self._read(distributed):
@@ -28,11 +28,11 @@ class LossMeter:
         return {name: sums[name] / counts[name] if counts[name] else float('nan') for name in sums}
 
     def state_dict(self) -> dict:
-        """What was added until now."""
+        """Return the sums so far."""
         return {'totals': [(list(names), total.cpu()) for names, total in self._totals.items()], 'images': self._images}
 
     def load_state_dict(self, state: dict, device: torch.device) -> None:
-        """Goes on from what another meter had added."""
+        """Restore the sums of another meter."""
         self._totals = {tuple(names): total.to(device) for names, total in state['totals']}
         self._images = state['images']
 
@@ -49,7 +49,7 @@ class LossMeter:
 
 
 class EpochMeter(LossMeter):
-    """The losses of an epoch, and in `recent` those since the last report."""
+    """The mean losses of an epoch, and in `recent` the losses since the last report."""
 
     def __init__(self):
         super().__init__()
@@ -65,12 +65,12 @@ class EpochMeter(LossMeter):
 
     def load_state_dict(self, state: dict, device: torch.device) -> None:
         super().load_state_dict(state, device)
-        if 'recent' in state:  # not in checkpoints of earlier versions
+        if 'recent' in state:  # missing in checkpoints of older versions
             self.recent.load_state_dict(state['recent'], device)
 
 
 def _weighted(losses: dict[str, torch.Tensor], images: int) -> torch.Tensor:
-    """Sums over the images of a step [2, losses]: the losses, and how many images have a finite one."""
+    """Return sums over the images of a step [2, losses]: the losses, and the number of images with a finite loss."""
     values = torch.stack([loss.detach().float() for loss in losses.values()])
     finite = values.isfinite()
     return torch.stack([values.where(finite, 0.), finite.float()]) * images

@@ -1,4 +1,4 @@
-"""Losses, weights and statistics that are no longer finite."""
+"""Detection of losses, weights and statistics that are no longer finite."""
 import logging
 
 import torch
@@ -10,21 +10,22 @@ from ...upstream import foreach_norm, loss_scale_tensor
 
 _logger = logging.getLogger(__name__)
 
-REMEDY = 'lower --lr, or limit gradients by --clip-grad'
-SKIPPING_LIMIT = 10  # steps; of a run with a loss scaler, which skips them
+REMEDY = 'use a lower --lr, or limit gradients with --clip-grad'
+SKIPPING_LIMIT = 10  # default limit of a run with a loss scaler, which skips such steps
 
 
 class DivergedError(RuntimeError):
-    """The loss, a weight or a running statistic is no longer a number."""
+    """The error that the loss, a weight or a running statistic is no longer finite."""
 
 
 class NonfiniteMonitor:
-    """Counts what isn't finite on the device; only `check` waits for it.
+    """A counter of losses that are not finite, on the device; only `check` waits for the device.
 
     Args:
         network: The network.
         scaler: The loss scaler under float16, which skips steps whose gradients overflow.
-        limit: End the run after so many batches with a loss that isn't finite; None: 10 with a scaler, else 1.
+        limit: Number of batches with a loss that is not finite, after which the run ends; None: 10 with a scaler,
+            else 1.
         distributed: Whether other processes train on other batches.
     """
 
@@ -45,11 +46,11 @@ class NonfiniteMonitor:
 
     @property
     def skips(self) -> bool:
-        """Whether updates with bad gradients are left out by looking at them, without a scaler."""
+        """Whether updates with gradients that are not finite are skipped without a scaler."""
         return self._scaler is None and self.limit > 1
 
     def update(self, loss: torch.Tensor, *, updated: bool) -> None:
-        """Counts a batch; `updated` says whether an update followed."""
+        """Count a batch; `updated` says whether an update followed."""
         if self._counts is None:
             self._counts = torch.zeros(2, dtype=torch.int64, device=loss.device)
         self._counts[0] += ~loss.detach().isfinite()
@@ -63,14 +64,14 @@ class NonfiniteMonitor:
         self._scale = scale.clone()
 
     def leave_out(self) -> None:
-        """Counts an update that was left out for its gradients."""
+        """Count an update that was skipped because of its gradients."""
         self._left_out += 1
 
     def check(self, when: str) -> None:
-        """Logs what is new.
+        """Log new batches and updates that were not finite.
 
         Raises:
-            DivergedError: Too many losses weren't finite, or what the network keeps isn't.
+            DivergedError: Too many losses were not finite, or a weight or running statistic is not.
         """
         if self._counts is None:
             return
@@ -84,23 +85,23 @@ class NonfiniteMonitor:
         self._reported = [bad, skipped]
         kept = first_nonfinite(self._network)
         if bad >= self.limit or kept is not None:
-            also = f', nor is {kept}' if kept and bad else ''
+            also = f', and neither is {kept}' if kept and bad else ''
             times = f' ({bad} batches)' if bad > 1 else ''
-            raise DivergedError(f'{"the loss" if bad else kept} is no longer finite {when}{times}{also}: {REMEDY}')
+            raise DivergedError(f'{"the loss" if bad else kept} is no longer finite {when}{times}{also}; {REMEDY}')
         _logger.warning(
-            f'Until now {bad} batches had a loss that isn\'t finite, and {skipped} updates were left out '
+            f'So far {bad} batches had a loss that is not finite, and {skipped} updates were skipped '
             f'({when}; the run ends at {self.limit} such batches).')
 
 
 @torch.no_grad()
 def finite_gradients(network: nn.Module) -> bool:
-    """Whether all gradients are; waits for the device."""
+    """Return whether all gradients are finite; this waits for the device."""
     return _all_finite([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
 
 
 @torch.no_grad()
 def first_nonfinite(network: nn.Module) -> str | None:
-    """The first running statistic, or weight, that isn't finite; None if all are. Waits for the device."""
+    """Return the first running statistic or weight that is not finite, or None; this waits for the device."""
     kinds = {'running statistic': network.named_buffers(), 'weight': network.named_parameters()}
     for kind, tensors in kinds.items():
         named = {name: tensor for name, tensor in tensors if tensor.is_floating_point()}
@@ -110,7 +111,7 @@ def first_nonfinite(network: nn.Module) -> str | None:
 
 
 def _all_finite(tensors: list[torch.Tensor]) -> bool:
-    """Largest magnitudes are Inf or NaN where something is."""
+    """Return whether all entries are finite; otherwise the largest magnitude of a tensor is Inf or NaN."""
     filled = [tensor for tensor in tensors if tensor.numel()]
     if not filled:
         return True

@@ -1,4 +1,4 @@
-"""Signals that end a run: noted when they come, obeyed between steps."""
+"""Signals that stop a run: recorded on arrival, and handled between steps."""
 import signal
 import threading
 import time
@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from typing import Any
 
 OBEYED = (signal.SIGTERM, signal.SIGINT)
-WORKER_ENDED = getattr(signal, 'SIGCHLD', None)  # Windows doesn't have it
-ECHO = 1.0  # seconds; torchrun hands on to its processes what a terminal has sent to all of them as well
+WORKER_ENDED = getattr(signal, 'SIGCHLD', None)  # None on Windows
+ECHO = 1.0  # seconds; torchrun forwards a signal that the terminal has also sent to the processes directly
 
 
 class Stopped(Exception):
-    """A signal ended the run, and what can be gone on with is saved.
+    """The exception that a signal stopped the run; a checkpoint to resume was written.
 
     Args:
-        signal: Its number.
+        signal: The number of the signal.
     """
 
     def __init__(self, signal: int):
@@ -24,11 +24,11 @@ class Stopped(Exception):
 
 
 class Listener:
-    """Notes SIGTERM and SIGINT, and the death of a data worker.
+    """A recorder of SIGTERM, SIGINT and the death of a data worker.
 
     Attributes:
-        signal: Number of the signal that came, or 0.
-        failure: What torch said of a data worker that died, or None.
+        signal: Number of the last signal, or 0.
+        failure: Error message of torch about a dead data worker, or None.
     """
 
     def __init__(self):
@@ -37,10 +37,10 @@ class Listener:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listens in the context.
+        """Return a context manager in which signals are recorded.
 
-        A second SIGINT, but for an echo of the first, does what it would have done without a listener; SIGTERM never
-        does. Only a process's main thread can listen; elsewhere nothing changes.
+        A second SIGINT, except an echo of the first, has its usual effect; a second SIGTERM does not. Only the main
+        thread of a process can listen; in other threads nothing changes.
         """
         if not _in_main_thread():
             yield
@@ -69,7 +69,7 @@ class Listener:
                 signal.signal(WORKER_ENDED, worker_ended or signal.SIG_DFL)  # type: ignore[arg-type]
 
     def defer_worker_failures(self) -> None:
-        """Notes the error that torch's handler raises in the middle of a step where a data worker has died."""
+        """Record the error that torch's handler would raise in the middle of a step when a data worker dies."""
         if WORKER_ENDED is None or self._is_deferring() or not _in_main_thread():
             return
         handler = signal.getsignal(WORKER_ENDED)

@@ -12,7 +12,7 @@ _logger = logging.getLogger(__name__)
 
 @torch.inference_mode()
 def evaluate(run: Run, network: nn.Module, *, title: str = 'Validation') -> dict[str, float]:
-    """The metrics of the task on the validation split, over all processes."""
+    """Return the metrics of the task on the validation split, over all processes."""
     args, loader = run.args, run.loaders.validation
     network.eval()
     evaluator = run.task.create_evaluator(max_samples=evaluation_sample_limit(loader))
@@ -33,7 +33,7 @@ def evaluate(run: Run, network: nn.Module, *, title: str = 'Validation') -> dict
 
 
 def _average_crops(output: torch.Tensor, target: torch.Tensor, crops: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The mean over each image's `crops` consecutive outputs."""
+    """Return the mean output over the `crops` consecutive crops of each image."""
     if crops < 2:
         return output, target
     return output.unfold(0, crops, crops).mean(dim=2), target[::crops]

@@ -1,1 +1,1 @@
-"""What a run writes beside its checkpoints."""
+"""The outputs of a run, except checkpoints."""

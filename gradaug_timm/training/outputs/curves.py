@@ -1,4 +1,4 @@
-"""The picture of a run's learning curves."""
+"""The picture of the learning curves of a run."""
 import logging
 import math
 import os
@@ -11,18 +11,18 @@ from .folder import CURVES, RunFolder, read_rows
 _logger = logging.getLogger(__name__)
 
 PAUSE = 60.  # seconds between pictures, at least
-SHARE = 0.01  # of the time may be spent on drawing them
+SHARE = 0.01  # largest share of the time for drawing
 
 
 class PictureError(Exception):
-    """The curves can't be drawn; the message says why. A picture that was there is whole."""
+    """The error that the curves cannot be drawn, with the reason; an earlier picture is intact."""
 
 
 class CurvesInRun:
-    """Draws the curves again after an epoch, at most once in a minute and in 1% of the time, until it can't.
+    """The picture of a run under way, drawn at most once per minute and in 1% of the time, until drawing fails.
 
     Args:
-        folder: That of the run.
+        folder: The folder of the run.
         metric: The validation metric.
     """
 
@@ -31,13 +31,13 @@ class CurvesInRun:
         self._due = time.monotonic() + PAUSE
 
     def update(self) -> None:
-        """Draws them where that is due."""
+        """Draw the curves if they are due."""
         started = time.monotonic()
         if started >= self._due:
             try:
                 plot_curves(self._folder, self._metric)
             except PictureError as error:
-                _logger.warning(f'No learning curves are drawn: {error}.')
+                _logger.warning(f'Learning curves are not drawn: {error}.')
                 self._due = math.inf
             else:
                 ended = time.monotonic()
@@ -45,10 +45,10 @@ class CurvesInRun:
 
 
 def plot_curves(folder: RunFolder, metric: str) -> str:
-    """Draws training loss and validation `metric` over epochs; returns the picture's path.
+    """Draw the training loss and the validation metric over epochs; return the path of the picture.
 
     Raises:
-        PictureError: Whatever went wrong in that.
+        PictureError: Drawing failed, for any reason.
     """
     try:
         return _plot(folder, metric)

@@ -1,4 +1,4 @@
-"""The output folder of a run: its checkpoints and its table of epochs."""
+"""The output folder of a run, with checkpoints and the table of epochs."""
 import csv
 import glob
 import logging
@@ -20,7 +20,7 @@ from ..checkpoints.weights import BEST_WEIGHTS
 _logger = logging.getLogger(__name__)
 
 TABLE, LOG, CURVES, EVENTS = 'summary.csv', 'log.jsonl', 'learning_curves.png', 'tensorboard'
-EARLY = (  # what there is before anything that a run can be continued from, and judged by
+EARLY = (  # files that exist before the first result and the first checkpoint
     'args.yaml', 'run.json', LOG, f'{EVENTS}/events.out.tfevents.*', 'inputs-*.png')
 OWN_FILES = (*EARLY, TABLE, CURVES, '*.pth.tar', BEST_WEIGHTS)
 LOCK = '.lock'
@@ -28,14 +28,14 @@ LOCK = '.lock'
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder that a run writes to, as the only one while it is `held`; `left_over` are files of an earlier run."""
+    """The output folder of a run; `held` is the lock against other runs, `left_over` are files of an earlier run."""
 
     path: str
     held: BaseFileLock | None = field(default=None, compare=False, repr=False)
     left_over: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def clear(self) -> None:
-        """Deletes what an earlier run left."""
+        """Delete the files of an earlier run."""
         for file in self.left_over:
             os.remove(file)
 
@@ -46,7 +46,7 @@ class RunFolder:
 
     @property
     def log(self) -> str:
-        """The log, a line of JSON for each log interval and each epoch."""
+        """The log, with a line of JSON for each log interval and each epoch."""
         return os.path.join(self.path, LOG)
 
     @property
@@ -55,15 +55,15 @@ class RunFolder:
         return os.path.join(self.path, LAST)
 
     def holds(self, checkpoint: str) -> bool:
-        """Whether `checkpoint` lies in this folder."""
+        """Return whether a checkpoint is in this folder."""
         return os.path.realpath(os.path.dirname(checkpoint)) == os.path.realpath(self.path)
 
 
 def resume_path(args: LoopSettings) -> str | None:
-    """The checkpoint to continue from; None starts afresh, as `--resume auto` does where there is none yet.
+    """Return the checkpoint to resume; None without `--resume`, or if `--resume auto` finds no checkpoint.
 
     Raises:
-        ValueError: There are only damaged ones.
+        ValueError: All checkpoints are damaged.
     """
     if args.resume != 'auto':
         return args.resume or None
@@ -71,12 +71,12 @@ def resume_path(args: LoopSettings) -> str | None:
 
 
 def claim_folder(args: LoopSettings, image_size: int, resumed_from: str | None) -> RunFolder | None:
-    """Makes the folder of this run, and keeps other runs out; a dry run has none.
+    """Create the folder of this run and lock it against other runs; return None in a dry run.
 
-    What an earlier run left there, or a process that was killed, stays until `RunFolder.clear`.
+    Files of an earlier run, or of a killed process, are kept until `RunFolder.clear`.
 
     Raises:
-        ValueError: It holds an earlier run that is neither continued nor to be overwritten.
+        ValueError: The folder has an earlier run, which is neither resumed nor overwritten.
     """
     output = args.output or DEFAULT_OUTPUT
     if not args.experiment:
@@ -105,7 +105,7 @@ def _matching(path: str, pattern: str) -> list[str]:
 
 
 def _died_early(path: str, used: list[str], resume: str) -> bool:
-    """Whether a run to continue was killed between the first row of its table and its first checkpoint."""
+    """Return whether a run to resume was killed between the first row of its table and the first checkpoint."""
     late = {*used} - {*_own_files(path, (*EARLY, TABLE))}
     return resume == 'auto' and not late and len(read_rows(os.path.join(path, TABLE))) <= 1
 
@@ -114,37 +114,37 @@ def _check_room(path: str, used: list[str]) -> None:
     traces = sorted(map(os.path.basename, {*used} - {*_own_files(path, EARLY)}))
     if traces:
         raise ValueError(
-            f'--experiment: {path} holds an earlier run ({", ".join(traces[:3])}): continue it by '
-            '--resume auto, delete it by --overwrite, or take another name')
+            f'--experiment: {path} already exists with an earlier run ({", ".join(traces[:3])}); use --resume auto to '
+            'continue it, --overwrite to replace it, or another name')
 
 
 def hold_folder(path: str) -> BaseFileLock:
-    """Keep other processes out of a folder until the returned lock is released or deleted, or this process ends.
+    """Lock a folder against other processes until the returned lock is released or deleted, or this process ends.
 
-    The operating system owns the lock, so a lock file that a killed run left keeps nobody out. Forked data workers
-    don't inherit it.
+    The operating system owns the lock, so that the lock file of a killed run locks nothing. Forked data workers do not
+    inherit the lock.
 
     Raises:
-        ValueError: Another process holds the folder.
+        ValueError: Another process has locked the folder.
     """
     lock = FileLock(
         os.path.join(path, LOCK),
         blocking=False,
         thread_local=False,
-        is_singleton=True,  # this process may hold a folder twice: a finished run lives until it is collected
-        fallback_to_soft=False,  # such a lock would stay where a run on another machine was killed
+        is_singleton=True,  # this process may lock a folder twice: a finished run exists until it is garbage-collected
+        fallback_to_soft=False,  # a soft lock would remain after a run on another machine was killed
     )
     try:
         lock.acquire()
     except Timeout:
-        raise ValueError(f'--experiment: another run is writing to {path}: wait for it, or take another name') from None
-    except OSError as error:  # of a file system without locks
-        _logger.warning(f'{path} can\'t be locked against other runs: {error.strerror or error}.')
+        raise ValueError(f'--experiment: another run is writing to {path}; wait for it, or use another name') from None
+    except OSError as error:  # raised by file systems without locks
+        _logger.warning(f'{path} cannot be locked against other runs: {error.strerror or error}.')
     return lock
 
 
 def append_row(path: str, row: dict) -> None:
-    """Adds a row to the table at `path`, with new columns where the row has some."""
+    """Add a row to the table at `path`, with new columns if the row has any."""
     rows = read_rows(path)
     columns = list(dict.fromkeys([*(rows[0] if rows else ()), *row]))
     with replacing(path, newline='') as file:
@@ -154,7 +154,7 @@ def append_row(path: str, row: dict) -> None:
 
 
 def read_rows(path: str) -> list[dict[str, str]]:
-    """The rows of the table at `path`; none where there is no such file."""
+    """Return the rows of the table at `path`; an empty list if the file does not exist."""
     if not os.path.exists(path):
         return []
     with open(path, newline='', encoding='utf-8') as file:
@@ -162,16 +162,16 @@ def read_rows(path: str) -> list[dict[str, str]]:
 
 
 def drop_rows(path: str, epoch: int) -> None:
-    """Takes the rows of `epoch` and later ones out of the table at `path`.
+    """Remove the rows of `epoch` and later epochs from the table at `path`.
 
     Raises:
-        ValueError: It is no table of epochs.
+        ValueError: The file is not a table of epochs.
     """
     rows = read_rows(path)
     try:
         kept = [row for row in rows if int(row['epoch']) < epoch]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f'{path} is broken: a row has no number of an epoch') from error
+        raise ValueError(f'{path} is broken: a row has no epoch number') from error
     if len(kept) == len(rows):
         return
     with replacing(path, newline='') as file:

@@ -1,4 +1,4 @@
-"""What the networks of a training step saw, as one labelled picture."""
+"""A labelled picture of the inputs of all networks in a training step."""
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from timm.task import TrainingTask
@@ -14,7 +14,7 @@ INK, PAPER = 'white', (40, 40, 40)
 
 
 def network_inputs(task: TrainingTask, images: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
-    """The batch [N, C, H, W] of the last step, and what each sub-network of that step saw of it, with titles."""
+    """Return titles and inputs [N, C, H, W] of the last step: of the full network and of each sub-network."""
     inputs = [(f'full network, {_pixels(images)}', images)]
     if isinstance(task, SubnetSteps):
         seen = images[:images_seen(len(images), task.settings.batch_fraction)]
@@ -44,12 +44,12 @@ def draw_inputs(
         mean: tuple[float, ...],
         std: tuple[float, ...],
 ) -> Image.Image:
-    """A row for each network: its title, and below it the first images as it saw them.
+    """Draw a row for each network: the title, and below it the first images of the input.
 
     Args:
         inputs: Titles and normalised batches [N, C, H, W].
-        mean: By which they were normalised, of each channel.
-        std: Likewise.
+        mean: Mean of each channel with which the images were normalised.
+        std: Standard deviation of each channel with which the images were normalised.
     """
     rows = [(title, _as_bytes(batch[:SHOWN], mean, std)) for title, batch in inputs]
     height, width = (max(batch.shape[axis] for _, batch in rows) for axis in (1, 2))
@@ -70,7 +70,7 @@ def draw_inputs(
 
 
 def _as_bytes(images: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
-    """The images as they were before they were normalised: uint8 [N, H, W, 3] on the CPU."""
+    """Return the images without normalisation: uint8 [N, H, W, 3] on the CPU."""
     shown = images.detach().float().cpu()
     shown = shown * torch.tensor(std).view(1, -1, 1, 1) + torch.tensor(mean).view(1, -1, 1, 1)
     shown = shown[:, :3] if shown.shape[1] >= 3 else shown[:, :1].expand(-1, 3, -1, -1)

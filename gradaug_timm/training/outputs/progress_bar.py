@@ -11,10 +11,10 @@ except ImportError:
 
 
 class Progress:
-    """Iterates over an epoch's batches, with a bar where one can be seen.
+    """An iteration over the batches of an epoch, with a progress bar on terminals.
 
     Args:
-        shown: Whether this process may show one; it does on a terminal, where tqdm is installed.
+        shown: Whether this process may show a bar; a bar also needs a terminal and tqdm.
     """
 
     def __init__(self, *, shown: bool):
@@ -22,7 +22,7 @@ class Progress:
         self._bar = None
 
     def over(self, batches: Iterable, total: int, title: str) -> Iterator:
-        """The batches; log lines go above the bar meanwhile."""
+        """Yield the batches; meanwhile, log lines are written above the bar."""
         if not self.active:
             yield from batches
             return
@@ -33,6 +33,6 @@ class Progress:
                 bar.update()
 
     def note(self, text: str) -> None:
-        """Shows `text` behind the bar."""
+        """Show `text` after the bar."""
         if self._bar is not None:
             self._bar.set_postfix_str(text)

@@ -1,4 +1,4 @@
-"""What a run is and where it runs, beside its flags: `run.json`, for the comparison of runs."""
+"""The file `run.json`: cost, device and versions of a run, for the comparison of runs."""
 import json
 import os
 import platform
@@ -33,12 +33,12 @@ def network_facts(
         settings: GradAugSettings | None,
         relative_cost: float,
 ) -> dict:
-    """Size and cost of the full network, and of a training step.
+    """Return size and cost of the full network and of a training step.
 
     Args:
-        network: The network, below any wrapper.
+        network: The network, without wrappers.
         input_size: Channels, height and width of the images.
-        settings: The settings of GradAug; None where it is off.
+        settings: The settings of GradAug; None if GradAug is off.
         relative_cost: Multiply-adds of a step, relative to plain training.
 
     Raises:
@@ -60,12 +60,12 @@ def network_facts(
 
 
 def training_images(loader) -> int | None:
-    """Images an epoch; None for an iterable data set, which may not know."""
+    """Return the number of images per epoch; None for an iterable data set, for which it may be unknown."""
     return None if isinstance(loader.dataset, IterableDataset) else len(loader.dataset)
 
 
 def session(process: Process, first_epoch: int) -> dict:
-    """Time, place and versions of a run, from its start or from where it is resumed."""
+    """Return start time, device and versions of a session: the part of a run since it was started or resumed."""
     return {
         'started': datetime.now().astimezone().isoformat(timespec='seconds'),
         'first_epoch': first_epoch,
@@ -76,7 +76,7 @@ def session(process: Process, first_epoch: int) -> dict:
 
 
 def device_name(device: torch.device) -> str:
-    """The model of a CUDA device; the kind of another."""
+    """Return the model of a CUDA device, or the kind of another device."""
     if device.type == 'cuda':
         return torch.cuda.get_device_name(device)
     if device.type == 'cpu':
@@ -86,7 +86,13 @@ def device_name(device: torch.device) -> str:
 
 
 def write_record(folder: str, facts: dict, now: dict, *, continued: bool) -> None:
-    """Writes the facts as they are now, and adds the session `now` to those of a run that is continued.
+    """Write the record of a run: its facts, and its sessions; a resumed run keeps the earlier sessions.
+
+    Args:
+        folder: The folder of the run.
+        facts: The facts.
+        now: The session that begins.
+        continued: Whether the run is resumed.
 
     Raises:
         ValueError: The record to continue is broken.
@@ -97,7 +103,7 @@ def write_record(folder: str, facts: dict, now: dict, *, continued: bool) -> Non
 
 
 def read_record(folder: str) -> dict:
-    """What `write_record` wrote; empty where there is none, as in folders of timm's script.
+    """Read the record of a run; return an empty one if there is none, as in folders of timm's script.
 
     Raises:
         ValueError: The file is broken.
@@ -117,10 +123,10 @@ def read_record(folder: str) -> dict:
 
 
 def check_kinds(path: str, values: Any, kinds: dict[str, type | UnionType]) -> None:
-    """Checks that `values`, read from the file `path`, is a mapping in which each of `kinds` has its kind.
+    """Check that `values`, read from the file `path`, is a mapping with values of the given kinds.
 
     Raises:
-        ValueError: Some are missing, or of another kind.
+        ValueError: Values are missing or of another kind.
     """
     mapping = values if isinstance(values, dict) else {}
     wrong = [name for name, kind in kinds.items() if not isinstance(mapping.get(name), kind)]

@@ -1,4 +1,4 @@
-"""Where a run's figures and pictures go: its folder, and what is asked for beside it."""
+"""Loggers of the figures and pictures of a run: the log in the folder, and services that the settings name."""
 from .folder_logger import FolderLogger, continue_log
 from .logger import Logger
 from .many import Loggers

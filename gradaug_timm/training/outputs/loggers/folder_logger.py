@@ -1,4 +1,4 @@
-"""The log in a run's folder: a line of JSON for each log interval and each epoch, and pictures as PNG."""
+"""The log in the folder of a run: a line of JSON for each log interval and each epoch, and pictures as PNG."""
 import json
 import math
 import os
@@ -12,7 +12,7 @@ from .logger import Logger
 
 
 class FolderLogger(Logger):
-    """Appends to log.jsonl, each line by one write; what isn't finite is null there.
+    """A logger that appends to log.jsonl, each line with one write; numbers that are not finite become null.
 
     Args:
         path: The folder.
@@ -28,7 +28,7 @@ class FolderLogger(Logger):
             with open(self._log, 'ab') as file:
                 file.write(line.encode())
         except OSError as error:
-            raise OSError(f'{self._log} can\'t be written: {error.strerror or error}') from error
+            raise OSError(f'{self._log} cannot be written: {error.strerror or error}') from error
 
     def image(self, name: str, picture: Image.Image, step: int) -> None:
         with written_aside(os.path.join(self._path, f'{name}-{step}.png')) as partial:
@@ -41,19 +41,20 @@ class FolderLogger(Logger):
 
 
 def continue_log(path: str, epoch: int, begun: int, done: int) -> int:
-    """Takes out of the log at `path` what came after a checkpoint, and a last line that was cut off.
+    """Remove lines after a checkpoint from the log at `path`, and an incomplete last line.
 
     Args:
-        path: The log; there may be none.
-        epoch: The epoch that the run goes on with: those before it are complete.
-        begun: Updates before that epoch, as the run counts them.
-        done: Updates in it until the checkpoint.
+        path: The log, which may not exist.
+        epoch: The epoch in which the run resumes; earlier epochs are complete.
+        begun: Updates before that epoch, as this run counts them.
+        done: Updates in that epoch until the checkpoint.
 
     Returns:
-        How many updates more than `begun` the log has before the epoch: batches or processes may have been others then.
+        How many more updates than `begun` the log has before the epoch, as the batch size or the number of processes
+        may have changed.
 
     Raises:
-        ValueError: It is no such log.
+        ValueError: The file is not the log of a run.
     """
     if not os.path.exists(path):
         return 0
@@ -65,7 +66,7 @@ def continue_log(path: str, epoch: int, begun: int, done: int) -> int:
         ahead = ends[-1] - begun if ends else 0
         kept = [line for line, entry in entries if _came_before(entry, epoch, begun + ahead + done)]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f'{path} is broken: a line isn\'t one of a run\'s log') from error
+        raise ValueError(f'{path} is broken: a line is not from the log of a run') from error
     if len(kept) < len(lines):
         with replacing(path) as file:
             file.writelines(kept)
@@ -73,6 +74,6 @@ def continue_log(path: str, epoch: int, begun: int, done: int) -> int:
 
 
 def _came_before(entry: dict, epoch: int, step: int) -> bool:
-    if 'epoch' in entry:  # of a whole epoch
+    if 'epoch' in entry:  # the line of a whole epoch
         return entry['epoch'] < epoch
     return (entry['step/epoch'], entry['step']) <= (epoch, step)

@@ -1,4 +1,4 @@
-"""Loggers of services, whose failures end no run."""
+"""Loggers of services; their failures do not end the run."""
 import logging
 from collections.abc import Callable
 
@@ -11,15 +11,15 @@ _logger = logging.getLogger(__name__)
 
 
 class RefusedError(ValueError):
-    """A service refuses what the flags ask of it."""
+    """The error that a service rejects the flags."""
 
 
 class GuardedLogger(Logger):
-    """Warns once where a logger fails, and goes on without it.
+    """A wrapper that warns once if a logger fails, and then skips the logger.
 
     Args:
-        flag: What asked for it.
-        create: Makes the logger; its RefusedError is passed on.
+        flag: The flag that names the logger.
+        create: Creates the logger; a RefusedError is raised again.
     """
 
     def __init__(self, flag: str, create: Callable[[], Logger]):
@@ -50,4 +50,4 @@ class GuardedLogger(Logger):
 
     def _give_up(self, error: Exception) -> None:
         self._guarded = None
-        _logger.warning(f'{self._flag} fails, the run goes on without it ({one_line(error, kind=True)}).')
+        _logger.warning(f'{self._flag} failed; the run continues without it ({one_line(error, kind=True)}).')

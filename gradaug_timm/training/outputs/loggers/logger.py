@@ -1,4 +1,4 @@
-"""What takes the figures of a run."""
+"""The base class of loggers."""
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -6,10 +6,10 @@ from PIL import Image
 
 
 class Logger(ABC):
-    """Takes figures and pictures in the process that writes; subclasses are given to `gradaug_timm.train`.
+    """Base class of loggers, which get figures and pictures in the first process; pass yours to `gradaug_timm.train`.
 
-    `step` is the number of optimizer updates until then, which never falls. Names are `step/loss`, `step/lr` and so on
-    at each log interval, and the columns of summary.csv after each validated epoch.
+    `step` is the number of optimizer updates so far, which never decreases. Names of figures are `step/loss`, `step/lr`
+    and so on at each log interval, and the columns of summary.csv after each validated epoch.
 
     Example:
         >>> from gradaug_timm import Logger
@@ -22,39 +22,40 @@ class Logger(ABC):
 
     @abstractmethod
     def log(self, values: dict[str, float], step: int) -> None:
-        """Take figures.
+        """Log figures.
 
         Args:
             values: The figures by name.
-            step: The number of updates until now.
+            step: The number of updates so far.
         """
 
-    def image(self, name: str, picture: Image.Image, step: int) -> None:  # noqa: B027  many take none
-        """Take a picture.
+    def image(self, name: str, picture: Image.Image, step: int) -> None:  # noqa: B027  optional
+        """Log a picture.
 
         Args:
-            name: Its name.
+            name: The name of the picture.
             picture: The picture.
-            step: The number of updates until now.
+            step: The number of updates so far.
         """
 
     def start(self, folder: str, *, continued_at: int | None) -> None:  # noqa: B027
-        """Begin, before the first figure.
+        """Start logging, before the first figure.
 
         Args:
             folder: The folder of the run.
-            continued_at: Updates after which the run is resumed: figures of later ones are void. None where it starts.
+            continued_at: The number of updates at which the run resumes; discard figures of later updates. None in a
+                new run.
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what resuming needs, as for `Callback`."""
+        """Return the state that resuming needs, as in `Callback`."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
-        """Take what `state_dict` returned."""
+        """Restore the state that `state_dict` returned."""
 
-    def flush(self) -> None:  # noqa: B027  most have nothing to do
-        """Puts on the disk what belongs to this machine; a checkpoint follows."""
+    def flush(self) -> None:  # noqa: B027  optional
+        """Flush local files to the disk; called before each checkpoint."""
 
     def close(self, *, failed: bool = False) -> None:  # noqa: B027
-        """Ends; `failed` is whether the run ended before its last epoch."""
+        """Stop logging; `failed` says whether the run ended before its last epoch."""

@@ -10,11 +10,11 @@ _logger = logging.getLogger(__name__)
 
 
 class Loggers(Logger):
-    """Hands all on to each logger; a context at whose end they are closed.
+    """A logger that passes figures and pictures to several loggers; a context manager that closes them.
 
     Args:
-        loggers: The loggers; none in processes that don't write.
-        ahead: Added to every step.
+        loggers: The loggers; none in processes that do not write.
+        ahead: Number that is added to every step.
     """
 
     def __init__(self, loggers: Sequence[Logger] = (), *, ahead: int = 0):
@@ -33,10 +33,10 @@ class Loggers(Logger):
             logger.flush()
 
     def close(self, *, failed: bool = False) -> None:
-        """Closes each; after a failed run what goes wrong in that is warned of, and hides nothing.
+        """Close all loggers; after a failed run, errors here only become warnings.
 
         Raises:
-            OSError: One of them can't write its last figures; the others are closed.
+            OSError: A logger cannot write its last figures; the others are closed.
         """
         errors = []
         for logger in self._loggers:

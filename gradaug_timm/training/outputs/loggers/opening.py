@@ -1,4 +1,4 @@
-"""The loggers that the flags ask for."""
+"""Opening of the loggers that the settings name."""
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -22,18 +22,18 @@ def open_loggers(
         ahead: int = 0,
         more: Sequence[Logger] = (),
 ) -> Loggers:
-    """Return the log in the folder of a run, what the settings name, and the user's own.
+    """Return the log in the folder of a run, the loggers that the settings name, and the loggers of the user.
 
     Args:
         args: The settings.
         folder: The folder.
-        continued_at: Updates after which a run in this folder goes on; None where it begins.
-        ahead: Added to every step: updates that were made before and that the run doesn't count.
-        more: The user's own.
+        continued_at: The number of updates at which a run in this folder resumes; None in a new run.
+        ahead: Number that is added to every step: earlier updates that this run does not count.
+        more: Loggers of the user.
 
     Raises:
-        OSError: TensorBoard's files can't be written.
-        RefusedError: wandb refuses the flags, or knows no user.
+        OSError: The files of TensorBoard cannot be written.
+        RefusedError: wandb rejects the flags, or no user is logged in.
     """
     name = os.path.basename(os.path.normpath(folder.path))
     loggers: list[Logger] = [FolderLogger(folder.path)]

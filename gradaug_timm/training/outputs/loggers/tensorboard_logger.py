@@ -1,4 +1,4 @@
-"""TensorBoard."""
+"""The logger of TensorBoard."""
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,14 +10,14 @@ from .logger import Logger
 
 
 class TensorBoardLogger(Logger):
-    """Writes event files into a folder.
+    """A logger that writes event files for TensorBoard.
 
     Args:
-        path: The folder.
-        continued_at: Updates after which a run goes on; what an earlier session wrote of later ones is hidden by it.
+        path: The folder of the event files.
+        continued_at: The number of updates at which a run resumes; TensorBoard hides figures of later updates.
 
     Raises:
-        OSError: They can't be written.
+        OSError: The event files cannot be written.
     """
 
     def __init__(self, path: str, *, continued_at: int | None = None):
@@ -49,4 +49,4 @@ class TensorBoardLogger(Logger):
         try:
             yield
         except OSError as error:
-            raise OSError(f'{self._path} can\'t be written: {error.strerror or error}') from error
+            raise OSError(f'{self._path} cannot be written: {error.strerror or error}') from error

@@ -1,4 +1,4 @@
-"""Trackio."""
+"""The logger of trackio."""
 from typing import Any
 
 from PIL import Image
@@ -10,7 +10,7 @@ PROJECT = 'gradaug_timm'
 
 
 class TrackioLogger(Logger):
-    """Logs to a run of trackio.
+    """A logger to a run of trackio.
 
     Args:
         run: The run.
@@ -32,7 +32,7 @@ class TrackioLogger(Logger):
 
 
 def start_trackio(args: LoopSettings, name: str, *, continued: bool) -> TrackioLogger:
-    """A run called `name`, with all flags as its configuration; where `continued`, the earlier one of that name."""
+    """Start a run called `name` with all settings as the configuration, or resume it if `continued`."""
     import trackio
     return TrackioLogger(trackio.init(
         project=args.trackio_project or PROJECT,

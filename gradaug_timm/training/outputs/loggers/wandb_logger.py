@@ -1,4 +1,4 @@
-"""Weights & Biases."""
+"""The logger of Weights & Biases."""
 from typing import Any
 
 from PIL import Image
@@ -10,7 +10,7 @@ from .logger import Logger
 
 
 class WandbLogger(Logger):
-    """Logs to a run of wandb.
+    """A logger to a run of wandb.
 
     Args:
         run: The run.
@@ -31,10 +31,10 @@ class WandbLogger(Logger):
 
 
 def start_wandb(args: LoopSettings, name: str) -> WandbLogger:
-    """A run called `name`, with all flags as its configuration.
+    """Start a run called `name` with all settings as the configuration.
 
     Raises:
-        RefusedError: wandb refuses the flags, or knows no user.
+        RefusedError: wandb rejects the flags, or no user is logged in.
     """
     import wandb
     try:
