@@ -25,7 +25,7 @@ class Role(Enum):
 
     LEARNED = 'what is learned'
     OPTIMIZER = 'what is learned; the value is part of the optimizer\'s state'
-    COMPARED = 'what is learned; resuming compares what is built from it'
+    COMPARED = 'what is learned; resuming compares the parts that are built from it'
     START = 'where training starts, or how far it goes'
     JUDGED = 'how the network is validated, and which name the run has in reports'
     PLACE = 'where data lie, and where and how fast things are computed'
@@ -206,7 +206,7 @@ class Declared:
 
 def declared(cls: type[Settings]) -> dict[str, Declared]:
     """Return the flags of a class of settings by name, group by group."""
-    return _declared(cls)  # type: ignore[arg-type]  # mypy takes the hash of a frozen dataclass for that of its class
+    return _declared(cls)  # type: ignore[arg-type]  # mypy confuses the hash of a frozen dataclass with the hash of its class
 
 
 @functools.cache

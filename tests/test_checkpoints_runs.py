@@ -85,7 +85,8 @@ def test_a_run_killed_before_its_first_checkpoint_starts_afresh(plain, data, tmp
     for path in [*folder.glob('*.pth.tar'), *folder.glob('*.safetensors')]:
         path.unlink()
     (folder / 'last.pth.tar.partial').write_bytes(b'half')
-    assert 'already exists with an earlier run' in error_line(capsys, arguments(data, tmp_path, experiment='run', **PLAIN))
+    argv = arguments(data, tmp_path, experiment='run', **PLAIN)
+    assert 'already exists with an earlier run' in error_line(capsys, argv)
     train(data, tmp_path, resume='auto', **PLAIN)
     assert [row['epoch'] for row in read_summary(folder)] == ['0', '1']
     assert not list(folder.glob('*.partial'))

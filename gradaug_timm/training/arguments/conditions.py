@@ -13,7 +13,7 @@ NO_JITTER = Idle(lambda v: v['aa'] and '3a' not in v['aa'], 'with --aa, other th
 GIVEN_WEIGHTS = Idle(
     lambda v: not {v['loss_class_weight'], v['loss_pos_weight']} & {'inv_freq', 'effective_num', 'neg_pos'},
     'without weights that are computed: --loss-class-weight inv_freq or effective_num, --loss-pos-weight neg_pos')
-NO_TURN = Idle(lambda v: all(angle % 360 == 0 for angle in v['gradaug_rotation']), 'as these angles turn nothing')
+NO_TURN = Idle(lambda v: all(angle % 360 == 0 for angle in v['gradaug_rotation']), 'as no angle rotates images')
 ONE_SIZE = Idle(lambda v: len(set(v['gradaug_sizes'])) == 1, 'with one size')
 ONE_PROCESS = Idle(lambda v: v['processes'] == 1, 'in one process')
 SYNCHRONIZED = Idle(lambda v: v['sync_bn'], 'with --sync-bn')
@@ -22,7 +22,7 @@ ON_CPU = Idle(lambda v: v['device'] == 'cpu', 'on the CPU')
 
 def beyond_the_end(name: str) -> Idle:
     """Return the condition of a setting that has no effect if it names an epoch after the end of the run."""
-    return Idle(lambda values: values[name] >= values['end_epoch'], 'from the end of the run on')
+    return Idle(lambda values: values[name] >= values['end_epoch'], 'because the run ends before')
 
 
 def unused_by_optimizer(feature: str) -> Idle:

@@ -9,7 +9,7 @@ from .values import INTERPOLATIONS, NATURAL, NUMBER, POSITIVE, SHARE
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings(Settings, title='data'):
-    """Where images and labels come from."""
+    """The source of images and labels."""
 
     data: str | None = setting(
         None, 'root folder of the data; --data-dir is the newer spelling', positional=True, nargs='?', metavar='DIR',
@@ -44,7 +44,7 @@ class DataSettings(Settings, title='data'):
 
 @dataclass(frozen=True, kw_only=True)
 class InputSettings(Settings, title='input'):
-    """What the network gets to see."""
+    """The images that the network gets."""
 
     img_size: int | None = setting(
         None, 'height and width of images (default: the size of the model)', type=NATURAL, metavar='N')

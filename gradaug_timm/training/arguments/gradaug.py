@@ -1,4 +1,4 @@
-"""Settings of GradAug; each that isn't given takes the preset of the image size."""
+"""Settings of GradAug; settings that are not given take the preset of the image size."""
 from dataclasses import dataclass, fields
 
 from ...cli import ranged
@@ -13,7 +13,7 @@ PREFIX = 'gradaug_'
 @dataclass(frozen=True, kw_only=True)
 class SubnetSettings(
         Settings, title='GradAug', role=Role.COMPARED, idle=(needs('gradaug'), needs('gradaug_subnets'))):
-    """Sub-networks and what they see."""
+    """Sub-networks, their images and their loss."""
 
     gradaug: bool | None = toggle('train with GradAug (default: on for models named gradaug_*)')
     gradaug_subnets: int | None = setting(None, 'sub-networks per step', type=COUNT, metavar='N')

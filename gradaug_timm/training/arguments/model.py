@@ -1,4 +1,4 @@
-"""Settings of the network, its start and its teacher."""
+"""Settings of the network, the initial weights and the teacher."""
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from .values import BELOW_ONE, NATURAL, NON_NEGATIVE, NUMBER, POSITIVE
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings(Settings, title='model'):
-    """Which network is trained, and from what."""
+    """The network and the initial weights."""
 
     model: str = setting(
         'resnet50', 'any timm model, or gradaug_NAME to train it with GradAug (default: resnet50)', metavar='NAME',
@@ -56,7 +56,7 @@ class NormSettings(Settings, title='batch norm'):
 
 @dataclass(frozen=True, kw_only=True)
 class DistillationSettings(Settings, title='distillation', idle=(needs('kd_model_name'),)):
-    """timm's distillation tasks; not together with GradAug."""
+    """timm's distillation tasks, which exclude GradAug."""
 
     kd_model_name: str | None = setting(None, 'distillation: model of the teacher', metavar='NAME')
     kd_checkpoint: str | None = setting(

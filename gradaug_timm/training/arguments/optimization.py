@@ -1,4 +1,4 @@
-"""Settings of the optimizer, its schedule and the loss."""
+"""Settings of the optimizer, the learning rate schedule and the loss."""
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ SCHEDULES = ('cosine', 'tanh', 'step', 'multistep', 'poly', 'wsd', 'rsqrt', 'con
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings(Settings, title='optimizer'):
-    """How weights change."""
+    """The optimizer."""
 
     opt: str = setting(
         'sgd', 'optimizer of timm (default: sgd, with Nesterov momentum)', type=optimizer, metavar='NAME',
@@ -51,7 +51,7 @@ class OptimizerSettings(Settings, title='optimizer'):
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleSettings(Settings, title='learning rate'):
-    """How the learning rate changes."""
+    """The learning rate schedule."""
 
     sched: str = setting('cosine', 'schedule of the learning rate (default: cosine)', choices=SCHEDULES)
     sched_on_updates: bool = switch('change the learning rate at every update, not at every epoch', idle=(WARMED_UP,))
@@ -122,7 +122,7 @@ class ScheduleSettings(Settings, title='learning rate'):
 
 @dataclass(frozen=True, kw_only=True)
 class LossSettings(Settings, title='loss'):
-    """What is learnt."""
+    """The loss."""
 
     task: str = setting('classification', 'images have one label, or many', choices=('classification', 'multilabel'))
     loss: str | None = setting(None, 'loss (default: ce, and bce for --task multilabel)', choices=LOSS_TYPES)

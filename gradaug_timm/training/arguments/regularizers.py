@@ -1,4 +1,4 @@
-"""Settings of the regularisers that GradAug is compared with and that timm lacks, or does otherwise."""
+"""Settings of regularisers that are compared with GradAug and that timm lacks or implements differently."""
 from dataclasses import dataclass
 
 from ...cli import ranged

@@ -1,4 +1,4 @@
-"""Settings of devices, precision, logging and checkpoints, and the flags of timm's that aren't taken."""
+"""Settings of devices, precision, logging and checkpoints, and the flags of timm that are not supported."""
 import argparse
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from ...flags import Role, Settings, needs, setting, switch
 from .conditions import ON_CPU, ONE_PROCESS
 from .values import COUNT, NATURAL, PERCENT, POSITIVE
 
-NO_NAFLEX = 'NaFlex batches hold patches of images of different sizes, which no transform of GradAug takes'
+NO_NAFLEX = 'its batches hold patches of images of different sizes, for which GradAug has no transformations'
 NO_TORCHSCRIPT = 'TorchScript is deprecated in torch; use --torchcompile'
 NO_SWEEP = 'it belongs to timm\'s sweep.py'
 REFUSED = (
@@ -22,7 +22,7 @@ REFUSED = (
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceSettings(Settings, title='device'):
-    """Where and how precisely to compute."""
+    """Device, precision and compilation."""
 
     device: str | None = setting(
         None, 'device, such as cuda, mps or cpu (default: the accelerator if there is one)', metavar='NAME',
@@ -97,7 +97,7 @@ class RunSettings(Settings, title='run', role=Role.WRITTEN):
 
 @dataclass(frozen=True, kw_only=True)
 class ReportSettings(Settings, title='report', role=Role.JUDGED):
-    """What `python -m gradaug_timm.report` shows of the run; training doesn't depend on it."""
+    """Values that `python -m gradaug_timm.report` shows; they do not change the training."""
 
     method: str | None = setting(None, 'name of the method in reports (default: the folder\'s)', metavar='NAME')
     published_top1: float | None = setting(

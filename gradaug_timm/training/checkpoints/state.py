@@ -54,7 +54,7 @@ class CheckpointState:
         """Read the content of a checkpoint; checkpoints of timm and of older versions lack some fields.
 
         Raises:
-            KeyError, TypeError: The content is not that of a checkpoint.
+            KeyError, TypeError: The content is not a checkpoint of a run.
         """
         keys = {NAMES.get(each.name, each.name): each.name for each in fields(cls) if each.name != 'task'}
         known = {keys[key]: value for key, value in state.items() if key in keys}

@@ -34,7 +34,7 @@ def run_epochs(run: Run) -> list[dict]:
         DivergedError: The loss is no longer finite.
         Stopped: A signal ended the run.
         DisagreementError: The processes were started differently.
-        OSError: A file can't be written.
+        OSError: A file cannot be written.
     """
     listener = Listener()
     guarded = run.compilation.guarded() if run.compilation is not None else nullcontext()
