@@ -5,6 +5,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from typing import NoReturn
 
 import timm
 import torch
@@ -149,7 +150,7 @@ class StrictParser(argparse.ArgumentParser):
             hint = f', did you mean {close}?' if close else ''
             raise argparse.ArgumentError(action, f'{error.message}{hint}') from None
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         """Prints `prog: error: message` as one line and exits with 2."""
         self.exit(2, f'{self.prog}: error: {" ".join(message.split())}\n')
 

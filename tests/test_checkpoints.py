@@ -15,9 +15,10 @@ from torch import nn
 from gradaug_timm import files
 from gradaug_timm.files import duplicate, read_checkpoint, save_checkpoint, written_aside
 from gradaug_timm.training.arguments import TrainSettings
-from gradaug_timm.training.checkpoints.find import find_newest_checkpoint, position_of
+from gradaug_timm.training.checkpoints.find import find_newest_checkpoint
 from gradaug_timm.training.checkpoints.saver import Checkpoints
 from gradaug_timm.training.checkpoints.schedules import restore_scheduler, scheduler_state
+from gradaug_timm.training.checkpoints.state import CheckpointState, position_of
 from gradaug_timm.training.position import Position
 
 STATE = {
@@ -95,7 +96,7 @@ def continued(folder) -> Checkpoints:
     checkpoints, path = store(folder), find_newest_checkpoint(str(folder))
     state = read_checkpoint(path)
     checkpoints.task.load_checkpoint_state(state['state_dict'])
-    checkpoints.continue_from(path, state)
+    checkpoints.continue_from(path, CheckpointState.from_state(state))
     return checkpoints
 
 

@@ -265,3 +265,12 @@ def test_a_flipped_bit_is_noticed_by_whatever_reads_a_checkpoint(plain, data, tm
 def test_the_two_names_of_one_flag_exclude_each_other(data, tmp_path, capsys):
     argv = arguments(data, tmp_path, checkpoint_steps=2, recovery_interval=2)
     assert '--checkpoint-steps and --recovery-interval exclude each other' in error_line(capsys, argv)
+
+
+def test_overwrite_deletes_nothing_where_the_schedule_is_refused(data, tmp_path, capsys):
+    folder = train(data, tmp_path, **{**PLAIN, 'epochs': 1})
+    before = {name: content for name, (content, _) in snapshot(folder).items()}
+    flags = {**PLAIN, 'sched': 'wsd', 'decay_epochs': 50}
+    line = error_line(capsys, arguments(data, tmp_path, experiment='run', overwrite=True, **flags))
+    assert 'wsd schedule requires' in line
+    assert {name: content for name, (content, _) in snapshot(folder).items()} == before

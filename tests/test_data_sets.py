@@ -58,7 +58,7 @@ def test_digits_come_in_the_asked_image_mode():
 
 @pytest.mark.parametrize('split', ['train[0]', 'train[301]', 'nonsense'])
 def test_a_wrong_split_of_the_digits_is_refused(split):
-    with pytest.raises(ValueError, match=r'train\[N\] with N a class from 1 to 300'):
+    with pytest.raises(ValueError, match=r'train\[N\] with N images of each class, from 1 to 300'):
         create_dataset(DIGITS, split=split)
 
 

@@ -203,7 +203,7 @@ def test_images_that_would_fill_the_device_are_refused(capsys, tmp_path, monkeyp
     data = make_image_folder(tmp_path / 'data')
     monkeypatch.setattr(held, 'LIMIT', 2 ** 20)
     error = error_line(capsys, arguments(data, tmp_path, device_augment=True, img_size=224))
-    assert '--device-augment: 8 images of 3x224x224 are 0.00112 GiB, it holds at most 0.000977' in error
+    assert '--device-augment: 8 images of 3x224x224 are 0.00112 GiB, more than the limit of 0.000977 GiB' in error
 
 
 def test_a_reflection_wider_than_the_image_is_refused(capsys, image_folder, tmp_path):
