@@ -13,8 +13,10 @@ from .extraction import load_extracted, save_extracted
 from .models import CifarResNet, PyramidNet, WideResNet
 from .task.gradaug import GradAugTask, MultiLabelGradAugTask
 from .task.settings import GradAugSettings
+from .task.transforms import InputTransformation, register_transform
 
 __all__ = [
-    'CifarResNet', 'GradAugSettings', 'GradAugTask', 'MultiLabelGradAugTask', 'PyramidNet', 'Subnet', 'WideResNet',
-    'activate', 'extract', 'load_extracted', 'make_elastic', 'models', 'save_extracted',
+    'CifarResNet', 'GradAugSettings', 'GradAugTask', 'InputTransformation', 'MultiLabelGradAugTask', 'PyramidNet',
+    'Subnet', 'WideResNet', 'activate', 'extract', 'load_extracted', 'make_elastic', 'models', 'register_transform',
+    'save_extracted',
 ]

@@ -14,7 +14,8 @@ def flags_in(environment: Mapping[str, str]) -> argparse.Namespace:
     """The flags of GradAug that GRADAUG_* variables give.
 
     Args:
-        environment: Environment variables; several values are separated by commas or blanks.
+        environment: Environment variables; several values are separated by commas or blanks, several
+            NAME=V,V by blanks.
 
     Raises:
         SystemExit: One line on stderr names the unknown variable or the value that isn't allowed.
@@ -25,5 +26,6 @@ def flags_in(environment: Mapping[str, str]) -> argparse.Namespace:
     for name in sorted(name for name in environment if name.startswith(PREFIX) and name != VARIABLE):
         if name in NOT_HERE:
             parser.error(f'{name} is not supported: timm\'s script does not tell its task the epoch')
-        arguments += [f'--{name.lower().replace("_", "-")}', *environment[name].replace(',', ' ').split()]
+        text = environment[name] if '=' in environment[name] else environment[name].replace(',', ' ')
+        arguments += [f'--{name.lower().replace("_", "-")}', *text.split()]
     return parser.parse_args(arguments)

@@ -13,8 +13,8 @@ from .compile_limit import GraphLimit, most_alike
 from .loss_scale import EarlyLossScale
 from .losses import subnet_loss_for
 from .passes import Pass, run_passes
-from .repeats import is_unchanged, is_whole, random_states, rng_unchanged
-from .sampling import Draw, images_seen, width_grid
+from .repeats import is_whole, random_states, rng_unchanged
+from .sampling import Draw, images_seen, most_sizes, width_grid
 from .settings import GradAugSettings
 from .steps import SubnetSteps
 from .transforms import apply_transform
@@ -89,7 +89,7 @@ class GradAugTask(SubnetSteps, ClassificationTask):
         if self.settings.subnets and (self.settings.random_depth or not widths):
             raise ValueError('torch.compile needs few sub-networks: mode=\'width\' and width_steps of at least 1.')
         batches = 2 + 2  # of two sizes in training; in evaluation as many, of the network and its average
-        graphs = batches * (1 + len(widths) * len(self.settings.sizes))
+        graphs = batches * (1 + len(widths) * most_sizes(self.settings))
         self._graph_limit = GraphLimit(graphs * most_alike(self.trainable_module))
 
     def prepare_distributed(self, device_ids: list | None = None, **ddp_kwargs) -> 'GradAugTask':
@@ -144,7 +144,7 @@ class GradAugTask(SubnetSteps, ClassificationTask):
         if images_seen(len(input), self.settings.batch_fraction) < len(input):
             return set()
         return {index for index, draw in enumerate(draws)
-                if is_unchanged(draw.transform, *input.shape[-2:]) and is_whole(self.trainable_module, draw.subnet)}
+                if not draw.transform.changes(*input.shape[-2:]) and is_whole(self.trainable_module, draw.subnet)}
 
     def _add_subnets(
             self,

@@ -2,7 +2,7 @@
 import argparse
 from dataclasses import fields
 
-from ...cli import StrictParser, ranged
+from ...cli import Keywords, StrictParser, ranged
 from ...task.settings import GradAugSettings
 from .values import COUNT, DEGREES, NATURAL, NON_NEGATIVE, POSITIVE, SHARE, fraction_or_pixels
 
@@ -21,6 +21,8 @@ def add_gradaug(parser: StrictParser):
     add('--gradaug-sizes', type=fraction_or_pixels, nargs='+', metavar='SIZE',
         help='image sizes of sub-networks: pixels, or fractions such as 6/7')
     add('--gradaug-rotation', type=DEGREES, nargs='+', metavar='DEG', help='angles, one is drawn a sub-network')
+    add('--gradaug-transforms', nargs='+', action=Keywords, metavar='NAME=V,V',
+        help='further transformations of sub-networks\' images, each with the values to draw from')
     add('--gradaug-min-survival', type=ranged(float, minimum=0, maximum=1), metavar='P',
         help='probability that the last block stays (depth)')
     add('--gradaug-statistics', choices=('full', 'all'),
