@@ -8,15 +8,17 @@ import os
 os.environ.setdefault('ONEDNN_PRIMITIVE_CACHE_CAPACITY', '16384')
 
 from . import models
-from .elastic import Subnet, activate, extract, make_elastic
+from .elastic import Subnet, activate, extract, make_elastic, register_planner
 from .extraction import load_extracted, save_extracted
 from .models import CifarResNet, PyramidNet, WideResNet
+from .regularizers import register_regularizer
 from .task.gradaug import GradAugTask, MultiLabelGradAugTask
 from .task.settings import GradAugSettings
 from .task.transforms import InputTransformation, register_transform
+from .training.outputs.loggers import register_logger
 
 __all__ = [
     'CifarResNet', 'GradAugSettings', 'GradAugTask', 'InputTransformation', 'MultiLabelGradAugTask', 'PyramidNet',
-    'Subnet', 'WideResNet', 'activate', 'extract', 'load_extracted', 'make_elastic', 'models', 'register_transform',
-    'save_extracted',
+    'Subnet', 'WideResNet', 'activate', 'extract', 'load_extracted', 'make_elastic', 'models', 'register_logger',
+    'register_planner', 'register_regularizer', 'register_transform', 'save_extracted',
 ]

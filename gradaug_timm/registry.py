@@ -1,12 +1,12 @@
 """Registries: what can be added from Python by a decorator, and is found by its name afterwards."""
 import pkgutil
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Generic, TypeVar
 
 from .cli import nearest
 
-Key = TypeVar('Key', bound=Hashable)
+Key = TypeVar('Key')
 Value = TypeVar('Value')
 
 
@@ -20,21 +20,27 @@ class Registry(Mapping[Key, Value], Generic[Key, Value]):
     def __init__(self, kind: str):
         self.kind = kind
         self._values: dict[Key, Value] = {}
+        self._places: dict[Key, str] = {}
 
-    def add(self, key: Key, value: Value) -> None:
+    def add(self, key: Key, value: Value, *, by: object = None) -> None:
         """Register a value.
+
+        Args:
+            key: Its name.
+            value: The value.
+            by: The function or class that is decorated, where it is not the value itself.
 
         Raises:
             ValueError: Something is registered by that name already.
         """
         if key in self._values:
             raise ValueError(
-                f'{self.kind} {_shown(key)} is registered already, by {_place(self._values[key])}; choose another name')
-        self._values[key] = value
+                f'{self.kind} {_shown(key)} is registered already, by {self._places[key]}; choose another name')
+        self._values[key], self._places[key] = value, _place(value if by is None else by)
 
     def remove(self, key: Key) -> None:
         """Forget a value, so that another can be registered by its name."""
-        del self._values[key]
+        del self._values[key], self._places[key]
 
     def find(self, key: Key) -> Value:
         """Return the value that is registered by a name.
@@ -70,9 +76,9 @@ def import_modules(package: str, folders: Iterable[str]) -> None:
         import_module(f'{package}.{module.name}')
 
 
-def _shown(key: Hashable) -> str:
+def _shown(key: object) -> str:
     return key.__name__ if isinstance(key, type) else repr(key)
 
 
 def _place(value: object) -> str:
-    return f'{getattr(value, "__module__", "?")}.{getattr(value, "__qualname__", value)}'
+    return f'{value.__module__}.{value.__qualname__}'  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@ import torch
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import nn
 
+from ..registry import Registry
 from .slicing import Elastic, elastic_class
 
 SKIP = 'skip'  # among what a block keeps: nothing but its shortcut
@@ -58,13 +59,18 @@ class _WithZeroGradients(torch.autograd.Function):
         return grad_output, *(torch.zeros_like(parameter) if needed else None for parameter, needed in asked)
 
 
-BLOCKS: dict[type[nn.Module], type[Skippable]] = {}
+BLOCKS: Registry[type[nn.Module], type[Skippable]] = Registry('way to skip')
 
 
 def register_block(*plain: type[nn.Module]) -> Callable[[type[Skippable]], type[Skippable]]:
-    """Class decorator: modules of these classes are blocks that random depth may skip, in the decorated way."""
+    """Return a class decorator: modules of these classes are blocks that random depth may skip, in the decorated way.
+
+    Raises:
+        ValueError: One of the classes is registered already.
+    """
     def register(mixin: type[Skippable]) -> type[Skippable]:
-        BLOCKS.update(dict.fromkeys(plain, mixin))
+        for cls in plain:
+            BLOCKS.add(cls, mixin)
         return mixin
     return register
 

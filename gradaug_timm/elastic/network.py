@@ -1,6 +1,6 @@
 """Making a network elastic, and running it as one of its sub-networks."""
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from .cache import cached_plan
 from .plan import Plan
-from .planning.probed import plans_by_probing
+from .planning.registry import planner_of
 from .planning.replica import one_line, replica_of
 from .planning.validation import validated
 from .slicing import Elastic
@@ -22,9 +22,6 @@ from .swap import CACHES, restore_classes
 ATTRIBUTE = '_elastic'
 
 _logger = logging.getLogger(__name__)
-
-# How networks that are, or hold, a module of some class are planned where probing isn't all that it takes.
-PLANNERS: dict[type[nn.Module], Callable[[nn.Module], Iterable[Plan]]] = {}
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -40,8 +37,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 @torch.enable_grad()
 def _plan(network: nn.Module) -> Plan:
     """The network's plan, whatever the caller's modes and default device; the caller's random numbers stay."""
-    classes = (cls for module in network.modules() for cls in type(module).__mro__)
-    planner = next((PLANNERS[cls] for cls in classes if cls in PLANNERS), plans_by_probing)
+    planner = planner_of(network)
     name = (network.plain if isinstance(network, Elastic) else type(network)).__name__
 
     def make() -> Plan:

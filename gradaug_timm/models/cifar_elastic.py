@@ -1,7 +1,7 @@
 """How the CIFAR networks' blocks are skipped, and PyramidNet's own plan; the CIFAR ResNets' blocks are timm's."""
 from torch import nn
 
-from ..elastic import PLANNERS, Plan, Skippable, prefix_plan, register_block
+from ..elastic import Plan, Skippable, prefix_plan, register_block, register_planner
 from .cifar_pyramidnet import PadShortcut, PyramidBasicBlock, PyramidBottleneck
 from .cifar_wide_resnet import WideResNetBlock
 
@@ -22,6 +22,7 @@ class SkippablePyramidBlock(Skippable):
         return self.downsample
 
 
+@register_planner(PyramidBasicBlock, PyramidBottleneck)
 def plan_pyramidnet(model: nn.Module) -> list[Plan]:
     """Every layer keeps a prefix of its own: the shortcut brings back, as zeros, what a narrower one dropped."""
     names = {cls: [name for name, module in model.named_modules() if isinstance(module, cls)]
@@ -29,7 +30,3 @@ def plan_pyramidnet(model: nn.Module) -> list[Plan]:
     convs, linears, blocks = names.values()
     return [prefix_plan(model, first=convs[0], classifier=linears[-1] if linears else None, blocks=tuple(blocks),
                         counting={PadShortcut: 'out_channels'})]
-
-
-for _block in (PyramidBasicBlock, PyramidBottleneck):
-    PLANNERS[_block] = plan_pyramidnet

@@ -4,10 +4,11 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 
+from ...regularizers import REGULARIZERS
 from ...task.settings import GradAugSettings
 from ..arguments.checks import model_name
 from ..arguments.gradaug import PREFIX
-from ..building.networks import drop_block_rises, regularizer_settings
+from ..building.networks import drop_block_rises, regularizer_flag, regularizer_settings
 from ..position import Position
 
 _logger = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ FREE = {  # flags that change nothing in the training that is left: what is read
     'recovery_interval', 'save_epochs', 'nonfinite_limit', 'method', 'published_top1', 'published_top5',
     'dataset_trust_remote_code', 'bce_loss', 'jsd_loss', 'bce_pos_weight', 'drop_connect', 'model', 'opt',
 }
-CONTINUED = ('gradaug', 'shake_drop', 'stoch_depth', 'paper_drop_block')  # beginnings; see `check_continues`
+CONTINUED = ('gradaug', 'regularizer')  # beginnings, beside names of regularisers; see `check_continues`
 ORIGIN = {'world_size': 'processes:', 'training_images': 'training images:'}
 
 
@@ -89,8 +90,9 @@ def check_exact(args: argparse.Namespace, origin: dict, start: Position, path: s
 def _changes(args, origin: dict, state: dict) -> Iterator[tuple]:
     """What is different now: what it is called, its value, and that in the checkpoint."""
     saved = vars(state['args']) if 'args' in state else {}
+    continued = (*CONTINUED, *(name for name, each in REGULARIZERS.items() if each.has_flags))
     for name, ours in vars(args).items():
-        told = name in FREE or name in IN_OPTIMIZER or name.startswith(CONTINUED)
+        told = name in FREE or name in IN_OPTIMIZER or name.startswith(continued)
         if name in saved and not told and _plain(ours) != _plain(saved[name]):
             yield f'--{name.replace("_", "-")}', ours, saved[name]
     for name, title in ORIGIN.items():
@@ -121,7 +123,7 @@ def _regularizer_differences(args, saved) -> Iterator[tuple[str, str]]:
     ours, theirs = regularizer_settings(args), regularizer_settings(saved)
     for name in {**ours, **theirs}:
         if ours.get(name) != theirs.get(name):
-            yield f'--{name.replace("_", "-")} {_describe(ours.get(name))}', _describe(theirs.get(name))
+            yield f'{regularizer_flag(name)} {_describe(ours.get(name))}', _describe(theirs.get(name))
     both = 'paper_drop_block' in ours and 'paper_drop_block' in theirs
     if both and drop_block_rises(args) != drop_block_rises(saved):
         schedules = ['linear' if drop_block_rises(which) else 'constant' for which in (args, saved)]
