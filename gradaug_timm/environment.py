@@ -1,31 +1,30 @@
 """GradAug's settings from environment variables, for scripts that have no flags for them."""
-import argparse
 from collections.abc import Mapping
 
 from .cli import StrictParser
 from .elastic.cache import VARIABLE
-from .training.arguments.gradaug import add_gradaug
+from .flags import add_flags
+from .training.arguments.gradaug import SubnetSettings
 
 PREFIX = 'GRADAUG_'
 NOT_HERE = ('GRADAUG_OFF_EPOCH', 'GRADAUG_SIZE_EPOCHS')  # timm's script doesn't tell its task the epoch
 
 
-def flags_in(environment: Mapping[str, str]) -> argparse.Namespace:
+def flags_in(environment: Mapping[str, str]) -> SubnetSettings:
     """The flags of GradAug that GRADAUG_* variables give.
 
     Args:
-        environment: Environment variables; several values are separated by commas or blanks, several
-            NAME=V,V by blanks.
+        environment: Environment variables; several values are separated by commas or blanks.
 
     Raises:
         SystemExit: One line on stderr names the unknown variable or the value that isn't allowed.
     """
     parser = StrictParser(prog=f'gradaug_timm.hook ({PREFIX}* environment variables, written here as flags)', usage='')
-    add_gradaug(parser)
+    add_flags(parser, SubnetSettings)
     arguments = []
     for name in sorted(name for name in environment if name.startswith(PREFIX) and name != VARIABLE):
         if name in NOT_HERE:
             parser.error(f'{name} is not supported: timm\'s script does not tell its task the epoch')
         text = environment[name] if '=' in environment[name] else environment[name].replace(',', ' ')
         arguments += [f'--{name.lower().replace("_", "-")}', *text.split()]
-    return parser.parse_args(arguments)
+    return SubnetSettings.of(vars(parser.parse_args(arguments)))

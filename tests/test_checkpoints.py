@@ -14,6 +14,7 @@ from torch import nn
 
 from gradaug_timm import files
 from gradaug_timm.files import duplicate, read_checkpoint, save_checkpoint, written_aside
+from gradaug_timm.training.arguments import TrainSettings
 from gradaug_timm.training.checkpoints.find import find_newest_checkpoint, position_of
 from gradaug_timm.training.checkpoints.saver import Checkpoints
 from gradaug_timm.training.checkpoints.schedules import restore_scheduler, scheduler_state
@@ -74,11 +75,7 @@ class LinearTask(ClassificationTask):
 def store(folder, hist: int = 2) -> Checkpoints:
     """Checkpoints of a network of six numbers."""
     task = LinearTask()
-    args = argparse.Namespace(
-        model='net', num_classes=2, save_epochs=[2], model_ema_force_cpu=False,
-        **dict.fromkeys((
-            'in_chans', 'gp', 'model_kwargs', 'img_size', 'input_size', 'crop_pct', 'mean', 'std', 'interpolation',
-            'bn_eps', 'shake_drop', 'shake_drop_alpha', 'stoch_depth', 'gradaug_divisor')))
+    args = TrainSettings(model='net', num_classes=2, save_epochs=[2])
     return Checkpoints(
         model=task.trainable_module, optimizer=torch.optim.SGD(task.parameters(), lr=0.1, momentum=0.9), args=args,
         checkpoint_dir=str(folder), max_history=hist, task=task, scheduler=None, config={}, facts={'world_size': 1})

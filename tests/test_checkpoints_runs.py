@@ -17,8 +17,6 @@ from gradaug_timm.convert import main as convert
 from gradaug_timm.evaluation.main import main as validate
 from gradaug_timm.extraction.main import main as extract
 from gradaug_timm.files import read_checkpoint, save_checkpoint
-from gradaug_timm.training.arguments import build_parser
-from gradaug_timm.training.checkpoints.compatibility import FREE, IN_OPTIMIZER
 from gradaug_timm.training.main import main
 from gradaug_timm.training.outputs.folder import _hold
 
@@ -140,11 +138,6 @@ def test_what_changes_the_rest_of_an_epoch_is_refused(data, tmp_path, capsys, fl
         flags = {}
     error = error_line(capsys, arguments(data, tmp_path, experiment='run', resume='auto', **{**RECIPE, **flags}))
     assert 'stopped within epoch 0' in error and all(part in error for part in wanted.split(', '))
-
-
-def test_every_flag_that_is_free_to_change_is_a_flag():
-    known = {action.dest for action in build_parser()._actions}
-    assert FREE | {*IN_OPTIMIZER} <= known
 
 
 def test_a_plateau_is_gone_on_with_where_the_rate_has_sunk(data, tmp_path):

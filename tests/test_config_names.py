@@ -10,7 +10,7 @@ NAME = 'cifar100/wide_resnet28_10_gradaug'
 
 
 def parse(*argv):
-    return vars(parse_arguments(build_parser(), ['-c', *map(str, argv)])[0])
+    return parse_arguments(build_parser(), ['-c', *map(str, argv)])[0].values()
 
 
 @pytest.mark.parametrize('name', [NAME, f'{NAME}.yaml', f'hparams/{NAME}', f'hparams/{NAME}.yaml'])

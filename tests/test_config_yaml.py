@@ -86,8 +86,8 @@ def test_values_are_converted_as_on_the_command_line(config):
     args, _ = parse(config(
         'lr: "3e-4"\nepochs: "10"\nweight_decay: 1e-3\nmean: ["0.5", 0.4, "0.3"]\ngradaug: true\n'
         'gradaug_sizes: [6/7, 24, 1]\nmodel_kwargs: {depth: 8}\nstop_epoch: null\nexperiment: 12'))
-    assert (args.lr, args.epochs, args.weight_decay, args.mean) == (3e-4, 10, 1e-3, [0.5, 0.4, 0.3])
-    assert args.gradaug_sizes == [6 / 7, 24, 1.]
+    assert (args.lr, args.epochs, args.weight_decay, args.mean) == (3e-4, 10, 1e-3, (0.5, 0.4, 0.3))
+    assert args.gradaug_sizes == (6 / 7, 24, 1.)
     assert isinstance(args.gradaug_sizes[1], int) and isinstance(args.gradaug_sizes[2], float)
     assert args.model_kwargs == {'depth': 8} and args.stop_epoch is None and args.experiment == '12'
 
@@ -122,5 +122,4 @@ def test_every_shipped_file_is_valid(path):
 @pytest.mark.parametrize('path', sorted((HPARAMS / 'coco').glob('*.yaml')), ids=lambda p: p.name)
 def test_every_shipped_file_of_detection_is_valid(path):
     parse_arguments(
-        detection.build_parser(), ['-c', str(path), '--data-dir', 'x'], complete=detection.complete,
-        problems=detection.problems)
+        detection.build_parser(), ['-c', str(path), '--data-dir', 'x'])

@@ -1,6 +1,7 @@
 """Training and evaluation of detectors by their commands."""
 import csv
 import json
+from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
@@ -11,6 +12,7 @@ from train_helpers import read_log, read_summary
 pytest.importorskip('faster_coco_eval', reason='needs the extra detection')
 
 from gradaug_timm.detection import coco_metrics, train, validate
+from gradaug_timm.training.arguments import parse_arguments
 from gradaug_timm.training.loop import epoch as epoch_module
 
 SMALL = ('--model resnet10t --pyramid-channels 16 --min-size 64 --max-size 96 --batch-size 2 --workers 0 --opt adamw '
@@ -119,10 +121,9 @@ def test_the_backbone_begins_with_the_weights_of_a_classifier(data, tmp_path):
     classifier = timm.create_model('resnet10t', num_classes=5)
     path = tmp_path / 'classifier.pth'
     torch.save({'state_dict': classifier.state_dict()}, path)
-    args, _ = train.parse_arguments(
-        train.build_parser(), [*SMALL, '--data-dir', str(data), '--checkpoint', str(path)],
-        complete=train.complete, problems=train.problems)
-    args.num_classes = 2
+    args, _ = parse_arguments(
+        train.build_parser(), [*SMALL, '--data-dir', str(data), '--checkpoint', str(path)])
+    args = replace(args, num_classes=2)
     body = train.build_detector(args).backbone.pyramid.body
     expected = classifier.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in body.state_dict().items())

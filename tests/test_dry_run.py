@@ -1,6 +1,5 @@
 """What --dry-run prints, and that it leaves nothing behind."""
 import re
-from argparse import Namespace
 
 import pytest
 import torch
@@ -12,15 +11,15 @@ from timm.scheduler import create_scheduler_v2, scheduler_kwargs
 from torch import nn
 from train_helpers import arguments, error_line, train
 
+from gradaug_timm.detection.arguments import DetectionSettings
 from gradaug_timm.elastic import make_elastic
-from gradaug_timm.task.budget import CHOSEN
+from gradaug_timm.flags import declared, idle_settings
 from gradaug_timm.task.cost import RelativeCost
 from gradaug_timm.task.settings import GradAugSettings
-from gradaug_timm.training.arguments import build_parser, given_settings, parse_arguments
+from gradaug_timm.training.arguments import TrainSettings, build_parser, given_settings, parse_arguments
 from gradaug_timm.training.arguments.optimization import SCHEDULES
 from gradaug_timm.training.dry_run import trial
 from gradaug_timm.training.dry_run.paper import deviations, recipe
-from gradaug_timm.training.dry_run.unused_flags import ONLY_FOR, RULES, without_effect
 from gradaug_timm.training.main import main
 
 
@@ -70,9 +69,9 @@ def test_settings_that_come_with_the_package_are_told_by_their_file(tmp_path, mo
     argv = ['-c', 'cifar100/wide_resnet28_10_gradaug', '--data-dir', '.', '--dry-run']
     args, _ = parse_arguments(build_parser(), argv)
     folder = project_root / 'hparams' / 'cifar100'
-    assert args.dry_run['gradaug_divisor'] == str(folder / 'wide_resnet28_10_gradaug.yaml')
-    assert args.dry_run['weight_decay'] == str(folder / '_wide_resnet28_10.yaml')
-    assert args.dry_run['data_dir'] == 'command line'
+    assert args.origins['gradaug_divisor'] == str(folder / 'wide_resnet28_10_gradaug.yaml')
+    assert args.origins['weight_decay'] == str(folder / '_wide_resnet28_10.yaml')
+    assert args.origins['data_dir'] == 'command line'
 
 
 def test_nothing_is_written(capsys, image_folder, tmp_path, monkeypatch):
@@ -225,11 +224,11 @@ def values_of(*argv: str, processes: int = 1) -> tuple[dict, list[str]]:
         'interpolation': config['interpolation'], 'crop_pct': config['crop_pct'], 'input_size': config['input_size'],
         'zero_init_last': args.model_kwargs.get('zero_init_last', False), 'loss': args.loss or 'ce', 'device': 'cpu',
         'processes': processes, 'batch': args.batch_size * processes * args.grad_accum_steps,
-        'end_epoch': args.epochs, 'given': args.dry_run}, list(args.dry_run)
+        'end_epoch': args.epochs, 'given': args.origins}, list(args.origins)
 
 
 def inert(command: str, **kwargs) -> dict[str, str]:
-    return dict(without_effect(*values_of(*command.split(), **kwargs)))
+    return dict(idle_settings(TrainSettings, *values_of(*command.split(), **kwargs)))
 
 
 EFFECTS = [  # flags without effect, and what gives them one
@@ -277,11 +276,17 @@ def test_flags_of_several_processes_are_without_effect_in_one():
     assert inert('--sync-bn --dist-bn broadcast', processes=2) == {'dist_bn': 'with --sync-bn'}
 
 
-def test_rules_name_flags_that_there_are():
-    known = vars(build_parser().parse_args([]))
-    detection = {'gradaug_seed', 'gradaug_targets'}
-    assert {name for rule in RULES for name in rule.names} - {*known} <= detection
-    assert {*CHOSEN} <= {name.removeprefix('gradaug_') for rule in RULES for name in rule.names}
+@pytest.mark.parametrize('settings', [TrainSettings, DetectionSettings])
+def test_conditions_name_settings_that_there_are(settings):
+    """Each reads settings by name; one that there isn't would be a KeyError."""
+    preset = {f'gradaug_{name}': value for name, value in vars(GradAugSettings()).items()}
+    values = {**settings().values(), **preset, 'end_epoch': 9, 'device': 'cpu', 'processes': 1, 'given': {}}
+    conditions = [(name, each) for name, found in declared(settings).items() for each in found.idle]
+    assert len(conditions) > 50
+    for name, condition in conditions:
+        condition.holds(values)
+        reason = condition.reason(values) if callable(condition.reason) else condition.reason
+        assert reason.split()[0] in ('without', 'with', 'in', 'on', 'from', 'as', 'unless'), name
 
 
 ALTERNATIVES = dict(
@@ -296,14 +301,15 @@ def test_the_schedules_that_use_a_setting_are_those_whose_rates_change_with_it(s
     plain = dict(sched=sched, epochs=12, warmup_epochs=1, decay_milestones=[2, 4], decay_epochs=5)
     if name == 'sched_on_updates' and sched == 'plateau':
         pytest.skip('refused')
-    changed = rates(**{**plain, name: ALTERNATIVES[name]}) != rates(**plain)
-    assert changed == (sched in ONLY_FOR['sched'][name])
+    given = {**plain, name: ALTERNATIVES[name]}
+    values = {**TrainSettings().values(), **given, 'given': given}
+    unused = name in dict(idle_settings(TrainSettings, values, [name]))
+    assert (rates(**given) == rates(**plain)) == unused
 
 
 def rates(**flags) -> tuple:
     """The learning rate at every update of a run of two updates an epoch whose metric gets no better."""
-    args = Namespace(**{**vars(build_parser().parse_args([])), **flags})
-    args.eval_metric, args.patience_epochs = 'loss', 1
+    args = TrainSettings(**flags, eval_metric='loss', patience_epochs=1)
     optimizer = create_optimizer_v2(nn.Linear(1, 1), opt='sgd', lr=0.1)
     scheduler, epochs = create_scheduler_v2(optimizer, **scheduler_kwargs(args), updates_per_epoch=2)
     found = []
@@ -331,7 +337,7 @@ def test_a_row_of_the_paper_deviates_in_nothing_and_its_grid_only_in_the_grid(ro
 
 @pytest.mark.parametrize('row', ROWS)
 def test_no_setting_of_a_row_is_without_effect(row):
-    assert list(without_effect(*values_of('-c', str(HPARAMS / f'{row}.yaml')))) == []
+    assert list(idle_settings(TrainSettings, *values_of('-c', str(HPARAMS / f'{row}.yaml')))) == []
 
 
 WRN = ('-c', str(HPARAMS / 'cifar100/wide_resnet28_10_gradaug.yaml'))

@@ -8,6 +8,7 @@ import torch
 from train_helpers import arguments, read_summary, train
 
 from gradaug_timm.files import read_checkpoint
+from gradaug_timm.training.building.loaders import Loaders
 from gradaug_timm.training.loop import epoch as epoch_module
 from gradaug_timm.training.loop.nonfinite import NonfiniteMonitor
 from gradaug_timm.training.main import main
@@ -19,15 +20,15 @@ def all_finite(path) -> bool:
     return all(value.isfinite().all() for value in read_checkpoint(path)['state_dict'].values())
 
 
-def spoiled(number: int, name: str, spoil):
+def spoiled(number: int, name: str, spoil, owner=epoch_module):
     """Changes what a function of the epoch returns, when it is called for the n-th time."""
-    function, calls = getattr(epoch_module, name), []
+    function, calls = getattr(owner, name), []
 
     def changed(*args):
         calls.append(1)
         result = function(*args)
         return spoil(result) if len(calls) == number else result
-    return patch.object(epoch_module, name, changed)
+    return patch.object(owner, name, changed)
 
 
 def failure(capsys, argv) -> str:
@@ -66,7 +67,7 @@ def test_what_is_not_finite_is_not_saved_within_an_epoch_either(image_folder, tm
 @pytest.mark.parametrize('flags', [dict(nonfinite_limit=3), dict(amp=True, amp_dtype='float16')])
 def test_an_update_without_a_finite_gradient_is_left_out_and_counted(image_folder, tmp_path, caplog, flags):
     whole = train(image_folder, tmp_path / 'whole', **FLAGS, **flags)
-    with caplog.at_level(logging.WARNING), spoiled(3, '_loss_factor', lambda factor: math.inf):
+    with caplog.at_level(logging.WARNING), spoiled(3, 'weight', lambda factor: math.inf, Loaders):
         folder = train(image_folder, tmp_path / 'spoiled', **FLAGS, **flags)
     assert all_finite(folder / 'last.pth.tar')
     messages = [text for text in caplog.messages if 'updates were left out' in text]

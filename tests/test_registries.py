@@ -1,6 +1,9 @@
 """Regularisers, planners and loggers that are added by a decorator."""
 import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import timm
@@ -17,13 +20,16 @@ from gradaug_timm import (
     register_planner,
     register_regularizer,
 )
+from gradaug_timm.cli import NamedKeywords
 from gradaug_timm.elastic import Skippable, plans_by_probing, register_block
 from gradaug_timm.elastic.blocks import BLOCKS
 from gradaug_timm.elastic.planning.registry import PLANNERS
 from gradaug_timm.evaluation.arguments import SCALINGS
 from gradaug_timm.evaluation.residuals import scale_branches
+from gradaug_timm.flags import Role, setting
 from gradaug_timm.regularizers import REGULARIZERS, add_regularizers, complete_settings
-from gradaug_timm.training.arguments import build_parser, parse_arguments
+from gradaug_timm.training.arguments import TrainSettings, parse_arguments, resolve
+from gradaug_timm.training.arguments.parsing import settings_parser
 from gradaug_timm.training.building.networks import build_network, regularizer_settings
 from gradaug_timm.training.checkpoints.compatibility import check_continues
 from gradaug_timm.training.outputs.folder import RunFolder
@@ -97,38 +103,55 @@ def test_those_that_join_others_come_last(scaling):
     assert added == ['early', 'joining']
 
 
-def flags(image_folder, tmp_path, **more):
-    args, _ = parse_arguments(build_parser(), arguments(image_folder, tmp_path))
-    vars(args).update(more)
-    return args
+@dataclass(frozen=True, kw_only=True)
+class Extended(TrainSettings):
+    """The settings of training with a flag for all regularisers that have none of their own."""
+
+    regularizer: Mapping[str, Any] = setting(
+        {}, 'a registered regulariser, with its settings', nargs='+', action=NamedKeywords,
+        metavar=('NAME', 'KEY=VALUE'), role=Role.COMPARED)
 
 
-def test_a_run_builds_what_its_settings_name(scaling, image_folder, tmp_path):
+def settings(image_folder, tmp_path, *more, **given):
+    parser = settings_parser(Extended, resolve, prog='train')
+    return parse_arguments(parser, [*arguments(image_folder, tmp_path, **given), *more])[0]
+
+
+def test_a_run_builds_what_its_flags_name(scaling, image_folder, tmp_path):
     torch.manual_seed(0)
-    plain = build_network(flags(image_folder, tmp_path))
+    plain = build_network(settings(image_folder, tmp_path))
     torch.manual_seed(0)
-    built = build_network(flags(image_folder, tmp_path, regularizer={'scaling': {'factor': 3.}}))
+    built = build_network(settings(image_folder, tmp_path, '--regularizer', 'scaling', 'factor=3.'))
     x = torch.randn(2, 3, 16, 16)
     bias = plain.head.fc.bias.detach()
     torch.testing.assert_close(built.train()(x), 3 * (plain.train()(x) - bias) + bias)
     torch.testing.assert_close(built.eval()(x), plain.eval()(x))
     with pytest.raises(ValueError, match="--regularizer scaling can't be used with --model resnet20_cifar: factor=-1"):
-        build_network(flags(image_folder, tmp_path, regularizer={'scaling': {'factor': -1}}))
+        build_network(settings(image_folder, tmp_path, '--regularizer', 'scaling', 'factor=-1'))
+
+
+def test_several_are_written_one_after_the_other_or_as_a_mapping_of_a_file(scaling, image_folder, tmp_path):
+    (tmp_path / 'x.yaml').write_text('regularizer: {scaling: {factor: 2.0}, shake_drop: {level: image}}')
+    by_file = settings(image_folder, tmp_path, '-c', str(tmp_path / 'x.yaml'))
+    by_flag = settings(
+        image_folder, tmp_path, '--regularizer', 'shake_drop', 'level=image', '--regularizer', 'scaling', 'factor=2.0')
+    assert by_file.regularizer == by_flag.regularizer == {'scaling': {'factor': 2.}, 'shake_drop': {'level': 'image'}}
 
 
 def test_a_resumed_run_keeps_them_and_spelling_out_defaults_is_no_change(scaling, image_folder, tmp_path):
     def resumed(before, after):
-        saved, args = (flags(image_folder, tmp_path, regularizer=each) for each in (before, after))
-        check_continues(args, None, lambda args: GradAugSettings(), 'X', {'args': saved})
-    resumed({'scaling': {'factor': 2.}}, {'scaling': {'factor': 2., 'limits': [0, 9], 'always': False}})
+        saved, args = (settings(image_folder, tmp_path, *each) for each in (before, after))
+        check_continues(args, None, lambda args: GradAugSettings(), 'X', {'args': saved.namespace()})
+    plain = ('--regularizer', 'scaling', 'factor=2.')
+    resumed(plain, (*plain, 'limits=(0.,9.)', 'always=False'))
     with pytest.raises(ValueError, match=r'--regularizer scaling factor=3\.0 .*: the checkpoint X was trained with'):
-        resumed({'scaling': {'factor': 2.}}, {'scaling': {'factor': 3.}})
+        resumed(plain, ('--regularizer', 'scaling', 'factor=3.'))
     with pytest.raises(ValueError, match='--regularizer scaling off: the checkpoint X was trained with factor='):
-        resumed({'scaling': {'factor': 2.}}, None)
+        resumed(plain, ())
 
 
 def test_flags_of_the_own_regularisers_give_their_settings(image_folder, tmp_path):
-    args = flags(image_folder, tmp_path, shake_drop=0.7, shake_drop_level='image', paper_drop_block=0.1, drop_block=0.2)
+    args = settings(image_folder, tmp_path, shake_drop=0.7, shake_drop_level='image', paper_drop_block=0.1)
     assert regularizer_settings(args) == {
         'shake_drop': dict(survival=0.7, alpha=(-1., 1.), beta=(0., 1.), level='image'),
         'paper_drop_block': dict(rate=0.1, size=7)}
@@ -184,6 +207,10 @@ def test_a_block_has_one_way_to_be_skipped():
         BLOCKS.remove(Wide)
 
 
+def asked(**values):
+    return SimpleNamespace(values=lambda: values)
+
+
 class Memory(Logger):
     """Keeps what it is given."""
 
@@ -211,18 +238,17 @@ def memory():
 
 
 def test_a_registered_logger_gets_the_figures_of_the_run_and_what_it_is(memory, tmp_path):
-    args = argparse.Namespace(log=['memory'], seed=3)
-    logs = open_loggers(args, RunFolder(str(tmp_path / 'run')), continued_at=4, ahead=2)
+    logs = open_loggers(asked(log=['memory'], seed=3), RunFolder(str(tmp_path / 'run')), continued_at=4, ahead=2)
     (tmp_path / 'run').mkdir()
     logs.log({'loss': 1.}, 5)
     run = memory[0].run
     assert memory[0].kept == [(7, {'loss': 1.})]
     assert (run.name, run.flags['seed'], run.continued_at) == ('run', 3, 4)
-    assert open_loggers(argparse.Namespace(log_memory=True), RunFolder(str(tmp_path))) and len(memory) == 2
+    assert open_loggers(asked(log_memory=True), RunFolder(str(tmp_path))) and len(memory) == 2
 
 
 def test_a_guarded_logger_that_fails_is_left_out_with_a_warning(memory, tmp_path, caplog):
-    logs = open_loggers(argparse.Namespace(log=['memory']), RunFolder(str(tmp_path)))
+    logs = open_loggers(asked(log=['memory']), RunFolder(str(tmp_path)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Memory, 'log', lambda *args: 1 / 0)
         logs.log({'loss': 1.}, 0)
@@ -232,7 +258,7 @@ def test_a_guarded_logger_that_fails_is_left_out_with_a_warning(memory, tmp_path
 
 def test_an_unknown_logger_and_a_name_taken_twice_are_refused(memory, tmp_path):
     with pytest.raises(ValueError, match=r"unknown logger 'memry', did you mean memory\? \(registered: tensorboard"):
-        open_loggers(argparse.Namespace(log=['memry']), RunFolder(str(tmp_path)))
+        open_loggers(asked(log=['memry']), RunFolder(str(tmp_path)))
     with pytest.raises(ValueError, match=r"logger 'wandb' is registered already, by gradaug_timm.*start_wandb"):
         register_logger('wandb')(Memory)
 
@@ -243,7 +269,7 @@ def test_those_that_may_refuse_are_opened_before_others_are_begun(memory, tmp_pa
         raise RefusedError('no such project')
     try:
         with pytest.raises(RefusedError, match='no such project'):
-            open_loggers(argparse.Namespace(log=['memory', 'strict']), RunFolder(str(tmp_path)))
+            open_loggers(asked(log=['memory', 'strict']), RunFolder(str(tmp_path)))
     finally:
         LOGGERS.remove('strict')
     assert memory == []

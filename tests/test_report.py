@@ -7,10 +7,9 @@ import sys
 import pytest
 from report_helpers import error_line, names, read_figures, record_text, report, write_run
 
-from gradaug_timm.report.methods import NEUTRAL, group_runs
+from gradaug_timm.report.methods import group_runs
 from gradaug_timm.report.picture import draw, mean_curve
 from gradaug_timm.report.runs import read_run
-from gradaug_timm.training.arguments import build_parser
 
 
 def test_runs_that_differ_in_their_seed_alone_are_one_row_with_mean_and_spread(tmp_path):
@@ -55,8 +54,11 @@ def test_a_flag_at_its_default_is_the_flag_that_an_older_run_did_not_know(tmp_pa
     assert len(report(tmp_path, tmp_path / 'runs')) == 1
 
 
-def test_the_flags_that_make_no_method_are_flags():
-    assert set(vars(build_parser().parse_args([]))) >= NEUTRAL
+def test_seeds_that_differ_in_how_often_they_save_or_where_their_data_lie_are_one_row(tmp_path):
+    write_run(tmp_path / 'runs' / 'a-s1', [1., 2., 3.], seed=1, checkpoint_minutes=5, data_dir='here', device='cpu')
+    write_run(tmp_path / 'runs' / 'a-s2', [1., 2., 5.], seed=2, checkpoint_steps=7, data_dir='there', device='cuda')
+    row, = report(tmp_path, tmp_path / 'runs')
+    assert row['seeds'] == '2'
 
 
 def test_equal_numbers_are_one_and_the_papers_figures_make_no_method(tmp_path):

@@ -33,8 +33,8 @@ def test_every_published_row_has_a_file():
 
 @pytest.mark.parametrize('row', ROWS)
 def test_a_row_resolves_to_its_published_settings_and_timms_defaults_otherwise(row):
-    expected = {**vars(parse(*DATA)), **ROWS[row]}
-    assert vars(parse('-c', str(HPARAMS / f'{row}.yaml'), *DATA)) == expected
+    expected = {**parse(*DATA).values(), **ROWS[row]}
+    assert parse('-c', str(HPARAMS / f'{row}.yaml'), *DATA).values() == expected
 
 
 @pytest.mark.parametrize(('row', 'size', 'expected'), [
@@ -81,8 +81,8 @@ def test_the_flags_in_a_header_run_the_recipe_that_its_figure_is_from(row):
     added, flags = re.search(r'To run that(, add)?: (.*?)(?: Source:|$)', text).groups()
     command = [*(['-c', f'hparams/{row}.yaml'] if added else []), *flags.split()]
     config = HPARAMS.parent / command[1]
-    assert vars(parse('-c', str(config), *command[2:], *DATA)) == {
-        **vars(parse(*DATA)), **ROWS[row], **OTHER_RECIPES[row]}
+    assert parse('-c', str(config), *command[2:], *DATA).values() == {
+        **parse(*DATA).values(), **ROWS[row], **OTHER_RECIPES[row]}
 
 
 @pytest.mark.parametrize('path', sorted(HPARAMS.rglob('*.yaml')), ids=lambda path: path.stem)

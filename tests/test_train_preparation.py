@@ -119,9 +119,11 @@ def test_mixing_happens_in_the_loader_or_after_it(prepared):
 
 @pytest.mark.parametrize('flags', [dict(workers=1), dict(workers=1, use_multi_epochs_loader=True), dict()])
 def test_mixing_stops_in_the_workers_too(prepared, flags):
-    batches = prepared(mixup=1., smoothing=0, no_prefetcher=False, **flags).loaders
+    batches = prepared(mixup=1., mixup_off_epoch=1, smoothing=0, no_prefetcher=False, **flags).loaders
     assert any(not is_one_hot(target) for _, target in batches.train)
-    batches.stop_mixing(Position(1))
+    batches.end_mixing(Position(0))
+    assert any(not is_one_hot(target) for _, target in batches.train)
+    batches.end_mixing(Position(1))
     assert all(is_one_hot(target) for _, target in batches.train)
 
 

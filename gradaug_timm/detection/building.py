@@ -1,5 +1,4 @@
 """The detector that the flags describe."""
-import argparse
 import inspect
 
 from timm.data import resolve_model_data_config
@@ -9,6 +8,7 @@ from torchvision.models.detection import FasterRCNN
 
 from ..cli import nearest
 from ..files import check_whole
+from .arguments import DetectionSettings
 from .detectors import create_detector
 from .freezing import freeze
 from .pyramid import PyramidBackbone, create_backbone
@@ -16,7 +16,7 @@ from .pyramid import PyramidBackbone, create_backbone
 SHOWN = 3  # keys in an error
 
 
-def build_detector(args: argparse.Namespace, *, with_weights: bool = True) -> nn.Module:
+def build_detector(args: DetectionSettings, *, with_weights: bool = True) -> nn.Module:
     """The detector on the CPU.
 
     Args:
@@ -56,7 +56,7 @@ def _check_kwargs(given: dict) -> None:
                              f'{", ".join(numbers)}{hint}')
 
 
-def _build_backbone(args: argparse.Namespace, with_weights: bool) -> PyramidBackbone:
+def _build_backbone(args: DetectionSettings, with_weights: bool) -> PyramidBackbone:
     kwargs = dict(args.model_kwargs)
     if with_weights and args.checkpoint:
         kwargs.update(pretrained=True, pretrained_cfg_overlay={'state_dict': _classifier(args), 'num_classes': -1})
@@ -65,7 +65,7 @@ def _build_backbone(args: argparse.Namespace, with_weights: bool) -> PyramidBack
     return create_backbone(args.model, channels=args.pyramid_channels, **kwargs)
 
 
-def _classifier(args: argparse.Namespace) -> dict:
+def _classifier(args: DetectionSettings) -> dict:
     """The weights of a classification checkpoint, which must have all that the network has, in its shapes."""
     try:
         check_whole(args.checkpoint)

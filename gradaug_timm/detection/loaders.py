@@ -1,5 +1,4 @@
 """Batches of images of different sizes."""
-import argparse
 from collections.abc import Iterator
 
 import torch
@@ -10,6 +9,7 @@ from ..data import ReadableDataset
 from ..data.keyed import KeyedBatchSampler, KeyedDataset
 from ..training.building.loaders import Loaders
 from ..training.processes import Process
+from .arguments import DetectionSettings
 from .coco import Coco, CocoImages
 from .rescale import Target
 from .shapes import ShapeBatchSampler
@@ -39,7 +39,7 @@ class OnDevice:
                     for target in targets])
 
 
-def build_loaders(args: argparse.Namespace, train: Coco, validation: Coco, process: Process, *, masks: bool) -> Loaders:
+def build_loaders(args: DetectionSettings, train: Coco, validation: Coco, process: Process, *, masks: bool) -> Loaders:
     """Loaders of a run; order and flips follow from the seed, the epoch and the batch.
 
     Raises:

@@ -1,5 +1,5 @@
 """Trains detectors: python -m gradaug_timm.detection.train --help."""
-import argparse
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -9,15 +9,15 @@ from torch import nn
 
 from ..task.cost import RelativeCost
 from ..task.settings import GradAugSettings
-from ..training.arguments import given_settings, parse_arguments
+from ..training.arguments import given_settings
 from ..training.building.gradaug import describe
 from ..training.building.tasks import loss_scale
-from ..training.main import train
+from ..training.main import run_command
 from ..training.outputs.run_json import network_facts
 from ..training.prepare import Parts, assemble
 from ..training.processes import Precision, Process
 from ..training.run import Run
-from .arguments import build_parser, complete, problems
+from .arguments import DetectionSettings, build_parser
 from .building import build_detector
 from .coco import read_coco
 from .detectors import has_masks
@@ -33,16 +33,15 @@ def main(argv: list[str] | None = None) -> None:
     Raises:
         SystemExit: As for train.py.
     """
-    parser = build_parser()
-    train(parser, lambda: parse_arguments(parser, argv, complete=complete, problems=problems), prepare)
+    run_command(build_parser(), argv, prepare)
 
 
-def prepare(args: argparse.Namespace, text: str, process: Process) -> Run:
+def prepare(args: DetectionSettings, text: str, process: Process) -> Run:
     """Detector, data, task, optimizer and folder of a run, as far as the checkpoint that it resumes.
 
     Args:
-        args: The flags; learning rate and categories are filled in.
-        text: The flags as they were given, for `args.yaml`.
+        args: The settings, resolved; in those of the run learning rate and categories are filled in.
+        text: The settings as they were given, for `args.yaml`.
         process: The device and the processes.
 
     Raises:
@@ -54,7 +53,7 @@ def prepare(args: argparse.Namespace, text: str, process: Process) -> Run:
     masks = args.detector == 'mask_rcnn'
     training, validation = (
         read_coco(args.data_dir, split, masks=masks) for split in (args.train_split, args.val_split))
-    args.categories, args.num_classes = training.categories, len(training.categories)
+    args = replace(args, categories=tuple(training.categories), num_classes=len(training.categories))
     detector = build_detector(args)
     if args.sync_bn and process.distributed:
         detector = nn.SyncBatchNorm.convert_sync_batchnorm(detector)
@@ -84,12 +83,13 @@ def prepare(args: argparse.Namespace, text: str, process: Process) -> Run:
     ))
 
 
-def input_size(args: argparse.Namespace) -> tuple[int, int, int]:
+def input_size(args: DetectionSettings) -> tuple[int, int, int]:
     """Channels, height and width of the largest batch, as the network's strides want them."""
-    return 3, *(-(-side // STRIDE) * STRIDE for side in (max(args.min_size), args.max_size))
+    height, width = (-(-side // STRIDE) * STRIDE for side in (max(args.min_size), args.max_size))
+    return 3, height, width
 
 
-def settings_for(args: argparse.Namespace) -> GradAugSettings:
+def settings_for(args: DetectionSettings) -> GradAugSettings:
     """The flags, and for those that aren't given the preset of ImageNet's images."""
     return GradAugSettings.preset(args.max_size, **{'seed': args.seed, **given_settings(args)})
 

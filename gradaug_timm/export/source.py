@@ -17,6 +17,7 @@ from ..extraction.description import DATA, KEY
 from ..files import read_checkpoint
 from ..task.settings import GradAugSettings
 from ..training.arguments import given_settings
+from ..training.arguments.gradaug import SubnetSettings
 from ..training.checkpoints.weights import recipe
 from .comparison import fixed_batch
 
@@ -92,10 +93,11 @@ def _told(args: argparse.Namespace, config: dict) -> dict:
     flags = state.get('args')
     if not isinstance(flags, argparse.Namespace):
         return {}
+    given = given_settings(SubnetSettings.of(vars(flags)))
     on, side = getattr(flags, 'gradaug', None), max(config['input_size'][1:])
     return {
-        'recipe': recipe(flags),
-        'gradaug': asdict(GradAugSettings.preset(side, **given_settings(flags))) if on else None,
+        'recipe': recipe(vars(flags)),
+        'gradaug': asdict(GradAugSettings.preset(side, **given)) if on else None,
         'metric': state.get('metric'),
         'epoch': state.get('epoch'),
         'averaged': args.use_ema and 'state_dict_ema' in state,

@@ -1,5 +1,6 @@
 """What a command line says of the network to create."""
-import argparse
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import timm
 from timm.models import resolve_model_input_args
@@ -15,7 +16,17 @@ def name_problem(name: str) -> str | None:
     return f'--model {name} is unknown{f", did you mean {close}?" if close else ""}'
 
 
-def model_arguments(args: argparse.Namespace) -> dict:
+class ModelSettings(Protocol):
+    """Settings that name a model."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def model_kwargs(self) -> Mapping[str, Any]: ...
+
+
+def model_arguments(args: ModelSettings) -> dict:
     """The arguments of the model: those given, and the size of the images where it is built for one.
 
     Raises:

@@ -8,16 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..flags import Role, names_of
+from ..training.arguments import TrainSettings
 from .runs import RunData
 
-# flags that say where a run lies, what it logs and how it is named, but not what it computes
-NEUTRAL = frozenset({
-    'data', 'seed', 'output', 'experiment', 'overwrite', 'resume', 'workers', 'pin_mem', 'log_interval', 'save_images',
-    'checkpoint_hist', 'save_epochs', 'recovery_interval', 'log_wandb', 'wandb_project', 'wandb_tags',
-    'log_tensorboard', 'log_trackio', 'trackio_project',
-    'wandb_resume_id', 'local_rank', 'validation_batch_size', 'synchronize_step', 'device_modules', 'published_top1',
-    'published_top5', 'dataset_download', 'dataset_trust_remote_code',
-})
+# settings that say where a run lies, what it logs and how it is named, but not what it computes
+NEUTRAL = frozenset({'seed', *names_of(TrainSettings, Role.PLACE, Role.WRITTEN)})
 TIMESTAMP = r'^\d{8}-\d{6}-'  # with which train.py begins the names that it gives
 
 

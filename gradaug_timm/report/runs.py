@@ -1,5 +1,4 @@
 """What an output folder tells about its run."""
-import argparse
 import csv
 import functools
 import itertools
@@ -11,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from ..training.arguments import build_parser
-from ..training.arguments.checks import complete
+from ..training.arguments import TrainSettings
+from ..training.arguments.checks import completions
 from ..training.arguments.config import BAD_YAML
 from ..training.outputs.folder import read_rows
 from ..training.outputs.run_json import RECORD, check_kinds, read_record
@@ -115,14 +114,13 @@ def _read_flags(path: str) -> dict[str, Any]:
     except (*BAD_YAML, TypeError) as error:  # json's, of what it can't write
         raise ValueError(f'{path} is broken: {error}') from None
     check_kinds(path, given, USED_FLAGS)
-    flags = argparse.Namespace(**{**_default_flags(), **given})
-    complete(flags)
-    return vars(flags)
+    flags = {**_default_flags(), **given}
+    return {**flags, **completions(flags)}
 
 
 @functools.cache
 def _default_flags() -> dict[str, Any]:
-    return vars(build_parser().parse_args([]))
+    return TrainSettings().values()
 
 
 def _read_table(path: str) -> list[dict[str, float]]:

@@ -1,18 +1,21 @@
 """train.py from its command line to its last line."""
-import argparse
 import logging
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import torch.distributed as dist
 from timm.utils import setup_default_logging
 from timm.utils.distributed import is_distributed_env
 
+from ..flags import SettingsParser
 from ..task.compile_limit import CompilationError
 from .agreement import DisagreementError, gather
 from .arguments import build_parser, parse_arguments
 from .arguments.checks import DEFAULT_OUTPUT
+from .arguments.settings import LoopSettings
 from .checkpoints.find import LAST
 from .dry_run.report import dry_run
 from .dry_run.trial import MemoryShortageError
@@ -38,25 +41,30 @@ def main(argv: list[str] | None = None) -> None:
         SystemExit: With 2 and one line on a wrong flag or missing data, 1 where training fails (it diverges, data or
             other processes are lost, the disk is full), 143 on SIGTERM, 130 on Ctrl-C.
     """
-    parser = build_parser()
-    train(parser, lambda: parse_arguments(parser, argv), prepare)
+    run_command(build_parser(), argv, prepare)
 
 
-def train(
-        parser: argparse.ArgumentParser,
-        parse: Callable[[], tuple[argparse.Namespace, str]],
-        prepare: Callable[[argparse.Namespace, str, Process], Run],
+def run_command(
+        parser: SettingsParser,
+        argv: list[str] | None,
+        prepare: Callable[[Any, str, Process], Run],
 ) -> None:
-    """What `main` does, with flags and network of any kind; `prepare` takes what `parse` gives, and the process."""
+    """Does what `main` does, for settings and networks of any kind.
+
+    Args:
+        parser: The parser.
+        argv: The command line; None: that of the program.
+        prepare: Makes a run of settings, of their YAML text, and of the process.
+    """
     _set_up_logging()
-    args, text = parse()
+    args, text = parse_arguments(parser, argv)
     try:
         run = None
         try:
             process = start_process(args.device)
             if not process.primary:
                 logging.root.setLevel(logging.WARNING)
-            continue_restarted(args, parser, process)
+            args = continue_restarted(args, parser, process)
             run = prepare(args, text, process)
         except RuntimeError as error:
             if not is_distributed_env() or dist.is_initialized():
@@ -75,17 +83,18 @@ def train(
             dist.destroy_process_group()
 
 
-def continue_restarted(args: argparse.Namespace, parser: argparse.ArgumentParser, process: Process) -> None:
-    """Lets processes that torchrun starts anew go on where the last ones stopped, whatever they began with.
+def continue_restarted(args: LoopSettings, parser: SettingsParser, process: Process) -> LoopSettings:
+    """The settings, by which processes that torchrun starts anew resume what the last ones saved.
 
-    It counts only on the machine whose process had died.
+    torchrun counts the restarts only on the machine whose process had died.
     """
     if not any(gather(process, _restarts())):
-        return
+        return args
     if not args.experiment:
         parser.error('torchrun restarts the run: it needs --experiment NAME to go on with what is saved')
     if not args.resume or os.path.exists(os.path.join(args.output or DEFAULT_OUTPUT, args.experiment, LAST)):
-        args.resume = 'auto'
+        return replace(args, resume='auto')
+    return args
 
 
 def _restarts() -> int:
@@ -102,7 +111,7 @@ def _train(parser, run: Run) -> None:
     if run.start.epoch >= run.end_epoch:
         _logger.info(f'Nothing to do: the run has completed its {run.end_epoch} epochs.')
     try:
-        if 'dry_run' in run.args:
+        if run.args.dry_run:
             return dry_run(run)
         results = run_epochs(run)
     except (CompilationError, DataError, DisagreementError, DivergedError, MemoryShortageError, OSError) as error:

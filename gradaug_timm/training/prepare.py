@@ -1,8 +1,8 @@
 """Everything that comes before the first epoch."""
-import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from timm.data import resolve_data_config
 from timm.scheduler import create_scheduler_v2, scheduler_kwargs
@@ -14,11 +14,12 @@ from ..files import replacing
 from ..regularizers import DropBlockRamp
 from ..task.compile_limit import Compilation, most_alike
 from ..task.settings import GradAugSettings
+from .arguments.settings import LoopSettings, TrainSettings
 from .building.gradaug import enable_gradaug, settings_for
 from .building.graph_count import expected_graphs
 from .building.loaders import Loaders, build_loaders
 from .building.networks import build_network, drop_block_rises, enable_checkpointing, place_network
-from .building.optimizers import create_optimizer
+from .building.optimizers import create_optimizer, with_learning_rate
 from .building.tasks import build_task
 from .checkpoints.compatibility import check_continues, check_exact
 from .checkpoints.restoring import load_checkpoint, restore, starting_position
@@ -49,6 +50,7 @@ class Parts:
         image_size: Pixels, for the name of the run's folder.
         metric: The metric that ranks checkpoints.
         evaluate: Validates a network.
+        shared_statistics: As for `Run`.
         ramp: Makes what raises DropBlock's rate over so many updates; None where nothing rises.
         compilation: Makes what watches torch.compile; None where nothing is compiled.
     """
@@ -58,22 +60,24 @@ class Parts:
     precision: Precision
     scaler: NativeScaler | None
     settings: GradAugSettings | None
-    settings_for: Callable[[argparse.Namespace], GradAugSettings]
+    settings_for: Callable[[Any], GradAugSettings]
     config: dict
     facts: dict
     image_size: int
     metric: str
     evaluate: Callable[..., dict[str, float]]
+    shared_statistics: str = ''
     ramp: Callable[[int], DropBlockRamp] | None = None
     compilation: Callable[[], Compilation] | None = None
 
 
-def prepare(args: argparse.Namespace, text: str, process: Process) -> Run:
+def prepare(args: TrainSettings, text: str, process: Process) -> Run:
     """Network, data, task, optimizer and folder of a run, as far as the checkpoint that it resumes.
 
     Args:
-        args: The flags; learning rate, number of classes and what a budget chooses are filled in.
-        text: The flags as they were given, for `args.yaml`.
+        args: The settings, resolved; in those of the run learning rate, number of classes and what a budget chooses
+            are filled in.
+        text: The settings as they were given, for `args.yaml`.
         process: The device and the processes.
 
     Raises:
@@ -82,15 +86,18 @@ def prepare(args: argparse.Namespace, text: str, process: Process) -> Run:
     precision = Precision.from_args(args, process.device)
     random_seed(args.seed, process.rank)
     network = build_network(args)
-    args.num_classes = args.num_classes or network.num_classes
+    num_classes = args.num_classes or network.num_classes
+    args = replace(args, num_classes=num_classes)
     config = resolve_data_config(vars(args), model=network)
     input_size = config['input_size']
     network = place_network(network, args, process, precision)
-    settings, cost = enable_gradaug(args, network, input_size) if args.gradaug else (None, 1.)
+    settings, cost = None, 1.
+    if args.gradaug:
+        args, settings, cost = enable_gradaug(args, network, input_size)
     facts = network_facts(network, input_size, settings, cost)
     if args.grad_checkpointing:
         enable_checkpointing(network, args.model)
-    loaders = build_loaders(args, config, args.num_classes, process, precision)
+    loaders = build_loaders(args, config, num_classes, process, precision)
     scaler = precision.create_scaler()
     return assemble(args, text, process, Parts(
         task=build_task(args, network, settings, process, precision, scaler),
@@ -98,26 +105,27 @@ def prepare(args: argparse.Namespace, text: str, process: Process) -> Run:
         precision=precision,
         scaler=scaler,
         settings=settings,
-        settings_for=lambda flags: settings_for(flags, network, input_size),
+        settings_for=lambda other: settings_for(other, network, input_size),
         config=config,
         facts=facts,
         image_size=input_size[-1],
         metric=args.eval_metric if loaders.validation is not None else 'loss',
         evaluate=evaluate,
+        shared_statistics='' if args.sync_bn else args.dist_bn,
         ramp=partial(DropBlockRamp, network) if drop_block_rises(args) else None,
         compilation=None if not args.torchcompile else lambda: Compilation(
             expected_graphs(args, settings, loaders, input_size), most_alike(network)),
     ))
 
 
-def assemble(args: argparse.Namespace, text: str, process: Process, parts: Parts) -> Run:
+def assemble(args: LoopSettings, text: str, process: Process, parts: Parts) -> Run:
     """A run of its parts: optimizer, schedule, checkpoint to resume, folder and records.
 
     Files of an earlier run are deleted last, when nothing is left that can be refused.
 
     Args:
-        args: The flags; the learning rate is filled in.
-        text: The flags as they were given, for `args.yaml`.
+        args: The settings; in those of the run the learning rate is filled in.
+        text: The settings as they were given, for `args.yaml`.
         process: The device and the processes.
         parts: What was built.
 
@@ -125,7 +133,8 @@ def assemble(args: argparse.Namespace, text: str, process: Process, parts: Parts
         ValueError: Flags, network, data and files don't fit each other.
     """
     task, loaders = parts.task, parts.loaders
-    optimizer = create_optimizer(args, task, loaders.batch_size * process.world_size * args.grad_accum_steps)
+    args = with_learning_rate(args, loaders.batch_size * process.world_size * args.grad_accum_steps)
+    optimizer = create_optimizer(args, task)
     resumed_from = resume_path(args)
     state = load_checkpoint(resumed_from) if resumed_from else {}
     start = starting_position(args, resumed_from, state)
@@ -171,6 +180,7 @@ def assemble(args: argparse.Namespace, text: str, process: Process, parts: Parts
             facts=origin,
         ),
         folder=folder,
+        shared_statistics=parts.shared_statistics,
         ramp=parts.ramp(epochs * updates) if parts.ramp is not None else None,
         compilation=parts.compilation() if parts.compilation is not None else None,
         saved_progress=state.get('progress') if args.start_epoch is None else None,
@@ -185,7 +195,7 @@ def assemble(args: argparse.Namespace, text: str, process: Process, parts: Parts
     return run
 
 
-def wrap(args, task: TrainingTask, process: Process) -> nn.Module:
+def wrap(args: LoopSettings, task: TrainingTask, process: Process) -> nn.Module:
     """Compiles the task and spreads it over processes; returns the network for validation, which DDP isn't around."""
     if args.torchcompile:
         task.compile(backend=args.torchcompile, mode=args.torchcompile_mode)
@@ -208,7 +218,7 @@ def advance_schedule(run: Run, start: Position) -> None:
         run.scheduler.step(start.epoch)
 
 
-def open_records(args: argparse.Namespace, text: str, run: Run, state: dict) -> None:
+def open_records(args: LoopSettings, text: str, run: Run, state: dict) -> None:
     """args.yaml, run.json, the history of the run that is continued, and the loggers."""
     folder, start = run.folder, run.start
     continued = run.resumed_from is not None and folder.holds(run.resumed_from)

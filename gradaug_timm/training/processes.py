@@ -1,5 +1,4 @@
 """The device and the processes of a run."""
-import argparse
 import logging
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -7,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from timm.utils import NativeScaler
 from timm.utils.distributed import init_distributed_device_so
+
+from .arguments.run import DeviceSettings
 
 _logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Precision:
     amp_dtype: torch.dtype | None = None
 
     @classmethod
-    def from_args(cls, args: argparse.Namespace, device: torch.device) -> 'Precision':
+    def from_args(cls, args: DeviceSettings, device: torch.device) -> 'Precision':
         """What --amp, --amp-dtype and --model-dtype say."""
         model_dtype = getattr(torch, args.model_dtype) if args.model_dtype else None
         return cls(device, model_dtype, getattr(torch, args.amp_dtype) if args.amp else None)

@@ -1,5 +1,4 @@
 """What a run consists of."""
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -11,6 +10,7 @@ from torch import nn
 
 from ..regularizers import DropBlockRamp
 from ..task.compile_limit import Compilation
+from .arguments.settings import LoopSettings
 from .building.loaders import Loaders
 from .checkpoints.saver import Checkpoints
 from .outputs.folder import RunFolder
@@ -25,7 +25,7 @@ class Run:
     """A run that is ready to start.
 
     Args:
-        args: The flags.
+        args: The settings.
         process: The device, and this process's rank.
         precision: Types of weights and activations.
         task: Turns a batch into losses.
@@ -42,13 +42,15 @@ class Run:
         folder: The output folder; None as above.
         ramp: Raises DropBlock's rate.
         compilation: Watches torch.compile.
+        shared_statistics: Whether processes share BatchNorm's running statistics after an epoch: `reduce` to their
+            mean, `broadcast` the first process's, or not (``).
         logs: The loggers.
         saved_progress: What the checkpoint that is resumed holds of an epoch under way.
         facts: Size and cost of network and step, as of `network_facts`.
         resumed_from: Path of the checkpoint that is resumed.
     """
 
-    args: argparse.Namespace
+    args: LoopSettings
     process: Process
     precision: Precision
     task: TrainingTask
@@ -65,6 +67,7 @@ class Run:
     folder: RunFolder | None = None
     ramp: DropBlockRamp | None = None
     compilation: Compilation | None = None
+    shared_statistics: str = ''
     logs: Loggers = field(default_factory=Loggers)
     saved_progress: dict | None = None
     facts: dict = field(default_factory=dict)

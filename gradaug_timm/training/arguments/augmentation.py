@@ -1,71 +1,116 @@
-"""Flags of image transforms, mixing, and batches of changing size."""
-from ...cli import StrictParser, ranged
+"""Settings of image transforms, mixing, batches of changing size, and the moving average."""
+from dataclasses import dataclass
+
+from ...cli import ranged
+from ...flags import Settings, needs, only_for, replaced_by, setting, switch
+from .conditions import NO_JITTER, ONE_MIXER, UNMIXED, beyond_the_end
 from .values import BELOW_ONE, COUNT, INTERPOLATIONS, NATURAL, NON_NEGATIVE, POSITIVE, PROBABILITY, augment_policy
 
 
-def add_augmentation(parser: StrictParser):
+@dataclass(frozen=True, kw_only=True)
+class AugmentationSettings(Settings, title='augmentation'):
     """Random transforms of single images."""
-    add = parser.add_argument_group('augmentation').add_argument
-    add('--no-aug', action='store_true', help='no augmentation at all')
-    add('--train-crop-mode', choices=('rrc', 'rkrc', 'rkrr'), help='kind of the random crop (default: rrc)')
-    add('--reflect-pad', type=COUNT, default=0, metavar='N',
-        help='instead of the random resized crop: pad N pixels by reflection, crop the input size (CIFAR: 4)')
-    add('--zero-pad', type=COUNT, default=0, metavar='N', help='the same with zeros')
-    add('--scale', type=POSITIVE, nargs='+', default=[0.08, 1.], metavar='S', help='area of the crop, from and to')
-    add('--ratio', type=POSITIVE, nargs='+', default=[3. / 4., 4. / 3.], metavar='R', help='aspect of the crop')
-    add('--hflip', type=PROBABILITY, default=0.5, metavar='P', help='probability of left-right flips (default: 0.5)')
-    add('--vflip', type=PROBABILITY, default=0., metavar='P', help='probability of upside-down flips')
-    add('--color-jitter', type=NON_NEGATIVE, default=0.4, metavar='F', help='brightness, contrast, saturation')
-    add('--color-jitter-prob', type=PROBABILITY, metavar='P', help='probability of colour jitter')
-    add('--pca-lighting', type=NON_NEGATIVE, default=0., metavar='STD',
-        help='noise along the principal components of ImageNet\'s colours (AlexNet: 0.1)')
-    add('--grayscale-prob', type=PROBABILITY, metavar='P', help='probability of grayscale')
-    add('--gaussian-blur-prob', type=PROBABILITY, metavar='P', help='probability of blur')
-    add('--aa', type=augment_policy, metavar='POLICY', help='AutoAugment, RandAugment or AugMix policy')
-    add('--aug-repeats', type=NON_NEGATIVE, default=0, metavar='N', help='repeats of an image over processes')
-    add('--aug-splits', type=COUNT, default=0, metavar='N', help='differently augmented parts of a batch, 0 or >= 2')
-    add('--reprob', type=PROBABILITY, default=0., metavar='P', help='probability of random erasing')
-    add('--remode', default='pixel', choices=('const', 'rand', 'pixel'), help='what erasing fills in')
-    add('--recount', type=NATURAL, default=1, metavar='N', help='rectangles that erasing fills')
-    add('--resplit', action='store_true', help='no erasing in the first part of --aug-splits')
-    add('--train-interpolation', default='random', choices=(*INTERPOLATIONS, 'random'), help='filter of the crop')
 
-    add('--device-augment', action='store_true',
-        help='hold all images on the device; pad, crop, flip and normalise them there (CIFAR)')
+    no_aug: bool = switch('no augmentation at all')
+    train_crop_mode: str | None = setting(
+        None, 'kind of the random crop (default: rrc)', choices=('rrc', 'rkrc', 'rkrr'), idle=(replaced_by('no_aug'),))
+    reflect_pad: int = setting(
+        0, 'instead of the random resized crop: pad N pixels by reflection, crop the input size (CIFAR: 4)', type=COUNT,
+        metavar='N')
+    zero_pad: int = setting(0, 'the same with zeros', type=COUNT, metavar='N')
+    scale: tuple[float, ...] = setting(
+        (0.08, 1.), 'area of the crop, from and to', type=POSITIVE, nargs='+', metavar='S',
+        idle=(replaced_by('no_aug'), replaced_by('reflect_pad'), replaced_by('zero_pad')))
+    ratio: tuple[float, ...] = setting(
+        (3. / 4., 4. / 3.), 'aspect of the crop', type=POSITIVE, nargs='+', metavar='R',
+        idle=(replaced_by('no_aug'), replaced_by('reflect_pad'), replaced_by('zero_pad')))
+    hflip: float = setting(
+        0.5, 'probability of left-right flips (default: 0.5)', type=PROBABILITY, metavar='P',
+        idle=(replaced_by('no_aug'),))
+    vflip: float = setting(
+        0., 'probability of upside-down flips', type=PROBABILITY, metavar='P', idle=(replaced_by('no_aug'),))
+    color_jitter: float = setting(
+        0.4, 'brightness, contrast, saturation', type=NON_NEGATIVE, metavar='F',
+        idle=(replaced_by('no_aug'), NO_JITTER))
+    color_jitter_prob: float | None = setting(
+        None, 'probability of colour jitter', type=PROBABILITY, metavar='P',
+        idle=(needs('color_jitter'), replaced_by('no_aug')))
+    pca_lighting: float = setting(
+        0., 'noise along the principal components of ImageNet\'s colours (AlexNet: 0.1)', type=NON_NEGATIVE,
+        metavar='STD')
+    grayscale_prob: float | None = setting(
+        None, 'probability of grayscale', type=PROBABILITY, metavar='P', idle=(replaced_by('no_aug'),))
+    gaussian_blur_prob: float | None = setting(
+        None, 'probability of blur', type=PROBABILITY, metavar='P', idle=(replaced_by('no_aug'),))
+    aa: str | None = setting(
+        None, 'AutoAugment, RandAugment or AugMix policy', type=augment_policy, metavar='POLICY',
+        idle=(replaced_by('no_aug'),))
+    aug_repeats: float = setting(0, 'repeats of an image over processes', type=NON_NEGATIVE, metavar='N')
+    aug_splits: int = setting(0, 'differently augmented parts of a batch, 0 or >= 2', type=COUNT, metavar='N')
+    reprob: float = setting(
+        0., 'probability of random erasing', type=PROBABILITY, metavar='P', idle=(replaced_by('no_aug'),))
+    remode: str = setting(
+        'pixel', 'what erasing fills in', choices=('const', 'rand', 'pixel'),
+        idle=(needs('reprob'), replaced_by('no_aug')))
+    recount: int = setting(
+        1, 'rectangles that erasing fills', type=NATURAL, metavar='N', idle=(needs('reprob'), replaced_by('no_aug')))
+    resplit: bool = switch('no erasing in the first part of --aug-splits')
+    train_interpolation: str = setting('random', 'filter of the crop', choices=(*INTERPOLATIONS, 'random'))
+    device_augment: bool = switch('hold all images on the device; pad, crop, flip and normalise them there (CIFAR)')
 
 
-def add_mixing(parser: StrictParser):
+@dataclass(frozen=True, kw_only=True)
+class MixingSettings(Settings, title='mixing'):
     """Mixup and CutMix."""
-    add = parser.add_argument_group('mixing').add_argument
-    add('--mixup', type=NON_NEGATIVE, default=0., metavar='ALPHA', help='Mixup, on above 0')
-    add('--cutmix', type=NON_NEGATIVE, default=0., metavar='ALPHA', help='CutMix, on above 0')
-    add('--cutmix-minmax', type=PROBABILITY, nargs='+', metavar='R', help='CutMix by side ratio, from and to')
-    add('--mixup-prob', type=PROBABILITY, default=1., metavar='P', help='probability of mixing')
-    add('--mixup-switch-prob', type=PROBABILITY, default=0.5, metavar='P', help='share of CutMix where both are on')
-    add('--mixup-mode', default='batch', choices=('batch', 'pair', 'elem', 'half'), help='what shares one draw')
-    add('--mixup-off-epoch', type=COUNT, default=0, metavar='N', help='no mixing from this epoch on, 0: never off')
-    add('--smoothing', type=BELOW_ONE, metavar='EPS',
-        help='label smoothing (default: 0.1, and 0 for --task multilabel)')
+
+    mixup: float = setting(0., 'Mixup, on above 0', type=NON_NEGATIVE, metavar='ALPHA')
+    cutmix: float = setting(0., 'CutMix, on above 0', type=NON_NEGATIVE, metavar='ALPHA')
+    cutmix_minmax: tuple[float, ...] | None = setting(
+        None, 'CutMix by side ratio, from and to', type=PROBABILITY, nargs='+', metavar='R')
+    mixup_prob: float = setting(1., 'probability of mixing', type=PROBABILITY, metavar='P', idle=(UNMIXED,))
+    mixup_switch_prob: float = setting(
+        0.5, 'share of CutMix where both are on', type=PROBABILITY, metavar='P', idle=(UNMIXED, ONE_MIXER))
+    mixup_mode: str = setting(
+        'batch', 'what shares one draw', choices=('batch', 'pair', 'elem', 'half'), idle=(UNMIXED,))
+    mixup_off_epoch: int = setting(
+        0, 'no mixing from this epoch on, 0: never off', type=COUNT, metavar='N',
+        idle=(UNMIXED, beyond_the_end('mixup_off_epoch')))
+    smoothing: float | None = setting(
+        None, 'label smoothing (default: 0.1, and 0 for --task multilabel)', type=BELOW_ONE, metavar='EPS')
 
 
-def add_schedule_of_sizes(parser: StrictParser):
+@dataclass(frozen=True, kw_only=True)
+class SizeScheduleSettings(Settings, title='image sizes by batch'):
     """Batches of different image sizes."""
-    add = parser.add_argument_group('image sizes by batch').add_argument
-    add('--train-img-sizes', type=NATURAL, nargs='+', metavar='N', help='sizes of square images')
-    add('--train-batch-sizes', type=NATURAL, nargs='+', metavar='N', help='batch size of each image size')
-    add('--train-size-probs', type=NON_NEGATIVE, nargs='+', metavar='P', help='weight of each image size')
-    add('--train-size-schedule', default='constant', choices=('constant', 'progressive'), help='order of the sizes')
-    add('--train-size-schedule-spread', type=NON_NEGATIVE, default=0.65, metavar='S', help='spread around the size due')
-    add('--train-size-random-mix', type=PROBABILITY, default=0.1, metavar='P', help='share of sizes drawn evenly')
-    add('--train-batches-per-epoch', '--train-steps-per-epoch', type=NATURAL, metavar='N', help='batches an epoch')
-    add('--variable-batch-loss-scale', default='none', choices=('none', 'sqrt', 'linear'),
-        help='scale gradients by the batch size')
+
+    train_img_sizes: tuple[int, ...] | None = setting(
+        None, 'sizes of square images', type=NATURAL, nargs='+', metavar='N')
+    train_batch_sizes: tuple[int, ...] | None = setting(
+        None, 'batch size of each image size', type=NATURAL, nargs='+', metavar='N')
+    train_size_probs: tuple[float, ...] | None = setting(
+        None, 'weight of each image size', type=NON_NEGATIVE, nargs='+', metavar='P')
+    train_size_schedule: str = setting(
+        'constant', 'order of the sizes', choices=('constant', 'progressive'), idle=(needs('train_img_sizes'),))
+    train_size_schedule_spread: float = setting(
+        0.65, 'spread around the size due', type=NON_NEGATIVE, metavar='S',
+        idle=(needs('train_img_sizes'), only_for('train_size_schedule', 'progressive')))
+    train_size_random_mix: float = setting(
+        0.1, 'share of sizes drawn evenly', type=PROBABILITY, metavar='P',
+        idle=(needs('train_img_sizes'), only_for('train_size_schedule', 'progressive')))
+    train_batches_per_epoch: int | None = setting(
+        None, 'batches an epoch', flags=('--train-steps-per-epoch',), type=NATURAL, metavar='N',
+        idle=(needs('train_img_sizes'),))
+    variable_batch_loss_scale: str = setting(
+        'none', 'scale gradients by the batch size', choices=('none', 'sqrt', 'linear'),
+        idle=(needs('train_img_sizes'),))
 
 
-def add_averaging(parser: StrictParser):
+@dataclass(frozen=True, kw_only=True)
+class AveragingSettings(Settings, title='moving average'):
     """Moving average of the weights."""
-    add = parser.add_argument_group('moving average').add_argument
-    add('--model-ema', action='store_true', help='keep and validate a moving average of the weights')
-    add('--model-ema-force-cpu', action='store_true', help='keep it on the CPU, without validating it')
-    add('--model-ema-decay', type=ranged(float, minimum=0, maximum=1), default=0.9998, metavar='D', help='decay')
-    add('--model-ema-warmup', action='store_true', help='smaller decay at the start')
+
+    model_ema: bool = switch('keep and validate a moving average of the weights')
+    model_ema_force_cpu: bool = switch('keep it on the CPU, without validating it', idle=(needs('model_ema'),))
+    model_ema_decay: float = setting(
+        0.9998, 'decay', type=ranged(float, minimum=0, maximum=1), metavar='D', idle=(needs('model_ema'),))
+    model_ema_warmup: bool = switch('smaller decay at the start', idle=(needs('model_ema'),))

@@ -1,9 +1,10 @@
 """What flags may not be together, and values that depend on others."""
-import argparse
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import timm
 from timm.loss import LOSS_TYPES, create_classification_loss
@@ -14,31 +15,52 @@ from ...models.creation import name_problem
 from .criteria import loss_settings, mixing_active
 from .device_augment import device_augment_problems
 from .gradaug import given_flags
+from .optimization import ScheduleSettings
+from .run import RunSettings
+from .settings import TrainSettings
 
 DEFAULT_OUTPUT = './output/train'
 LOGGERS = ('tensorboard', 'trackio', 'wandb')
 
 
-def complete(args: argparse.Namespace) -> None:
-    """Fills in, in place, what follows from other flags."""
-    args.data_dir = args.data_dir or args.data
-    if args.loss is None:
-        args.loss = 'jsd' if args.jsd_loss else 'bce' if args.bce_loss else None
-    if args.bce_pos_weight is not None and args.loss_pos_weight is None:
-        args.loss_pos_weight = str(args.bce_pos_weight)
-    if args.smoothing is None:
-        args.smoothing = 0. if args.task == 'multilabel' else 0.1
-    if args.eval_metric is None:
-        args.eval_metric = evaluator_class(args).default_metric
-    if args.gradaug is None:
-        args.gradaug = model_name(args.model).startswith('gradaug_')
-    if args.drop_path is None:
-        args.drop_path = args.drop_connect
+def resolve(args: TrainSettings) -> TrainSettings:
+    """The settings with what follows from others filled in.
+
+    Raises:
+        ValueError: Some don't go together; says all that is wrong.
+    """
+    completed = replace(args, **completions(vars(args)))
+    found = list(problems(completed, gradaug_asked=args.gradaug))
+    if found:
+        raise ValueError('; '.join(found))
+    return completed
 
 
-def evaluator_class(args: argparse.Namespace) -> type[ClassificationEvaluator]:
-    """The class that computes the validation metrics."""
-    return MultiLabelClassificationEvaluator if args.task == 'multilabel' else ClassificationEvaluator
+def completions(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that follow from others, by name."""
+    task, loss = given['task'], given['loss']
+    multi_label = task == 'multilabel'
+    found = {
+        'data_dir': given['data_dir'] or given['data'],
+        'loss': loss if loss is not None else 'jsd' if given['jsd_loss'] else 'bce' if given['bce_loss'] else None,
+        'smoothing': (0. if multi_label else 0.1) if given['smoothing'] is None else given['smoothing'],
+        'eval_metric': given['eval_metric'] or evaluator_class(task).default_metric,
+        'gradaug': is_gradaug(given['model']) if given['gradaug'] is None else given['gradaug'],
+        'drop_path': given['drop_connect'] if given['drop_path'] is None else given['drop_path'],
+    }
+    if given['bce_pos_weight'] is not None and given['loss_pos_weight'] is None:
+        found['loss_pos_weight'] = str(given['bce_pos_weight'])
+    return found
+
+
+def evaluator_class(task: str) -> type[ClassificationEvaluator]:
+    """The class that computes the validation metrics of a kind of labels."""
+    return MultiLabelClassificationEvaluator if task == 'multilabel' else ClassificationEvaluator
+
+
+def is_gradaug(model: str) -> bool:
+    """Whether the name of a model turns GradAug on."""
+    return model_name(model).startswith('gradaug_')
 
 
 def model_name(text: str) -> str:
@@ -46,7 +68,7 @@ def model_name(text: str) -> str:
     return text.split(':')[-1].split('/')[-1].split('.')[0]
 
 
-def problems(args: argparse.Namespace, *, gradaug_asked: bool | None) -> Iterator[str]:
+def problems(args: TrainSettings, *, gradaug_asked: bool | None) -> Iterator[str]:
     """One line for each combination of flags that has no meaning."""
     yield from _model_problems(args)
     yield from _regularizer_problems(args)
@@ -59,7 +81,7 @@ def problems(args: argparse.Namespace, *, gradaug_asked: bool | None) -> Iterato
     yield from run_problems(args)
 
 
-def _model_problems(args) -> Iterator[str]:
+def _model_problems(args: TrainSettings) -> Iterator[str]:
     problem = name_problem(args.model)
     if problem:
         yield problem
@@ -79,7 +101,7 @@ def _model_problems(args) -> Iterator[str]:
         yield f'--kd-checkpoint {args.kd_checkpoint} without a teacher: name its model by --kd-model-name'
 
 
-def _regularizer_problems(args) -> Iterator[str]:
+def _regularizer_problems(args: TrainSettings) -> Iterator[str]:
     for name in ('shake_drop', 'paper_drop_block'):
         if getattr(args, name) is None:
             for key, value in vars(args).items():
@@ -101,7 +123,7 @@ def _regularizer_problems(args) -> Iterator[str]:
         yield '--stoch-depth excludes --sync-bn: a process would wait for norms of blocks that others leave out'
 
 
-def _gradaug_problems(args, asked: bool | None) -> Iterator[str]:
+def _gradaug_problems(args: TrainSettings, asked: bool | None) -> Iterator[str]:
     given = ', '.join(f'--gradaug-{name.replace("_", "-")}' for name in given_flags(args))
     if given and not args.gradaug and asked is not False:
         yield f'{given} without GradAug: add --gradaug, or take a model gradaug_*'
@@ -116,7 +138,7 @@ def _gradaug_problems(args, asked: bool | None) -> Iterator[str]:
         yield f'--opt {args.opt} differentiates the gradient again, which GradAug\'s sub-networks no longer have; {off}'
 
 
-def _data_problems(args) -> Iterator[str]:
+def _data_problems(args: TrainSettings) -> Iterator[str]:
     channels = args.input_size[0] if args.input_size else args.in_chans or 3
     if args.input_size and args.in_chans not in (None, channels):
         yield f'--in-chans {args.in_chans} contradicts the {channels} channels of --input-size'
@@ -155,7 +177,7 @@ def _data_problems(args) -> Iterator[str]:
         yield '--train-img-sizes excludes --use-multi-epochs-loader'
 
 
-def _padding_problems(args) -> Iterator[str]:
+def _padding_problems(args: TrainSettings) -> Iterator[str]:
     if args.reflect_pad and args.zero_pad:
         yield '--reflect-pad and --zero-pad exclude each other'
     for name in ('reflect_pad', 'zero_pad'):
@@ -166,7 +188,7 @@ def _padding_problems(args) -> Iterator[str]:
         yield '--reflect-pad, --zero-pad and --pca-lighting exclude --aug-splits and --train-img-sizes'
 
 
-def _loss_problems(args) -> Iterator[str]:
+def _loss_problems(args: TrainSettings) -> Iterator[str]:
     multi_label = args.task == 'multilabel'
     if args.target_format == 'multihot' and not multi_label:
         yield '--target-format multihot needs --task multilabel'
@@ -180,12 +202,12 @@ def _loss_problems(args) -> Iterator[str]:
         create_classification_loss(multi_label=multi_label, **loss_settings(args))
     except (OSError, ValueError) as error:
         yield f'--loss {args.loss or ("bce" if multi_label else "ce")}: {error}'
-    metrics = evaluator_class(args).metric_names
+    metrics = evaluator_class(args.task).metric_names
     if args.eval_metric not in metrics:
         yield f'--eval-metric {args.eval_metric} must be one of {", ".join(metrics)}'
 
 
-def schedule_problems(args: argparse.Namespace) -> Iterator[str]:
+def schedule_problems(args: ScheduleSettings) -> Iterator[str]:
     """Those of the learning rate's schedule."""
     for name, limit in (('start_epoch', args.epochs), ('stop_epoch', args.epochs)):
         value = getattr(args, name)
@@ -200,7 +222,7 @@ def schedule_problems(args: argparse.Namespace) -> Iterator[str]:
         yield '--decay-milestones must increase'
 
 
-def run_problems(args: argparse.Namespace) -> Iterator[str]:
+def run_problems(args: RunSettings) -> Iterator[str]:
     """Those of the run's files."""
     output = Path(args.output or DEFAULT_OUTPUT).resolve()
     if args.experiment and output not in (output / args.experiment).resolve().parents:

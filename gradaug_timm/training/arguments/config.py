@@ -6,7 +6,9 @@ from typing import Any
 
 import yaml
 
-from ...cli import Keywords, Refuse, StrictParser, nearest
+from ...cli import Refuse, StrictParser, nearest
+from ...flags import converted, describe
+from ...upstream import parser_actions
 from .run import NO_NAFLEX
 from .shipped import find_settings, hint
 
@@ -45,7 +47,7 @@ def load_config(parser: StrictParser, *paths: str, wrong: Sequence[str] = ()) ->
     Ends the program through `parser.error` with one line that names every problem of the files, and what is `wrong`
     elsewhere.
     """
-    actions = {action.dest: action for action in parser._actions if action.dest not in NOT_KEYS}
+    actions = {name: action for name, action in parser_actions(parser).items() if name not in NOT_KEYS}
     values, problems = {}, list(wrong)
     for path in paths:
         for file, config in _lineage(parser, path):
@@ -92,7 +94,7 @@ def _lineage(parser: StrictParser, path: str) -> Iterator[tuple[str, dict]]:
         config = _read(parser, path, named_by=chain[-1][0] if chain else None)
         base = config.pop('base', None)
         if base is not None and not isinstance(base, str):
-            parser.error(f'{path}: base must be the name of a file, not {_describe(base)}')
+            parser.error(f'{path}: base must be the name of a file, not {describe(base)}')
         chain.append((path, config))
         path = None if base is None else find_settings(base, folder=os.path.dirname(path))
     return reversed(chain)
@@ -109,7 +111,7 @@ def _read(parser: StrictParser, path: str, named_by: str | None = None) -> dict:
     except (*BAD_YAML, OSError) as error:
         parser.error(f'{f"base of {named_by}: " if named_by else ""}{path}: {error}')
     if not isinstance(config, dict):
-        parser.error(f'{path} must hold "flag_name: value" lines, it holds {_describe(config)}')
+        parser.error(f'{path} must hold "flag_name: value" lines, it holds {describe(config)}')
     return config
 
 
@@ -121,7 +123,7 @@ def _flag(parser: StrictParser, actions: dict, key: Any, value: Any) -> dict[str
     if isinstance(action, Refuse):
         _check_refused(action, value)
         return {}
-    return {key: _convert(parser, action, value)}
+    return {key: converted(parser, action, value)}
 
 
 def _unknown(parser: StrictParser, key: Any, known: dict) -> str:
@@ -134,49 +136,3 @@ def _check_refused(action: Refuse, value: Any) -> None:
     inert = action.reason == NO_NAFLEX and action.nargs != 0
     if value and not inert:
         raise ValueError(f'{action.dest} is not supported: {action.reason}')
-
-
-def _convert(parser: StrictParser, action: argparse.Action, value: Any) -> Any:
-    if value is None:
-        if parser.get_default(action.dest) is not None:
-            raise ValueError(f'{action.dest} must be {_expected(action)}, not null')
-        return None
-    if isinstance(action, Keywords):
-        return _require(action, value, isinstance(value, dict))
-    if action.nargs == 0:
-        return _require(action, value, isinstance(value, bool))
-    if action.nargs == '+' or isinstance(action.nargs, int):
-        _require(action, value, isinstance(value, list) and bool(value or value == parser.get_default(action.dest)))
-        _require(action, value, action.nargs in ('+', len(value)))
-        return [_convert_one(parser, action, item) for item in value]
-    return _convert_one(parser, action, value)
-
-
-def _convert_one(parser: StrictParser, action: argparse.Action, value: Any) -> Any:
-    _require(action, value, isinstance(value, (str, int, float)) and not isinstance(value, bool))
-    try:
-        converted = parser._get_value(action, str(value))
-        parser._check_value(action, converted)
-    except argparse.ArgumentError as error:
-        raise ValueError(f'{action.dest}: {error.message}') from None
-    return converted
-
-
-def _require(action: argparse.Action, value: Any, holds: bool) -> Any:
-    if not holds:
-        raise ValueError(f'{action.dest} must be {_expected(action)}, not {_describe(value)}')
-    return value
-
-
-def _expected(action: argparse.Action) -> str:
-    if isinstance(action, Keywords):
-        return 'a mapping of names to values'
-    if action.nargs == 0:
-        return 'true or false'
-    if isinstance(action.nargs, int):
-        return f'a list of {action.nargs} values'
-    return 'a list of values' if action.nargs == '+' else 'one value'
-
-
-def _describe(value: Any) -> str:
-    return 'nothing' if value is None else f'{type(value).__name__} {value!r}'

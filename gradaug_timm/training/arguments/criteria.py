@@ -1,8 +1,8 @@
-"""The loss that the flags name."""
-import argparse
-
+"""The loss that the settings name."""
 import torch
 from timm.loss import load_class_stats, resolve_class_weights
+
+from .settings import TrainSettings
 
 # flags that timm's loss factory takes by the same name
 _BY_NAME = (
@@ -11,12 +11,12 @@ _BY_NAME = (
 )
 
 
-def mixing_active(args: argparse.Namespace) -> bool:
+def mixing_active(args: TrainSettings) -> bool:
     """Whether Mixup or CutMix is on."""
     return args.mixup > 0 or args.cutmix > 0 or args.cutmix_minmax is not None
 
 
-def loss_settings(args: argparse.Namespace) -> dict:
+def loss_settings(args: TrainSettings) -> dict:
     """Arguments of timm's `create_classification_loss`.
 
     Raises:
@@ -36,7 +36,7 @@ def loss_settings(args: argparse.Namespace) -> dict:
     )
 
 
-def _weights(args: argparse.Namespace, kind: str, stats):
+def _weights(args: TrainSettings, kind: str, stats):
     value = getattr(args, f'loss_{kind}')
     weights = resolve_class_weights(
         value, kind, stats, power=args.loss_weight_power, beta=args.loss_weight_beta, max_weight=args.loss_weight_max)

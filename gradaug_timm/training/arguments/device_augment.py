@@ -1,8 +1,8 @@
 """Which flags `--device-augment` leaves without a meaning."""
-import argparse
 from collections.abc import Iterator
 
 from .criteria import mixing_active
+from .settings import TrainSettings
 
 _LOADING = (
     'no_prefetcher', 'pin_mem', 'use_multi_epochs_loader', 'aug_repeats', 'aug_splits', 'resplit', 'train_img_sizes',
@@ -10,7 +10,7 @@ _LOADING = (
 _AUGMENTATION = ('train_crop_mode', 'pca_lighting', 'grayscale_prob', 'gaussian_blur_prob', 'aa', 'reprob')
 
 
-def device_augment_problems(args: argparse.Namespace) -> Iterator[str]:
+def device_augment_problems(args: TrainSettings) -> Iterator[str]:
     """One line for all flags that name something else than pad, crop, flip and normalise, and one for each other."""
     names = _LOADING if args.no_aug else _LOADING + _AUGMENTATION
     given = [f'--{name.replace("_", "-")}' for name in names if getattr(args, name)]

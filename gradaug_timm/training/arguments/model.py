@@ -1,51 +1,63 @@
-"""Flags of the network, its start and its teacher."""
-from ...cli import Keywords, StrictParser
+"""Settings of the network, its start and its teacher."""
+from dataclasses import dataclass
+from typing import Any
+
+from ...flags import Role, Settings, keywords, needs, setting, switch
+from .conditions import ONE_PROCESS, SYNCHRONIZED
 from .values import BELOW_ONE, NATURAL, NON_NEGATIVE, NUMBER, POSITIVE
 
 
-def add_model(parser: StrictParser):
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings(Settings, title='model'):
     """Which network is trained, and from what."""
-    add = parser.add_argument_group('model').add_argument
-    add('--model', default='resnet50', metavar='NAME', help='any model of timm, or gradaug_* (default: resnet50)')
-    add('--pretrained', action='store_true', help='start from timm\'s weights')
-    add('--pretrained-path', metavar='FILE', help='start from this file as if it were timm\'s weights')
-    add('--pretrained-cfg-overlay', nargs='*', default={}, action=Keywords, metavar='KEY=VALUE',
-        help='changes to the model\'s pretrained configuration')
-    add('--initial-checkpoint', default='', metavar='FILE', help='load this checkpoint into the new model')
-    add('--num-classes', type=NATURAL, metavar='N', help='classes (default: the model\'s)')
-    add('--gp', metavar='POOL', help='global pooling: fast, avg, max, avgmax, avgmaxc')
-    add('--model-kwargs', nargs='*', default={}, action=Keywords, metavar='KEY=VALUE', help='arguments of the model')
-    add('--head-init-scale', type=NUMBER, metavar='SCALE', help='factor on the classifier\'s initial weights')
-    add('--head-init-bias', type=NUMBER, metavar='BIAS', help='initial bias of the classifier')
-    add('--drop', type=BELOW_ONE, default=0., metavar='P', help='dropout before the classifier')
-    add('--drop-connect', type=BELOW_ONE, metavar='P', help='older name of --drop-path')
-    add('--drop-path', type=BELOW_ONE, metavar='P', help='stochastic depth of single images')
-    add('--drop-block', type=BELOW_ONE, metavar='P', help='DropBlock')
-    add('--grad-checkpointing', action='store_true', help='recompute activations in backward to save memory')
-    add('--fast-norm', action='store_true', help='normalise in low precision')
-    _add_norm(parser)
+
+    model: str = setting(
+        'resnet50', 'any model of timm, or gradaug_* (default: resnet50)', metavar='NAME', role=Role.COMPARED)
+    pretrained: bool = switch('start from timm\'s weights', role=Role.START)
+    pretrained_path: str | None = setting(
+        None, 'start from this file as if it were timm\'s weights', metavar='FILE', role=Role.START)
+    pretrained_cfg_overlay: dict[str, Any] = keywords('changes to the model\'s pretrained configuration')
+    initial_checkpoint: str = setting('', 'load this checkpoint into the new model', metavar='FILE', role=Role.START)
+    num_classes: int | None = setting(None, 'classes (default: the model\'s)', type=NATURAL, metavar='N')
+    gp: str | None = setting(None, 'global pooling: fast, avg, max, avgmax, avgmaxc', metavar='POOL')
+    model_kwargs: dict[str, Any] = keywords('arguments of the model')
+    head_init_scale: float | None = setting(
+        None, 'factor on the classifier\'s initial weights', type=NUMBER, metavar='SCALE', role=Role.START)
+    head_init_bias: float | None = setting(
+        None, 'initial bias of the classifier', type=NUMBER, metavar='BIAS', role=Role.START)
+    drop: float = setting(0., 'dropout before the classifier', type=BELOW_ONE, metavar='P')
+    drop_connect: float | None = setting(
+        None, 'older name of --drop-path', type=BELOW_ONE, metavar='P', role=Role.START)
+    drop_path: float | None = setting(None, 'stochastic depth of single images', type=BELOW_ONE, metavar='P')
+    drop_block: float | None = setting(None, 'DropBlock', type=BELOW_ONE, metavar='P')
+    grad_checkpointing: bool = switch('recompute activations in backward to save memory')
+    fast_norm: bool = switch('normalise in low precision')
 
 
-def _add_norm(parser: StrictParser):
-    add = parser.add_argument_group('batch norm').add_argument
-    add('--bn-momentum', type=BELOW_ONE, metavar='M', help='momentum of the running statistics')
-    add('--bn-eps', type=POSITIVE, metavar='EPS', help='epsilon of the layers')
-    add('--sync-bn', action='store_true', help='batch statistics over all processes')
-    add('--dist-bn', default='reduce', choices=('broadcast', 'reduce', ''),
-        help='running statistics of the processes after an epoch (default: reduce)')
-    add('--split-bn', action='store_true', help='own layers for each part of --aug-splits')
+@dataclass(frozen=True, kw_only=True)
+class NormSettings(Settings, title='batch norm'):
+    """Norm layers."""
+
+    bn_momentum: float | None = setting(None, 'momentum of the running statistics', type=BELOW_ONE, metavar='M')
+    bn_eps: float | None = setting(None, 'epsilon of the layers', type=POSITIVE, metavar='EPS')
+    sync_bn: bool = switch('batch statistics over all processes', idle=(ONE_PROCESS,))
+    dist_bn: str = setting(
+        'reduce', 'running statistics of the processes after an epoch (default: reduce)',
+        choices=('broadcast', 'reduce', ''), idle=(ONE_PROCESS, SYNCHRONIZED))
+    split_bn: bool = switch('own layers for each part of --aug-splits')
 
 
-def add_distillation(parser: StrictParser):
+@dataclass(frozen=True, kw_only=True)
+class DistillationSettings(Settings, title='distillation', idle=(needs('kd_model_name'),)):
     """timm's distillation tasks; not together with GradAug."""
-    add = parser.add_argument_group('distillation').add_argument
-    add('--kd-model-name', metavar='NAME', help='teacher')
-    add('--kd-checkpoint', metavar='FILE', help='file of its weights (default: timm\'s)')
-    add('--kd-distill-type', default='logit', choices=('logit', 'feature', 'token'), help='what the teacher shows')
-    add('--kd-loss-type', default='kl', choices=('kl',), help='loss on the logits')
-    add('--distill-loss-weight', type=NON_NEGATIVE, metavar='W', help='weight of the distillation loss')
-    add('--task-loss-weight', type=NON_NEGATIVE, metavar='W', help='weight of the classification loss')
-    add('--kd-temperature', type=POSITIVE, default=4., metavar='T', help='temperature of the softmax (default: 4)')
-    add('--kd-student-feature-dim', type=NATURAL, metavar='N', help='features of the student')
-    add('--kd-teacher-feature-dim', type=NATURAL, metavar='N', help='features of the teacher')
-    add('--kd-token-distill-type', default='soft', choices=('soft', 'hard'), help='targets of token distillation')
+
+    kd_model_name: str | None = setting(None, 'teacher', metavar='NAME')
+    kd_checkpoint: str | None = setting(None, 'file of its weights (default: timm\'s)', metavar='FILE', role=Role.START)
+    kd_distill_type: str = setting('logit', 'what the teacher shows', choices=('logit', 'feature', 'token'))
+    kd_loss_type: str = setting('kl', 'loss on the logits', choices=('kl',))
+    distill_loss_weight: float | None = setting(None, 'weight of the distillation loss', type=NON_NEGATIVE, metavar='W')
+    task_loss_weight: float | None = setting(None, 'weight of the classification loss', type=NON_NEGATIVE, metavar='W')
+    kd_temperature: float = setting(4., 'temperature of the softmax (default: 4)', type=POSITIVE, metavar='T')
+    kd_student_feature_dim: int | None = setting(None, 'features of the student', type=NATURAL, metavar='N')
+    kd_teacher_feature_dim: int | None = setting(None, 'features of the teacher', type=NATURAL, metavar='N')
+    kd_token_distill_type: str = setting('soft', 'targets of token distillation', choices=('soft', 'hard'))

@@ -1,94 +1,146 @@
-"""Flags of the optimizer, its schedule and the loss."""
-import argparse
+"""Settings of the optimizer, its schedule and the loss."""
+from dataclasses import dataclass
+from typing import Any
 
 from timm.loss import LOSS_TYPES
 
-from ...cli import Keywords, StrictParser
+from ...flags import Role, Settings, keywords, needs, only_for, replaced_by, setting, switch, toggle
+from .conditions import ASL, CYCLIC, DB, GIVEN_WEIGHTS, ONE_CYCLE, POLY, TWOWAY, WARMED_UP, unused_by_optimizer
 from .values import BELOW_ONE, COUNT, NATURAL, NON_NEGATIVE, NUMBER, POSITIVE, PROBABILITY, optimizer
 
 SCHEDULES = ('cosine', 'tanh', 'step', 'multistep', 'poly', 'wsd', 'rsqrt', 'constant', 'plateau', 'none')
 
 
-def add_optimizer(parser: StrictParser):
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings(Settings, title='optimizer'):
     """How weights change."""
-    add = parser.add_argument_group('optimizer').add_argument
-    add('--opt', type=optimizer, default='sgd', metavar='NAME', help='optimizer of timm (default: sgd, with Nesterov)')
-    add('--opt-eps', type=NON_NEGATIVE, metavar='EPS', help='epsilon')
-    add('--opt-betas', type=BELOW_ONE, nargs='+', metavar='BETA', help='betas')
-    add('--momentum', type=BELOW_ONE, default=0.9, metavar='M', help='momentum (default: 0.9)')
-    add('--weight-decay', type=NON_NEGATIVE, default=2e-5, metavar='W', help='weight decay (default: 2e-5)')
-    add('--decay-all-parameters', action='store_true', help='weight decay on biases and norms too')
-    add('--clip-grad', type=POSITIVE, metavar='NORM', help='limit of the gradient')
-    add('--clip-mode', default='norm', choices=('norm', 'value', 'agc'), help='what the limit is on')
-    add('--layer-decay', type=POSITIVE, metavar='D', help='decay of the learning rate by layer')
-    add('--layer-decay-min-scale', type=NON_NEGATIVE, default=0, metavar='S', help='lower limit of that decay')
-    add('--layer-decay-no-opt-scale', type=NON_NEGATIVE, metavar='S', help='layers below this scale stay fixed')
-    add('--opt-foreach', action=argparse.BooleanOptionalAction, help='multi-tensor implementation')
-    add('--opt-kwargs', nargs='*', default={}, action=Keywords, metavar='KEY=VALUE',
-        help='arguments of the optimizer')
-    add('--grad-accum-steps', type=NATURAL, default=1, metavar='N', help='batches an update')
+
+    opt: str = setting(
+        'sgd', 'optimizer of timm (default: sgd, with Nesterov)', type=optimizer, metavar='NAME', role=Role.COMPARED)
+    opt_eps: float | None = setting(
+        None, 'epsilon', type=NON_NEGATIVE, metavar='EPS', role=Role.OPTIMIZER, idle=(unused_by_optimizer('has_eps'),))
+    opt_betas: tuple[float, ...] | None = setting(
+        None, 'betas', type=BELOW_ONE, nargs='+', metavar='BETA', role=Role.OPTIMIZER,
+        idle=(unused_by_optimizer('has_betas'),))
+    momentum: float = setting(
+        0.9, 'momentum (default: 0.9)', type=BELOW_ONE, metavar='M', role=Role.OPTIMIZER,
+        idle=(unused_by_optimizer('has_momentum'),))
+    weight_decay: float = setting(
+        2e-5, 'weight decay (default: 2e-5)', type=NON_NEGATIVE, metavar='W', role=Role.OPTIMIZER)
+    decay_all_parameters: bool = switch(
+        'weight decay on biases and norms too', role=Role.OPTIMIZER, idle=(needs('weight_decay'),))
+    clip_grad: float | None = setting(None, 'limit of the gradient', type=POSITIVE, metavar='NORM')
+    clip_mode: str = setting(
+        'norm', 'what the limit is on', choices=('norm', 'value', 'agc'), idle=(needs('clip_grad'),))
+    layer_decay: float | None = setting(
+        None, 'decay of the learning rate by layer', type=POSITIVE, metavar='D', role=Role.OPTIMIZER)
+    layer_decay_min_scale: float = setting(
+        0, 'lower limit of that decay', type=NON_NEGATIVE, metavar='S', role=Role.OPTIMIZER,
+        idle=(needs('layer_decay'),))
+    layer_decay_no_opt_scale: float | None = setting(
+        None, 'layers below this scale stay fixed', type=NON_NEGATIVE, metavar='S', role=Role.OPTIMIZER,
+        idle=(needs('layer_decay'),))
+    opt_foreach: bool | None = toggle('multi-tensor implementation')
+    opt_kwargs: dict[str, Any] = keywords('arguments of the optimizer', role=Role.OPTIMIZER)
+    grad_accum_steps: int = setting(1, 'batches an update', type=NATURAL, metavar='N')
 
 
-def add_schedule(parser: StrictParser):
+@dataclass(frozen=True, kw_only=True)
+class ScheduleSettings(Settings, title='learning rate'):
     """How the learning rate changes."""
-    add = parser.add_argument_group('learning rate').add_argument
-    add('--sched', default='cosine', choices=SCHEDULES, help='schedule (default: cosine)')
-    add('--sched-on-updates', action='store_true', help='change it at every update, not every epoch')
-    add('--lr', type=POSITIVE, metavar='LR', help='learning rate (default: from --lr-base)')
-    add('--lr-base', type=POSITIVE, default=0.1, metavar='LR', help='learning rate at --lr-base-size images an update')
-    add('--lr-base-size', type=NATURAL, default=256, metavar='N', help='images that --lr-base is for')
-    add('--lr-base-scale', default='', choices=('linear', 'sqrt', ''), help='growth with the batch (default: by --opt)')
-    add('--lr-noise', type=PROBABILITY, nargs='+', metavar='PCT', help='where noise starts, and ends')
-    add('--lr-noise-pct', type=NON_NEGATIVE, default=0.67, metavar='PCT', help='limit of the noise')
-    add('--lr-noise-std', type=NON_NEGATIVE, default=1., metavar='STD', help='standard deviation of the noise')
-    add('--lr-cycle-mul', type=POSITIVE, default=1., metavar='F', help='growth of the cycles')
-    add('--lr-cycle-decay', type=NON_NEGATIVE, default=0.5, metavar='F', help='decay by cycle')
-    add('--lr-cycle-limit', type=NATURAL, default=1, metavar='N', help='number of cycles')
-    add('--lr-k-decay', type=POSITIVE, default=1., metavar='K', help='exponent of cosine and poly')
-    add('--lr-decay-fn', metavar='NAME', help='decay of wsd and rsqrt (default: 1-sqrt and linear)')
-    add('--lr-stable-timescale', type=POSITIVE, metavar='N', help='epochs of rsqrt\'s time scale')
-    add('--warmup-lr', type=NON_NEGATIVE, default=1e-5, metavar='LR', help='learning rate at the start of the warm-up')
-    add('--min-lr', type=NON_NEGATIVE, default=0, metavar='LR', help='lowest learning rate')
-    add('--epochs', type=NATURAL, default=300, metavar='N', help='epochs of the schedule (default: 300)')
-    add('--epoch-repeats', type=NON_NEGATIVE, default=0., metavar='N', help='passes over an iterable data set an epoch')
-    add('--start-epoch', type=COUNT, metavar='N', help='first epoch')
-    add('--stop-epoch', type=NATURAL, metavar='N', help='end early, after this many epochs of the schedule')
-    add('--decay-milestones', type=COUNT, nargs='+', default=[90, 180, 270], metavar='N', help='epochs of multistep')
-    add('--decay-epochs', type=POSITIVE, metavar='N',
-        help='interval of step (default: 90), or length of wsd\'s decay (default: 0.2 of the schedule)')
-    add('--warmup-epochs', type=COUNT, default=5, metavar='N', help='epochs of warm-up (default: 5)')
-    add('--warmup-prefix', action='store_true', help='warm-up comes before the epochs of the schedule')
-    add('--cooldown-epochs', type=COUNT, default=0, metavar='N', help='epochs at the lowest learning rate')
-    add('--patience-epochs', type=COUNT, default=10, metavar='N', help='patience of plateau')
-    add('--decay-rate', '--dr', type=POSITIVE, default=0.1, metavar='F', help='factor of step, exponent of poly')
+
+    sched: str = setting('cosine', 'schedule (default: cosine)', choices=SCHEDULES)
+    sched_on_updates: bool = switch('change it at every update, not every epoch', idle=(WARMED_UP,))
+    lr: float | None = setting(
+        None, 'learning rate (default: from --lr-base)', type=POSITIVE, metavar='LR', role=Role.OPTIMIZER)
+    lr_base: float = setting(
+        0.1, 'learning rate at --lr-base-size images an update', type=POSITIVE, metavar='LR', role=Role.START,
+        idle=(replaced_by('lr'),))
+    lr_base_size: int = setting(
+        256, 'images that --lr-base is for', type=NATURAL, metavar='N', role=Role.START, idle=(replaced_by('lr'),))
+    lr_base_scale: str = setting(
+        '', 'growth with the batch (default: by --opt)', choices=('linear', 'sqrt', ''), role=Role.START,
+        idle=(replaced_by('lr'),))
+    lr_noise: tuple[float, ...] | None = setting(
+        None, 'where noise starts, and ends', type=PROBABILITY, nargs='+', metavar='PCT', idle=(WARMED_UP,))
+    lr_noise_pct: float = setting(
+        0.67, 'limit of the noise', type=NON_NEGATIVE, metavar='PCT', idle=(needs('lr_noise'),))
+    lr_noise_std: float = setting(
+        1., 'standard deviation of the noise', type=NON_NEGATIVE, metavar='STD', idle=(needs('lr_noise'),))
+    lr_cycle_mul: float = setting(1., 'growth of the cycles', type=POSITIVE, metavar='F', idle=(CYCLIC, ONE_CYCLE))
+    lr_cycle_decay: float = setting(0.5, 'decay by cycle', type=NON_NEGATIVE, metavar='F', idle=(CYCLIC, ONE_CYCLE))
+    lr_cycle_limit: int = setting(1, 'number of cycles', type=NATURAL, metavar='N', idle=(CYCLIC,))
+    lr_k_decay: float = setting(
+        1., 'exponent of cosine and poly', type=POSITIVE, metavar='K', idle=(only_for('sched', 'cosine', 'poly'),))
+    lr_decay_fn: str | None = setting(
+        None, 'decay of wsd and rsqrt (default: 1-sqrt and linear)', metavar='NAME',
+        idle=(only_for('sched', 'wsd', 'rsqrt'),))
+    lr_stable_timescale: float | None = setting(
+        None, 'epochs of rsqrt\'s time scale', type=POSITIVE, metavar='N', idle=(only_for('sched', 'rsqrt'),))
+    warmup_lr: float = setting(
+        1e-5, 'learning rate at the start of the warm-up', type=NON_NEGATIVE, metavar='LR',
+        idle=(needs('warmup_epochs'), WARMED_UP))
+    min_lr: float = setting(
+        0, 'lowest learning rate', type=NON_NEGATIVE, metavar='LR',
+        idle=(only_for('sched', 'cosine', 'tanh', 'poly', 'wsd', 'rsqrt', 'plateau'),))
+    epochs: int = setting(300, 'epochs of the schedule (default: 300)', type=NATURAL, metavar='N')
+    epoch_repeats: float = setting(0., 'passes over an iterable data set an epoch', type=NON_NEGATIVE, metavar='N')
+    start_epoch: int | None = setting(None, 'first epoch', type=COUNT, metavar='N', role=Role.START)
+    stop_epoch: int | None = setting(
+        None, 'end early, after this many epochs of the schedule', type=NATURAL, metavar='N', role=Role.START)
+    decay_milestones: tuple[int, ...] = setting(
+        (90, 180, 270), 'epochs of multistep', type=COUNT, nargs='+', metavar='N',
+        idle=(only_for('sched', 'multistep'),))
+    decay_epochs: float | None = setting(
+        None, 'interval of step (default: 90), or length of wsd\'s decay (default: 0.2 of the schedule)', type=POSITIVE,
+        metavar='N', idle=(only_for('sched', 'step', 'wsd', 'rsqrt'),))
+    warmup_epochs: int = setting(5, 'epochs of warm-up (default: 5)', type=COUNT, metavar='N', idle=(WARMED_UP,))
+    warmup_prefix: bool = switch('warm-up comes before the epochs of the schedule', idle=(needs('warmup_epochs'),))
+    cooldown_epochs: int = setting(
+        0, 'epochs at the lowest learning rate', type=COUNT, metavar='N',
+        idle=(only_for('sched', 'cosine', 'tanh', 'poly', 'wsd', 'rsqrt'),))
+    patience_epochs: int = setting(
+        10, 'patience of plateau', type=COUNT, metavar='N', idle=(only_for('sched', 'plateau'),))
+    decay_rate: float = setting(
+        0.1, 'factor of step, exponent of poly', flags=('--dr',), type=POSITIVE, metavar='F',
+        idle=(only_for('sched', 'step', 'multistep', 'poly', 'plateau'),))
 
 
-def add_loss(parser: StrictParser):
+@dataclass(frozen=True, kw_only=True)
+class LossSettings(Settings, title='loss'):
     """What is learnt."""
-    add = parser.add_argument_group('loss').add_argument
-    add('--task', default='classification', choices=('classification', 'multilabel'), help='one label, or many')
-    add('--loss', choices=LOSS_TYPES, help='loss (default: ce, and bce for --task multilabel)')
-    add('--jsd-loss', action='store_true', help='older spelling of --loss jsd')
-    add('--bce-loss', action='store_true', help='older spelling of --loss bce')
-    add('--bce-sum', action='store_true', help='sum BCE over classes')
-    add('--bce-target-thresh', type=PROBABILITY, metavar='T', help='threshold that makes soft BCE targets binary')
-    add('--bce-pos-weight', type=NON_NEGATIVE, metavar='W', help='older spelling of --loss-pos-weight')
-    add('--loss-pos-weight', metavar='W', help='weight of positives: number, list, file, or neg_pos')
-    add('--loss-class-weight', metavar='W', help='weight of classes: number, list, file, inv_freq or effective_num')
-    add('--loss-weight-power', type=NON_NEGATIVE, default=1., metavar='P', help='exponent of computed weights')
-    add('--loss-weight-beta', type=BELOW_ONE, default=0.999, metavar='B', help='beta of effective_num')
-    add('--loss-weight-max', type=POSITIVE, metavar='W', help='upper limit of computed weights')
-    add('--class-stats', metavar='FILE', help='JSON with pos_counts and num_samples of the classes')
-    add('--asl-gamma-pos', type=NON_NEGATIVE, default=1., metavar='G', help='focus of asl on positives')
-    add('--asl-gamma-neg', type=NON_NEGATIVE, default=4., metavar='G', help='focus of asl on negatives')
-    add('--asl-clip', type=BELOW_ONE, default=0.05, metavar='P', help='margin of asl')
-    add('--asl-reduction', default='batchmean', choices=('batchmean', 'sum', 'mean'), help='reduction of asl')
-    add('--poly-epsilon', type=NUMBER, default=2., metavar='E', help='coefficient of poly')
-    add('--poly-gamma', type=NON_NEGATIVE, default=0., metavar='G', help='focus of poly')
-    add('--poly-alpha', type=PROBABILITY, metavar='A', help='balance of poly')
-    add('--twoway-tp', type=POSITIVE, default=4., metavar='T', help='temperature of twoway for positives')
-    add('--twoway-tn', type=POSITIVE, default=1., metavar='T', help='temperature of twoway for negatives')
-    add('--db-neg-scale', type=POSITIVE, default=2., metavar='S', help='logit scale of db for negatives')
-    add('--db-init-bias', type=NON_NEGATIVE, default=0.05, metavar='B', help='prior shift of db')
-    add('--db-focal-gamma', type=NON_NEGATIVE, default=2., metavar='G', help='focus of db')
-    add('--multilabel-threshold', type=PROBABILITY, default=0.5, metavar='P', help='probability that counts as yes')
+
+    task: str = setting('classification', 'one label, or many', choices=('classification', 'multilabel'))
+    loss: str | None = setting(None, 'loss (default: ce, and bce for --task multilabel)', choices=LOSS_TYPES)
+    jsd_loss: bool = switch('older spelling of --loss jsd', role=Role.START)
+    bce_loss: bool = switch('older spelling of --loss bce', role=Role.START)
+    bce_sum: bool = switch('sum BCE over classes')
+    bce_target_thresh: float | None = setting(
+        None, 'threshold that makes soft BCE targets binary', type=PROBABILITY, metavar='T')
+    bce_pos_weight: float | None = setting(
+        None, 'older spelling of --loss-pos-weight', type=NON_NEGATIVE, metavar='W', role=Role.START)
+    loss_pos_weight: str | None = setting(None, 'weight of positives: number, list, file, or neg_pos', metavar='W')
+    loss_class_weight: str | None = setting(
+        None, 'weight of classes: number, list, file, inv_freq or effective_num', metavar='W')
+    loss_weight_power: float = setting(
+        1., 'exponent of computed weights', type=NON_NEGATIVE, metavar='P', idle=(GIVEN_WEIGHTS,))
+    loss_weight_beta: float = setting(
+        0.999, 'beta of effective_num', type=BELOW_ONE, metavar='B', idle=(GIVEN_WEIGHTS,))
+    loss_weight_max: float | None = setting(
+        None, 'upper limit of computed weights', type=POSITIVE, metavar='W', idle=(GIVEN_WEIGHTS,))
+    class_stats: str | None = setting(None, 'JSON with pos_counts and num_samples of the classes', metavar='FILE')
+    asl_gamma_pos: float = setting(1., 'focus of asl on positives', type=NON_NEGATIVE, metavar='G', idle=(ASL,))
+    asl_gamma_neg: float = setting(4., 'focus of asl on negatives', type=NON_NEGATIVE, metavar='G', idle=(ASL,))
+    asl_clip: float = setting(0.05, 'margin of asl', type=BELOW_ONE, metavar='P', idle=(ASL,))
+    asl_reduction: str = setting('batchmean', 'reduction of asl', choices=('batchmean', 'sum', 'mean'), idle=(ASL,))
+    poly_epsilon: float = setting(2., 'coefficient of poly', type=NUMBER, metavar='E', idle=(POLY,))
+    poly_gamma: float = setting(0., 'focus of poly', type=NON_NEGATIVE, metavar='G', idle=(POLY,))
+    poly_alpha: float | None = setting(None, 'balance of poly', type=PROBABILITY, metavar='A', idle=(POLY,))
+    twoway_tp: float = setting(4., 'temperature of twoway for positives', type=POSITIVE, metavar='T', idle=(TWOWAY,))
+    twoway_tn: float = setting(1., 'temperature of twoway for negatives', type=POSITIVE, metavar='T', idle=(TWOWAY,))
+    db_neg_scale: float = setting(2., 'logit scale of db for negatives', type=POSITIVE, metavar='S', idle=(DB,))
+    db_init_bias: float = setting(0.05, 'prior shift of db', type=NON_NEGATIVE, metavar='B', idle=(DB,))
+    db_focal_gamma: float = setting(2., 'focus of db', type=NON_NEGATIVE, metavar='G', idle=(DB,))
+    multilabel_threshold: float = setting(
+        0.5, 'probability that counts as yes', type=PROBABILITY, metavar='P', role=Role.JUDGED,
+        idle=(only_for('task', 'multilabel'),))

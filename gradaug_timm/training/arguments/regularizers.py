@@ -1,21 +1,30 @@
-"""Flags of the regularisers that GradAug is compared with and that timm lacks, or does otherwise."""
-from ...cli import StrictParser, ranged
+"""Settings of the regularisers that GradAug is compared with and that timm lacks, or does otherwise."""
+from dataclasses import dataclass
+
+from ...cli import ranged
+from ...flags import Role, Settings, setting
 from .values import NATURAL, NUMBER, SHARE
 
 
-def add_regularizers(parser: StrictParser):
+@dataclass(frozen=True, kw_only=True)
+class RegularizerSettings(Settings, title='regularisers, as published', role=Role.COMPARED):
     """ShakeDrop, stochastic depth and DropBlock as in their papers."""
-    add = parser.add_argument_group('regularisers, as published').add_argument
-    add('--shake-drop', type=SHARE, metavar='P',
-        help='ShakeDrop: probability that the last residual branch stays as it is, linear from the first')
-    add('--shake-drop-alpha', type=NUMBER, nargs=2, metavar=('LO', 'HI'), help='its forward factors (default: -1 1)')
-    add('--shake-drop-beta', type=NUMBER, nargs=2, metavar=('LO', 'HI'), help='its backward factors (default: 0 1)')
-    add('--shake-drop-level', choices=('batch', 'image', 'channel', 'pixel'),
-        help='what shares a factor (default: pixel)')
-    add('--stoch-depth', type=SHARE, metavar='P',
-        help='stochastic depth of whole batches: probability that the last block runs, linear from the first')
-    add('--paper-drop-block', type=ranged(float, above=0, below=1), metavar='RATE',
-        help='DropBlock after every convolution and shortcut of the last two stages')
-    add('--paper-drop-block-schedule', choices=('linear', 'constant'),
-        help='whether its rate rises from 0 over all updates (default: linear)')
-    add('--paper-drop-block-size', type=NATURAL, metavar='N', help='side of its blocks (default: 7)')
+
+    shake_drop: float | None = setting(
+        None, 'ShakeDrop: probability that the last residual branch stays as it is, linear from the first', type=SHARE,
+        metavar='P')
+    shake_drop_alpha: tuple[float, ...] | None = setting(
+        None, 'its forward factors (default: -1 1)', type=NUMBER, nargs=2, metavar=('LO', 'HI'))
+    shake_drop_beta: tuple[float, ...] | None = setting(
+        None, 'its backward factors (default: 0 1)', type=NUMBER, nargs=2, metavar=('LO', 'HI'))
+    shake_drop_level: str | None = setting(
+        None, 'what shares a factor (default: pixel)', choices=('batch', 'image', 'channel', 'pixel'))
+    stoch_depth: float | None = setting(
+        None, 'stochastic depth of whole batches: probability that the last block runs, linear from the first',
+        type=SHARE, metavar='P')
+    paper_drop_block: float | None = setting(
+        None, 'DropBlock after every convolution and shortcut of the last two stages',
+        type=ranged(float, above=0, below=1), metavar='RATE')
+    paper_drop_block_schedule: str | None = setting(
+        None, 'whether its rate rises from 0 over all updates (default: linear)', choices=('linear', 'constant'))
+    paper_drop_block_size: int | None = setting(None, 'side of its blocks (default: 7)', type=NATURAL, metavar='N')

@@ -1,7 +1,10 @@
-"""Flags of devices, precision, logging, checkpoints, and the flags of timm's that aren't taken."""
+"""Settings of devices, precision, logging and checkpoints, and the flags of timm's that aren't taken."""
 import argparse
+from dataclasses import dataclass
 
 from ...cli import Refuse, StrictParser, compile_backend, compile_mode
+from ...flags import Role, Settings, needs, setting, switch
+from .conditions import ON_CPU, ONE_PROCESS
 from .values import COUNT, NATURAL, PERCENT, POSITIVE
 
 NO_NAFLEX = 'NaFlex batches hold patches of images of different sizes, which no transform of GradAug takes'
@@ -17,66 +20,84 @@ REFUSED = (
 )
 
 
-def add_device(parser: StrictParser):
+@dataclass(frozen=True, kw_only=True)
+class DeviceSettings(Settings, title='device'):
     """Where and how precisely to compute."""
-    add = parser.add_argument_group('device').add_argument
-    add('--device', metavar='NAME', help='cuda, mps, cpu... (default: what is there)')
-    add('--device-modules', nargs='+', metavar='MODULE', help='modules to import first')
-    add('--amp', action='store_true', help='mixed precision')
-    add('--amp-dtype', default='float16', choices=('float16', 'bfloat16'), help='lower precision (default: float16)')
-    add('--model-dtype', choices=('float32', 'float16', 'bfloat16'), help='precision of the weights')
-    add('--channels-last', action='store_true', help='memory layout NHWC')
-    add('--torchcompile', nargs='?', const='inductor', type=compile_backend, metavar='BACKEND',
-        help='torch.compile (default: inductor)')
-    add('--torchcompile-mode', type=compile_mode, metavar='MODE', help='mode of torch.compile')
-    add('--no-ddp-bb', action='store_true', help='DDP doesn\'t broadcast buffers')
-    add('--synchronize-step', action='store_true', help='wait for the device after every step')
-    add('--local_rank', default=0, type=int, help='set by launchers; torchrun doesn\'t need it')
+
+    device: str | None = setting(None, 'cuda, mps, cpu... (default: what is there)', metavar='NAME', role=Role.PLACE)
+    device_modules: tuple[str, ...] | None = setting(
+        None, 'modules to import first', nargs='+', metavar='MODULE', role=Role.PLACE)
+    amp: bool = switch('mixed precision')
+    amp_dtype: str = setting(
+        'float16', 'lower precision (default: float16)', choices=('float16', 'bfloat16'), idle=(needs('amp'),))
+    model_dtype: str | None = setting(None, 'precision of the weights', choices=('float32', 'float16', 'bfloat16'))
+    channels_last: bool = switch('memory layout NHWC')
+    torchcompile: str | None = setting(
+        None, 'torch.compile (default: inductor)', nargs='?', const='inductor', type=compile_backend, metavar='BACKEND')
+    torchcompile_mode: str | None = setting(
+        None, 'mode of torch.compile', type=compile_mode, metavar='MODE', idle=(needs('torchcompile'),))
+    no_ddp_bb: bool = switch('DDP doesn\'t broadcast buffers', idle=(ONE_PROCESS,))
+    synchronize_step: bool = switch('wait for the device after every step', role=Role.PLACE, idle=(ON_CPU,))
+    local_rank: int = setting(
+        0, 'set by launchers; torchrun doesn\'t need it', flags=('--local_rank',), type=int, role=Role.PLACE)
 
 
-def add_run(parser: StrictParser):
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(Settings, title='run', role=Role.WRITTEN):
     """Seeds, workers, logs and files."""
-    add = parser.add_argument_group('run').add_argument
-    add('--seed', type=COUNT, default=42, metavar='N', help='random seed (default: 42)')
-    add('--worker-seeding', default='all', choices=('all', 'part'), help='seeds of the data workers')
-    add('-j', '--workers', type=COUNT, default=4, metavar='N', help='data workers a process (default: 4)')
-    add('--pin-mem', action='store_true', help='pinned memory for batches')
-    add('--no-prefetcher', action='store_true', help='normalise and mix images in the main thread')
-    add('--use-multi-epochs-loader', action='store_true', help='keep the loader running between epochs')
-    add('--log-interval', type=NATURAL, default=50, metavar='N', help='updates between log lines (default: 50)')
-    add('--val-interval', type=NATURAL, default=1, metavar='N', help='epochs between validations')
-    add('--eval-metric', metavar='NAME', help='metric of the best checkpoint (default: top1, or map)')
-    add('--tta', type=COUNT, default=0, metavar='N', help='crops of an image that are averaged in validation')
-    add('--save-images', action='store_true', help='save and log a picture of what the networks see, in every epoch')
-    add('--output', default='', metavar='DIR', help='folder of all runs (default: output/train)')
-    add('--experiment', default='', metavar='NAME', help='folder of this run (default: date, model and size)')
-    add('--dry-run', action='store_true', default=argparse.SUPPRESS,
-        help='train a few steps, tell settings, cost, time and what is unusual, and write nothing')
-    add('--overwrite', action='store_true', help='delete the files of an earlier run of the same name')
-    add('--resume', default='', metavar='FILE', help='continue from it; auto: from the last of --experiment')
-    add('--no-resume-opt', action='store_true', help='resume without the optimizer\'s state')
-    add('--checkpoint-hist', type=NATURAL, default=10, metavar='N', help='checkpoints to keep (default: 10)')
-    add('--save-epochs', type=NATURAL, nargs='+', metavar='N', help='keep milestone-N of these epochs')
-    add('--checkpoint-steps', type=NATURAL, metavar='N', help='save within an epoch, every N updates')
-    add('--checkpoint-minutes', type=POSITIVE, metavar='M', help='save within an epoch, when M minutes have passed')
-    add('--recovery-interval', type=COUNT, default=0, metavar='N', help='timm\'s name of --checkpoint-steps, 0: none')
-    add('--nonfinite-limit', type=NATURAL, metavar='N', help='end after N batches whose loss isn\'t finite; above 1 '
-        'updates with such gradients are left out (default: 10 with float16, which does so anyway, else 1)')
-    add('--log-tensorboard', action='store_true', help='log to TensorBoard, in the folder of this run')
-    add('--log-trackio', action='store_true', help='log to trackio')
-    add('--trackio-project', metavar='NAME', help='project there (default: gradaug_timm)')
-    add('--log-wandb', action='store_true', help='log to Weights & Biases')
-    add('--wandb-project', metavar='NAME', help='project there')
-    add('--wandb-tags', nargs='+', default=[], metavar='TAG', help='tags there')
-    add('--wandb-resume-id', default='', metavar='ID', help='run there to continue')
+
+    seed: int = setting(42, 'random seed (default: 42)', type=COUNT, metavar='N', role=Role.LEARNED)
+    worker_seeding: str = setting('all', 'seeds of the data workers', choices=('all', 'part'), role=Role.PLACE)
+    workers: int = setting(
+        4, 'data workers a process (default: 4)', flags=('-j',), type=COUNT, metavar='N', role=Role.PLACE)
+    pin_mem: bool = switch('pinned memory for batches', role=Role.PLACE, idle=(ON_CPU,))
+    no_prefetcher: bool = switch('normalise and mix images in the main thread', role=Role.LEARNED)
+    use_multi_epochs_loader: bool = switch('keep the loader running between epochs', role=Role.PLACE)
+    log_interval: int = setting(50, 'updates between log lines (default: 50)', type=NATURAL, metavar='N')
+    val_interval: int = setting(1, 'epochs between validations', type=NATURAL, metavar='N', role=Role.JUDGED)
+    eval_metric: str | None = setting(
+        None, 'metric of the best checkpoint (default: top1, or map)', metavar='NAME', role=Role.JUDGED)
+    tta: int = setting(
+        0, 'crops of an image that are averaged in validation', type=COUNT, metavar='N', role=Role.JUDGED,
+        idle=(needs('val_split'),))
+    save_images: bool = switch('save and log a picture of what the networks see, in every epoch')
+    output: str = setting('', 'folder of all runs (default: output/train)', metavar='DIR')
+    experiment: str = setting('', 'folder of this run (default: date, model and size)', metavar='NAME')
+    dry_run: bool = switch('train a few steps, tell settings, cost, time and what is unusual, and write nothing')
+    overwrite: bool = switch('delete the files of an earlier run of the same name', idle=(needs('experiment'),))
+    resume: str = setting('', 'continue from it; auto: from the last of --experiment', metavar='FILE')
+    no_resume_opt: bool = switch('resume without the optimizer\'s state', role=Role.START, idle=(needs('resume'),))
+    checkpoint_hist: int = setting(10, 'checkpoints to keep (default: 10)', type=NATURAL, metavar='N')
+    save_epochs: tuple[int, ...] | None = setting(
+        None, 'keep milestone-N of these epochs', type=NATURAL, nargs='+', metavar='N')
+    checkpoint_steps: int | None = setting(None, 'save within an epoch, every N updates', type=NATURAL, metavar='N')
+    checkpoint_minutes: float | None = setting(
+        None, 'save within an epoch, when M minutes have passed', type=POSITIVE, metavar='M')
+    recovery_interval: int = setting(0, 'timm\'s name of --checkpoint-steps, 0: none', type=COUNT, metavar='N')
+    nonfinite_limit: int | None = setting(
+        None,
+        'end after N batches whose loss isn\'t finite; above 1 updates with such gradients are left out (default: '
+        '10 with float16, which does so anyway, else 1)', type=NATURAL, metavar='N', role=Role.START)
+    log_tensorboard: bool = switch('log to TensorBoard, in the folder of this run')
+    log_trackio: bool = switch('log to trackio')
+    trackio_project: str | None = setting(
+        None, 'project there (default: gradaug_timm)', metavar='NAME', idle=(needs('log_trackio'),))
+    log_wandb: bool = switch('log to Weights & Biases')
+    wandb_project: str | None = setting(None, 'project there', metavar='NAME', idle=(needs('log_wandb'),))
+    wandb_tags: tuple[str, ...] = setting((), 'tags there', nargs='+', metavar='TAG', idle=(needs('log_wandb'),))
+    wandb_resume_id: str = setting('', 'run there to continue', metavar='ID')
 
 
-def add_report(parser: StrictParser):
+@dataclass(frozen=True, kw_only=True)
+class ReportSettings(Settings, title='report', role=Role.JUDGED):
     """What `python -m gradaug_timm.report` shows of the run; training doesn't depend on it."""
-    add = parser.add_argument_group('report').add_argument
-    add('--method', metavar='NAME', help='name of the method in reports (default: the folder\'s)')
-    add('--published-top1', type=PERCENT, metavar='PCT', help='top-1 that was published for it, shown beside ours')
-    add('--published-top5', type=PERCENT, metavar='PCT', help='top-5')
+
+    method: str | None = setting(None, 'name of the method in reports (default: the folder\'s)', metavar='NAME')
+    published_top1: float | None = setting(
+        None, 'top-1 that was published for it, shown beside ours', type=PERCENT, metavar='PCT',
+        role=Role.WRITTEN)
+    published_top5: float | None = setting(
+        None, 'top-5 that was published for it, shown beside ours', type=PERCENT, metavar='PCT', role=Role.WRITTEN)
 
 
 def add_refused(parser: StrictParser):

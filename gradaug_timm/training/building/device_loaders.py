@@ -1,5 +1,4 @@
 """The loaders of `--device-augment`."""
-import argparse
 from collections.abc import Callable
 
 import torch
@@ -10,13 +9,14 @@ from torch.utils.data import Dataset, DistributedSampler
 from torchvision import transforms
 
 from ...data import DeviceLoader, hold
+from ..arguments.settings import TrainSettings
 from ..processes import Precision, Process
 
 WIDTH, HEIGHT = -1, -2
 
 
 def build_device_loaders(
-        args: argparse.Namespace,
+        args: TrainSettings,
         train: Dataset,
         validation: Dataset | None,
         config: dict,

@@ -1,9 +1,8 @@
 """Turning GradAug on: its settings, its cost, and a first look at whether the network takes it."""
-import argparse
 import itertools
 import logging
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import torch
 from timm.scheduler import create_scheduler_v2, scheduler_kwargs
@@ -15,7 +14,8 @@ from ...task.cost import RelativeCost
 from ...task.fit_inputs import fit_inputs, log_inputs
 from ...task.sampling import width_grid
 from ...task.settings import GradAugSettings
-from ..arguments import given_settings
+from ..arguments import TrainSettings, given_settings
+from ..arguments.gradaug import PREFIX
 
 _logger = logging.getLogger(__name__)
 
@@ -24,15 +24,16 @@ SMALLER_WIDTHS = (0.8, 0.7, 0.6, 0.5)  # that are tried where the minimum width 
 
 
 def enable_gradaug(
-        args: argparse.Namespace,
+        args: TrainSettings,
         network: nn.Module,
         input_size: tuple[int, int, int],
-) -> tuple[GradAugSettings, float]:
-    """Makes `network` elastic and tries it; what a budget chooses is filled in among the flags.
+) -> tuple[TrainSettings, GradAugSettings, float]:
+    """Makes `network` elastic and tries it.
 
     Returns:
-        The preset of the image size as far as the network takes it, with the flags in place of its values; and the
-        multiply-adds of training, relative to plain training.
+        The settings of the run, in which what a budget chooses is filled in; the preset of the image size as far as the
+        network takes it, with the run's settings in place of its values; and the multiply-adds of training, relative
+        to plain training.
 
     Raises:
         ValueError: A setting is out of range, the network can't be carried or fails on what it is to take, or the
@@ -43,16 +44,16 @@ def enable_gradaug(
     log_inputs(network, preset, settings)
     estimate = RelativeCost(network, input_size, batch=args.batch_size, epochs=_scheduled_epochs(args))
     if args.gradaug_budget and settings.subnets:
-        settings = _choose(args, settings, estimate)
+        args, settings = _choose(args, settings, estimate)
     cost = estimate(settings) if settings.subnets else 1.
     describe(settings, cost)
     if settings.subnets and settings.random_width:
         check_narrower(args.model, network, settings, input_size)
-    return settings, cost
+    return args, settings, cost
 
 
 def settings_for(
-        args: argparse.Namespace,
+        args: TrainSettings,
         network: nn.Module,
         input_size: tuple[int, int, int],
 ) -> GradAugSettings:
@@ -74,23 +75,26 @@ def settings_for(
     return fit_inputs(network, settings, input_size, given=given_settings(args)) if settings.subnets else settings
 
 
-def _preset(args: argparse.Namespace, input_size: tuple[int, int, int]) -> GradAugSettings:
+def _preset(args: TrainSettings, input_size: tuple[int, int, int]) -> GradAugSettings:
     return GradAugSettings.preset(max(input_size[1:]), **{'seed': args.seed, **given_settings(args)})
 
 
-def _scheduled_epochs(args: argparse.Namespace) -> int:
+def _scheduled_epochs(args: TrainSettings) -> int:
     """Epochs of the whole schedule, however early this part of the run stops."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.)
     return create_scheduler_v2(optimizer, **scheduler_kwargs(args), updates_per_epoch=1)[1]
 
 
-def _choose(args: argparse.Namespace, settings: GradAugSettings, estimate: RelativeCost) -> GradAugSettings:
+def _choose(
+        args: TrainSettings,
+        settings: GradAugSettings,
+        estimate: RelativeCost,
+) -> tuple[TrainSettings, GradAugSettings]:
     settings = within_budget(settings, args.gradaug_budget, estimate, given=given_settings(args))
-    for name in CHOSEN:
-        setattr(args, f'gradaug_{name}', getattr(settings, name))
+    args = replace(args, **{f'{PREFIX}{name}': getattr(settings, name) for name in CHOSEN})
     chosen = ', '.join(f'{name} {_show(getattr(settings, name))}' for name in CHOSEN)
     _logger.info(f'--gradaug-budget {args.gradaug_budget:g}: {chosen}.')
-    return settings
+    return args, settings
 
 
 def describe(settings: GradAugSettings, cost: float) -> None:

@@ -1,16 +1,16 @@
 """How many graphs --torchcompile makes in a run."""
-import argparse
 from typing import Any
 
 from torch.utils.data import IterableDataset
 
 from ...task.compile_limit import Shape, count_graphs
 from ...task.settings import GradAugSettings
+from ..arguments.settings import TrainSettings
 from .loaders import Loaders
 
 
 def expected_graphs(
-        args: argparse.Namespace,
+        args: TrainSettings,
         settings: GradAugSettings | None,
         loaders: Loaders,
         input_size: tuple[int, int, int],
@@ -32,7 +32,7 @@ def expected_graphs(
     return count_graphs(settings or GradAugSettings(subnets=0), shapes) + teacher + evaluated * len(validation)
 
 
-def _train_shapes(args: argparse.Namespace, loader: Any, input_size: tuple[int, int, int]) -> set[Shape]:
+def _train_shapes(args: TrainSettings, loader: Any, input_size: tuple[int, int, int]) -> set[Shape]:
     if args.train_img_sizes:
         batches = args.train_batch_sizes or [args.batch_size] * len(args.train_img_sizes)
         return {(images, size, size) for images, size in zip(batches, args.train_img_sizes)}

@@ -1,5 +1,4 @@
 """Data loaders of a run, checked before the first epoch."""
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,7 @@ from ...data import (
     warn_of_unused_classes,
 )
 from ..arguments.criteria import mixing_active
+from ..arguments.settings import TrainSettings
 from ..position import Position
 from ..processes import Precision, Process
 from .device_loaders import build_device_loaders
@@ -43,6 +43,9 @@ class Loaders:
             next epoch, can't.
         readable: Counts the training images that can't be read; None where nobody does.
         normalization: Mean and standard deviation by which images are normalised, of each channel.
+        on_device: Whether batches come on the device, in the network's precision.
+        mixing_ends: The epoch from which on batches aren't mixed; 0: never.
+        size_weight: How a batch's weight in the gradient grows with its size: `none`, `sqrt` or `linear`.
     """
 
     train: Any
@@ -53,6 +56,9 @@ class Loaders:
     by_batch: bool = True
     readable: ReadableDataset | None = None
     normalization: tuple[tuple[float, ...], tuple[float, ...]] = ((0.,), (1.,))
+    on_device: bool = True
+    mixing_ends: int = 0
+    size_weight: str = 'none'
 
     def start_at(self, position: Position) -> None:
         """The next iteration over training batches begins there; later ones are the epochs after it."""
@@ -63,11 +69,20 @@ class Loaders:
         """How many training images couldn't be read since the last call."""
         return 0 if self.readable is None else self.readable.take_skipped()
 
-    def stop_mixing(self, position: Position) -> None:
-        """Mixes no batches from `position` on.
+    def weight(self, images: int) -> float:
+        """The weight of a batch's gradient."""
+        if self.size_weight == 'none':
+            return 1.
+        ratio = images / self.batch_size
+        return ratio if self.size_weight == 'linear' else ratio ** 0.5
+
+    def end_mixing(self, position: Position) -> None:
+        """Mixes no batches from `position` on, where that is the time.
 
         Workers that live on between epochs hold a copy of the mixer and are restarted.
         """
+        if not self.mixing_ends or position.epoch < self.mixing_ends:
+            return
         if self.mixup is not None:
             self.mixup.mixup_enabled = False
         elif isinstance(self.train, PrefetchLoader) and self.train.mixup_enabled:
@@ -79,7 +94,7 @@ class Loaders:
 
 
 def build_loaders(
-        args: argparse.Namespace,
+        args: TrainSettings,
         config: dict,
         num_classes: int,
         process: Process,
@@ -122,6 +137,9 @@ def build_loaders(
         by_batch=bool(parts) and not args.use_multi_epochs_loader,
         readable=readable,
         normalization=(config['mean'], config['std']),
+        on_device=not args.no_prefetcher,
+        mixing_ends=args.mixup_off_epoch,
+        size_weight=args.variable_batch_loss_scale if scheduled else 'none',
     )
 
 

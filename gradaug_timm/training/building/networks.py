@@ -1,7 +1,7 @@
 """The network to train, as the flags describe it."""
-import argparse
 import logging
 import pickle
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -12,6 +12,8 @@ from torch import nn
 from ...files import check_whole
 from ...models.creation import model_arguments
 from ...regularizers import REGULARIZERS, complete_settings, in_order
+from ..arguments.regularizers import RegularizerSettings
+from ..arguments.settings import TrainSettings
 from ..processes import Precision, Process
 
 _logger = logging.getLogger(__name__)
@@ -20,7 +22,7 @@ UNBUILDABLE = (
     AssertionError, EOFError, KeyError, RuntimeError, TypeError, pickle.UnpicklingError, SafetensorError)
 
 
-def build_network(args: argparse.Namespace) -> nn.Module:
+def build_network(args: TrainSettings) -> nn.Module:
     """The network in timm's initial state, or with the weights that were asked for; still on the CPU.
 
     Raises:
@@ -32,7 +34,7 @@ def build_network(args: argparse.Namespace) -> nn.Module:
     overlay = dict(args.pretrained_cfg_overlay)
     if args.pretrained_path:
         overlay.update(file=args.pretrained_path, num_classes=-1)
-    common = dict(
+    common: dict[str, Any] = dict(
         pretrained=args.pretrained,
         pretrained_cfg_overlay=overlay or None,
         checkpoint_path=args.initial_checkpoint,
@@ -56,7 +58,7 @@ def build_network(args: argparse.Namespace) -> nn.Module:
     return network
 
 
-def _check_weights(args: argparse.Namespace) -> None:
+def _check_weights(args: TrainSettings) -> None:
     for name in ('initial_checkpoint', 'pretrained_path', 'kd_checkpoint'):
         path = getattr(args, name)
         try:
@@ -76,7 +78,7 @@ def _create_of_any_size(name: str, **kwargs) -> nn.Module:
     return create_model(name, dynamic_img_size=True, **kwargs)
 
 
-def regularizer_settings(args: argparse.Namespace) -> dict[str, dict]:
+def regularizer_settings(args: RegularizerSettings) -> dict[str, dict]:
     """Return all settings of each regulariser that is on, by its name.
 
     A flag `--NAME` gives the first setting of a regulariser, `--NAME-SETTING` another one; `args.regularizer` maps the
@@ -86,11 +88,11 @@ def regularizer_settings(args: argparse.Namespace) -> dict[str, dict]:
         ValueError: A regulariser or a setting is unknown.
     """
     flags = vars(args)
-    given = dict(flags.get('regularizer') or {})  # checkpoints from before that flag have none
+    given = dict(flags.get('regularizer') or {})
     for name, regularizer in REGULARIZERS.items():
-        if regularizer.has_flags and flags.get(name) is not None:
+        if regularizer.has_flags and flags[name] is not None:
             first, *others = (each.name for each in regularizer.parameters)
-            given[name] = {first: flags[name], **{other: flags.get(f'{name}_{other}') for other in others}}
+            given[name] = {first: flags[name], **{other: flags[f'{name}_{other}'] for other in others}}
     return {name: complete_settings(name, settings) for name, settings in given.items()}
 
 
@@ -99,12 +101,12 @@ def regularizer_flag(name: str) -> str:
     return f'--{name.replace("_", "-")}' if REGULARIZERS.find(name).has_flags else f'--regularizer {name}'
 
 
-def drop_block_rises(args: argparse.Namespace) -> bool:
+def drop_block_rises(args: RegularizerSettings) -> bool:
     """Whether the rate of DropBlock is raised from 0."""
     return args.paper_drop_block is not None and args.paper_drop_block_schedule != 'constant'
 
 
-def _regularize(network: nn.Module, args: argparse.Namespace) -> None:
+def _regularize(network: nn.Module, args: TrainSettings) -> None:
     settings = regularizer_settings(args)
     for name in in_order(settings):
         try:
@@ -134,7 +136,7 @@ def _initialise_head(network: nn.Module, scale: float | None, bias: float | None
         nn.init.constant_(network.get_classifier().bias, bias)
 
 
-def place_network(network: nn.Module, args: argparse.Namespace, process: Process, precision: Precision) -> nn.Module:
+def place_network(network: nn.Module, args: TrainSettings, process: Process, precision: Precision) -> nn.Module:
     """The network on the device in its precision and layout, its norm layers converted as asked.
 
     Raises:

@@ -1,5 +1,4 @@
 """The training task that the flags name: plain, with GradAug, or timm's distillation."""
-import argparse
 import logging
 from collections.abc import Callable
 from pickle import UnpicklingError
@@ -22,13 +21,14 @@ from torch import nn
 from ...task.gradaug import GradAugTask, MultiLabelGradAugTask
 from ...task.settings import GradAugSettings
 from ..arguments.criteria import loss_settings
+from ..arguments.settings import TrainSettings
 from ..processes import Precision, Process
 
 _logger = logging.getLogger(__name__)
 
 
 def build_task(
-        args: argparse.Namespace,
+        args: TrainSettings,
         network: nn.Module,
         settings: GradAugSettings | None,
         process: Process,
@@ -52,7 +52,7 @@ def build_task(
         gradaug = MultiLabelGradAugTask if multi_label else GradAugTask
         task = gradaug(network, criterion, settings=settings, loss_scale=loss_scale(scaler), **common)
     if multi_label:
-        task.threshold = args.multilabel_threshold
+        task.threshold = args.multilabel_threshold  # type: ignore[assignment]
     return task
 
 

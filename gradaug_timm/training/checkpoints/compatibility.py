@@ -2,49 +2,39 @@
 import argparse
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
+from typing import Any, TypeVar
 
-from ...regularizers import REGULARIZERS
+from ...flags import Role, names_of
 from ...task.settings import GradAugSettings
 from ..arguments.checks import model_name
 from ..arguments.gradaug import PREFIX
+from ..arguments.regularizers import RegularizerSettings
+from ..arguments.settings import LoopSettings
 from ..building.networks import drop_block_rises, regularizer_flag, regularizer_settings
 from ..position import Position
 
 _logger = logging.getLogger(__name__)
 
-IN_OPTIMIZER = (  # flags whose values come with the optimizer's state
-    'lr', 'momentum', 'weight_decay', 'opt_betas', 'opt_eps', 'opt_kwargs', 'layer_decay', 'layer_decay_min_scale',
-    'layer_decay_no_opt_scale', 'decay_all_parameters',
-)
-FREE = {  # flags that change nothing in the training that is left: what is read from where, shown, kept and judged
-    'config', 'data', 'data_dir', 'dataset_download', 'val_split', 'val_num_samples', 'validation_batch_size', 'tta',
-    'crop_pct', 'multilabel_threshold', 'eval_metric', 'val_interval', 'lr_base', 'lr_base_scale', 'lr_base_size',
-    'pretrained', 'pretrained_path', 'initial_checkpoint', 'head_init_bias', 'head_init_scale', 'kd_checkpoint',
-    'start_epoch', 'stop_epoch', 'workers', 'worker_seeding', 'pin_mem', 'use_multi_epochs_loader', 'device',
-    'device_modules', 'local_rank', 'synchronize_step', 'log_interval', 'save_images', 'log_tensorboard',
-    'log_trackio', 'trackio_project', 'log_wandb', 'wandb_project', 'wandb_tags', 'wandb_resume_id', 'output',
-    'experiment', 'overwrite', 'resume', 'no_resume_opt', 'checkpoint_hist', 'checkpoint_steps', 'checkpoint_minutes',
-    'recovery_interval', 'save_epochs', 'nonfinite_limit', 'method', 'published_top1', 'published_top5',
-    'dataset_trust_remote_code', 'bce_loss', 'jsd_loss', 'bce_pos_weight', 'drop_connect', 'model', 'opt',
-}
-CONTINUED = ('gradaug', 'regularizer')  # beginnings, beside names of regularisers; see `check_continues`
+Loop = TypeVar('Loop', bound=LoopSettings)
+
 ORIGIN = {'world_size': 'processes:', 'training_images': 'training images:'}
 
 
 def check_continues(
-        args: argparse.Namespace,
+        args: LoopSettings,
         settings: GradAugSettings | None,
-        settings_for: Callable[[argparse.Namespace], GradAugSettings],
+        settings_for: Callable[[Any], GradAugSettings],
         path: str,
         state,
 ) -> None:
     """Compares the flags with those that `state`, the content of the checkpoint, was trained with.
 
     Args:
-        args: The flags.
+        args: The settings of the run.
         settings: The settings of GradAug; None where it is off.
-        settings_for: Gives the settings that flags would have for this network and image size.
+        settings_for: Returns the settings of GradAug that other settings of a run would have for this network and
+            image size.
         path: The checkpoint.
         state: Its content.
 
@@ -63,11 +53,11 @@ def check_continues(
         raise ValueError('; '.join(f'{flag}: the checkpoint {path} was trained with {was}' for flag, was in found))
 
 
-def check_exact(args: argparse.Namespace, origin: dict, start: Position, path: str, state: dict) -> None:
+def check_exact(args: LoopSettings, origin: dict, start: Position, path: str, state: dict) -> None:
     """Compares all that the rest of the training follows from; warns of differences at the end of an epoch.
 
     Args:
-        args: The flags.
+        args: The settings of the run.
         origin: Number of processes and of training images, by their names in a checkpoint.
         start: Where the run goes on.
         path: The checkpoint.
@@ -87,13 +77,12 @@ def check_exact(args: argparse.Namespace, origin: dict, start: Position, path: s
         f'them or repeat the epoch by --start-epoch {start.epoch}')
 
 
-def _changes(args, origin: dict, state: dict) -> Iterator[tuple]:
+def _changes(args: LoopSettings, origin: dict, state: dict) -> Iterator[tuple]:
     """What is different now: what it is called, its value, and that in the checkpoint."""
     saved = vars(state['args']) if 'args' in state else {}
-    continued = (*CONTINUED, *(name for name, each in REGULARIZERS.items() if each.has_flags))
-    for name, ours in vars(args).items():
-        told = name in FREE or name in IN_OPTIMIZER or name.startswith(continued)
-        if name in saved and not told and _plain(ours) != _plain(saved[name]):
+    for name in names_of(type(args), Role.LEARNED):
+        ours = getattr(args, name)
+        if name in saved and _plain(ours) != _plain(saved[name]):
             yield f'--{name.replace("_", "-")}', ours, saved[name]
     for name, title in ORIGIN.items():
         if name in state and state[name] != origin[name]:
@@ -104,29 +93,36 @@ def _plain(value):
     return list(value) if isinstance(value, tuple) else value
 
 
-def _differences(args, saved: argparse.Namespace, has_optimizer: bool) -> Iterator[tuple[str, str]]:
+def _differences(args: LoopSettings, saved: argparse.Namespace, has_optimizer: bool) -> Iterator[tuple[str, str]]:
     if model_name(args.model) != model_name(saved.model):
         yield f'--model {args.model}', saved.model
     if has_optimizer and not args.no_resume_opt and args.opt.lower() != saved.opt.lower():
         yield f'--opt {args.opt}', f'{saved.opt} (--no-resume-opt leaves its state out)'
     elif has_optimizer and not args.no_resume_opt:
-        for name in IN_OPTIMIZER:
+        for name in names_of(type(args), Role.OPTIMIZER):
             ours, was = getattr(args, name), getattr(saved, name, None)
             if name in saved and _plain(ours) != _plain(was):
                 flag = f'--{name.replace("_", "-")}'
                 yield f'{flag} {_show(ours)}', f'{_show(was)} (--no-resume-opt leaves the optimizer\'s state out)'
 
 
-def _regularizer_differences(args, saved) -> Iterator[tuple[str, str]]:
-    if 'shake_drop' not in saved:  # timm's own checkpoints don't have it
+def _with_saved(args: Loop, saved: argparse.Namespace) -> Loop:
+    """The settings, with those of a checkpoint in place of what resuming compares by what is built from it."""
+    names = [name for name in ('seed', *names_of(type(args), Role.COMPARED)) if name in saved]
+    return replace(args, **{name: getattr(saved, name) for name in names})
+
+
+def _regularizer_differences(args: LoopSettings, saved: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    if not isinstance(args, RegularizerSettings) or 'shake_drop' not in saved:  # timm's checkpoints don't have it
         return
-    ours, theirs = regularizer_settings(args), regularizer_settings(saved)
+    before = _with_saved(args, saved)
+    ours, theirs = regularizer_settings(args), regularizer_settings(before)
     for name in {**ours, **theirs}:
         if ours.get(name) != theirs.get(name):
             yield f'{regularizer_flag(name)} {_describe(ours.get(name))}', _describe(theirs.get(name))
     both = 'paper_drop_block' in ours and 'paper_drop_block' in theirs
-    if both and drop_block_rises(args) != drop_block_rises(saved):
-        schedules = ['linear' if drop_block_rises(which) else 'constant' for which in (args, saved)]
+    if both and drop_block_rises(args) != drop_block_rises(before):
+        schedules = ['linear' if drop_block_rises(which) else 'constant' for which in (args, before)]
         yield f'--paper-drop-block-schedule {schedules[0]}', schedules[1]
 
 
@@ -134,17 +130,22 @@ def _describe(settings: dict | None) -> str:
     return 'off' if settings is None else ' '.join(f'{name}={_show(value)}' for name, value in settings.items())
 
 
-def _gradaug_differences(args, saved, settings: GradAugSettings | None, settings_for) -> Iterator[tuple[str, str]]:
+def _gradaug_differences(
+        args: LoopSettings,
+        saved: argparse.Namespace,
+        settings: GradAugSettings | None,
+        settings_for: Callable[[Any], GradAugSettings],
+) -> Iterator[tuple[str, str]]:
     before = getattr(saved, 'gradaug', None)  # timm's own checkpoints don't have it
     if before is None:
         return
     if before != args.gradaug:
         yield ('--gradaug', 'no GradAug') if args.gradaug else ('--no-gradaug', 'GradAug')
     elif settings is not None:
-        old = settings_for(argparse.Namespace(**{**vars(saved), 'channels_last': args.channels_last}))
+        old = settings_for(_with_saved(args, saved))
         for name in (field.name for field in fields(settings)):
             ours, theirs = getattr(settings, name), getattr(old, name)
-            if ours != theirs and PREFIX + name in args:
+            if ours != theirs and hasattr(args, PREFIX + name):
                 yield f'--gradaug-{name.replace("_", "-")} {_show(ours)}', _show(theirs)
         ours, theirs = (getattr(each, 'gradaug_targets', None) for each in (args, saved))  # of detection alone
         if None not in (ours, theirs) and ours != theirs:

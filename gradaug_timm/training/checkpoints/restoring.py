@@ -1,5 +1,4 @@
 """Putting back what a checkpoint holds."""
-import argparse
 from collections.abc import Callable
 
 import torch
@@ -7,6 +6,7 @@ from timm.task import TrainingTask, load_task_ema_checkpoint, resume_task_checkp
 from timm.utils import NativeScaler
 
 from ...files import read_checkpoint
+from ..arguments.settings import LoopSettings
 from ..position import Position
 from .find import position_of
 
@@ -16,7 +16,7 @@ def load_checkpoint(path: str) -> dict:
     return loading(path, lambda: dict(read_checkpoint(path)))
 
 
-def starting_position(args: argparse.Namespace, path: str | None, state: dict) -> Position:
+def starting_position(args: LoopSettings, path: str | None, state: dict) -> Position:
     """Where a run begins: as its flags say, or where the checkpoint with this content was written."""
     if args.start_epoch is not None:
         return Position(args.start_epoch)
@@ -24,7 +24,7 @@ def starting_position(args: argparse.Namespace, path: str | None, state: dict) -
 
 
 def restore(
-        args: argparse.Namespace,
+        args: LoopSettings,
         task: TrainingTask,
         optimizer: torch.optim.Optimizer,
         scaler: NativeScaler | None,

@@ -94,7 +94,7 @@ class Checkpoints(CheckpointSaver):
         state = {
             'epoch': position.epoch - 1,  # the last complete one, as in timm's checkpoints
             'arch': self.args.model,
-            'args': self.args,
+            'args': self.args.namespace(),
             'version': 2,
             'optimizer': self.optimizer.state_dict(),
             **self.task.get_checkpoint_state(unwrap_fn=self.unwrap_fn),

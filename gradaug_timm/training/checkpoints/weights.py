@@ -1,7 +1,8 @@
 """The best weights of a run as safetensors, for all that reads timm's keys."""
-import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from safetensors.torch import save
 from torch import Tensor, contiguous_format
@@ -9,6 +10,7 @@ from torch import Tensor, contiguous_format
 from ...files import written_aside
 from ...task.settings import GradAugSettings
 from ..arguments.checks import model_name
+from ..arguments.settings import LoopSettings
 
 BEST_WEIGHTS = 'model_best.safetensors'
 KEPT = (  # flags without which the weights are another network, or that `validate.py` needs
@@ -34,7 +36,7 @@ def save_weights(weights: dict[str, Tensor], metadata: dict[str, str], path: str
         file.write(save(tensors, metadata))
 
 
-def weights_metadata(args: argparse.Namespace, config: dict, settings: GradAugSettings | None) -> dict[str, str]:
+def weights_metadata(args: LoopSettings, config: dict, settings: GradAugSettings | None) -> dict[str, str]:
     """What a file of weights says of them, as JSON.
 
     Args:
@@ -47,13 +49,13 @@ def weights_metadata(args: argparse.Namespace, config: dict, settings: GradAugSe
         'num_classes': args.num_classes,
         'model_kwargs': args.model_kwargs,
         'pretrained_cfg': config,
-        'recipe': recipe(args),
+        'recipe': recipe(args.values()),
         'gradaug': None if settings is None else asdict(settings),
         'train_args': {name: getattr(args, name) for name in KEPT if getattr(args, name, None) not in (None, {}, '')},
     }
     return {'format': 'pt', **{name: json.dumps(value) for name, value in values.items()}}
 
 
-def recipe(args: argparse.Namespace) -> dict:
-    """The flags of RECIPE that are on."""
-    return {name: getattr(args, name) for name in RECIPE if getattr(args, name, None)}
+def recipe(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of RECIPE that are on."""
+    return {name: values[name] for name in RECIPE if values.get(name)}

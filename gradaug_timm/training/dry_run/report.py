@@ -6,17 +6,19 @@ from typing import Any
 
 from timm.data import resolve_data_config
 from timm.utils import unwrap_model
+from torch import nn
 
+from ...flags import flag, idle_settings
 from ...task.budget import CHOSEN
 from ...task.settings import GradAugSettings
 from ..arguments.config import COMMAND_LINE
 from ..arguments.gradaug import PREFIX
+from ..arguments.settings import LoopSettings, TrainSettings
 from ..loop.epochs import check_processes
 from ..outputs.run_json import device_name
 from ..run import Run
 from .paper import deviations
 from .trial import TIMED, Measured, measure, seconds_left, shares
-from .unused_flags import flag, without_effect
 
 Row = tuple[str, ...]
 LABELS = {'batch': 'images an update', 'zero_init_last': '--model-kwargs zero_init_last'}  # what is no flag
@@ -47,7 +49,7 @@ def report(run: Run, measured: Measured | None) -> Iterator[str]:
     yield from _section('Run', run_rows(run, measured))
     yield from _section('Without effect', [
         (f'{flag(name)} {show(values[name])}', reason, f'set: {values["given"][name]}')
-        for name, reason in without_effect(values, values['given'])])
+        for name, reason in idle_settings(type(run.args), values, values['given'])])
     if 'smoothing' in values and values['gradaug'] and values['gradaug_subnets']:
         yield from _section('Other than in the paper', [
             (f'{LABELS.get(name, flag(name))} {show(value)}', f'paper: {show(wanted)}')
@@ -60,7 +62,7 @@ def all_values(run: Run) -> dict[str, Any]:
     `given` maps those that were set to their origins.
     """
     args, process = run.args, run.process
-    given = dict(args.dry_run)
+    given = dict(args.origins)
     settings = run.facts['gradaug'] or {}
     filled = filled_in(args, settings)
     return {
@@ -78,9 +80,9 @@ def all_values(run: Run) -> dict[str, Any]:
     }
 
 
-def data_values(args, network) -> dict[str, Any]:
+def data_values(args: LoopSettings, network: nn.Module) -> dict[str, Any]:
     """How images come into the network, and whether its residual branches start at zero; nothing for a detector."""
-    if 'smoothing' not in args:
+    if not isinstance(args, TrainSettings):
         return {}
     config = resolve_data_config(vars(args), model=network)
     parameter = inspect.signature(type(network).__init__).parameters.get('zero_init_last')
@@ -91,14 +93,15 @@ def data_values(args, network) -> dict[str, Any]:
     }
 
 
-def filled_in(args, settings: Mapping[str, Any]) -> dict[str, str]:
+def filled_in(args: LoopSettings, settings: Mapping[str, Any]) -> dict[str, str]:
     """What else than defaults the run takes without being told: the settings, and from where they follow."""
-    default, budget = GradAugSettings(), getattr(args, 'gradaug_budget', None)
+    default, budget = GradAugSettings(), args.gradaug_budget
     found = {
         f'{PREFIX}{name}': '--gradaug-budget' if budget and name in CHOSEN else 'preset'
         for name, value in settings.items()
-        if f'{PREFIX}{name}' in args and f'{PREFIX}{name}' not in args.dry_run and value != getattr(default, name)}
-    return found if 'lr' in args.dry_run else {'lr': '--lr-base', **found}
+        if hasattr(args, f'{PREFIX}{name}') and f'{PREFIX}{name}' not in args.origins
+        and value != getattr(default, name)}
+    return found if 'lr' in args.origins else {'lr': '--lr-base', **found}
 
 
 def setting_rows(values: Mapping[str, Any]) -> list[Row]:

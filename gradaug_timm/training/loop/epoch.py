@@ -46,8 +46,7 @@ def train_epoch(
         Stopped: A signal ended the run.
     """
     args, task = run.args, run.task
-    if args.mixup_off_epoch and epoch >= args.mixup_off_epoch:
-        run.loaders.stop_mixing(Position(epoch, first))
+    run.loaders.end_mixing(Position(epoch, first))
     task.get_trainable_module().train()
     run.optimizer.zero_grad()
     between_steps, meter = between_steps or BetweenSteps(run), meter or EpochMeter()
@@ -85,7 +84,7 @@ def _advance_ramp(run: Run, updates: int) -> None:
 
 
 def _prepare(run: Run, images: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    if run.args.no_prefetcher:
+    if not run.loaders.on_device:
         images = images.to(run.process.device, run.precision.model_dtype)
         target = target.to(run.process.device)
     if run.loaders.mixup is not None:
@@ -107,22 +106,13 @@ def _step(
     with nullcontext() if complete else run.task.no_sync():
         with run.precision.autocast():
             result = run.task(images, target)
-        factor = _loss_factor(run, len(images)) / summed
+        factor = run.loaders.weight(len(images)) / summed
         _backward(run, between_steps, result['loss'] if factor == 1 else result['loss'] * factor, complete)
     return {name: value.detach() for name, value in result.items() if _is_loss(name, value)}
 
 
 def _is_loss(name: str, value: Any) -> bool:
     return name != 'output' and isinstance(value, torch.Tensor) and value.ndim == 0
-
-
-def _loss_factor(run: Run, images: int) -> float:
-    """Weight of a batch whose size changes from step to step."""
-    mode = run.args.variable_batch_loss_scale
-    if mode == 'none' or run.args.train_img_sizes is None:
-        return 1.
-    ratio = images / run.loaders.batch_size
-    return ratio if mode == 'linear' else ratio ** 0.5
 
 
 def _backward(run: Run, between_steps: BetweenSteps, loss: torch.Tensor, complete: bool) -> None:

@@ -98,7 +98,7 @@ def check_processes(run: Run, position: Position) -> None:
     """
     task, args = run.task, run.args
     values = {
-        'flags': sorted((name, repr(value)) for name, value in vars(args).items() if name not in OWN_FLAGS),
+        'flags': sorted((name, repr(value)) for name, value in args.values().items() if name not in OWN_FLAGS),
         'where to begin (machines must share the output folder)': position,
         'the number of batches': run.batches,
         'the learning rate': run.learning_rate,
@@ -120,9 +120,8 @@ def _is_evaluated(run: Run, completed: int) -> bool:
 
 
 def _share_statistics(run: Run, network) -> None:
-    args = run.args
-    if run.process.distributed and args.dist_bn and not args.sync_bn:
-        distribute_bn(network, run.process.world_size, args.dist_bn == 'reduce')
+    if run.process.distributed and run.shared_statistics:
+        distribute_bn(network, run.process.world_size, run.shared_statistics == 'reduce')
 
 
 def _validate(run: Run) -> dict[str, float] | None:

@@ -17,7 +17,7 @@ def evaluate(run: Run, network: nn.Module, *, title: str = 'Validation') -> dict
     network.eval()
     evaluator = run.task.create_evaluator(max_samples=evaluation_sample_limit(loader))
     for images, target in run.bar.over(loader, len(loader), title):
-        if args.no_prefetcher:
+        if not run.loaders.on_device:
             images = images.to(run.process.device, run.precision.model_dtype)
             target = target.to(run.process.device)
         if args.channels_last:

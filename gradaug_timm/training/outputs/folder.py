@@ -1,5 +1,4 @@
 """The output folder of a run: its checkpoints and its table of epochs."""
-import argparse
 import csv
 import fcntl
 import glob
@@ -15,6 +14,7 @@ from timm.utils import get_outdir
 
 from ...files import PARTIAL, replacing
 from ..arguments.checks import DEFAULT_OUTPUT
+from ..arguments.settings import LoopSettings
 from ..checkpoints.find import LAST, find_newest_checkpoint
 from ..checkpoints.weights import BEST_WEIGHTS
 
@@ -60,7 +60,7 @@ class RunFolder:
         return os.path.realpath(os.path.dirname(checkpoint)) == os.path.realpath(self.path)
 
 
-def resume_path(args: argparse.Namespace) -> str | None:
+def resume_path(args: LoopSettings) -> str | None:
     """The checkpoint to continue from; None starts afresh, as `--resume auto` does where there is none yet.
 
     Raises:
@@ -71,7 +71,7 @@ def resume_path(args: argparse.Namespace) -> str | None:
     return find_newest_checkpoint(os.path.join(args.output or DEFAULT_OUTPUT, args.experiment))
 
 
-def claim_folder(args: argparse.Namespace, image_size: int, resumed_from: str | None) -> RunFolder | None:
+def claim_folder(args: LoopSettings, image_size: int, resumed_from: str | None) -> RunFolder | None:
     """Makes the folder of this run, and keeps other runs out; a dry run has none.
 
     What an earlier run left there, or a process that was killed, stays until `RunFolder.clear`.
@@ -81,7 +81,7 @@ def claim_folder(args: argparse.Namespace, image_size: int, resumed_from: str | 
     """
     output = args.output or DEFAULT_OUTPUT
     if not args.experiment:
-        if 'dry_run' in args:
+        if args.dry_run:
             return None
         started = datetime.now().strftime('%Y%m%d-%H%M%S')
         path = get_outdir(output, f'{started}-{safe_model_name(args.model)}-{image_size}', inc=True)
@@ -91,7 +91,7 @@ def claim_folder(args: argparse.Namespace, image_size: int, resumed_from: str | 
     used = [] if continued else _own_files(path)
     if not args.overwrite and not _died_early(path, used, args.resume):
         _check_room(path, used)
-    if 'dry_run' in args:
+    if args.dry_run:
         return None
     os.makedirs(path, exist_ok=True)
     return RunFolder(path, _hold(path), left_over=(*used, *_matching(path, f'*{PARTIAL}')))

@@ -1,8 +1,10 @@
 """The loggers that the flags ask for."""
-import argparse
 import os
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
+from ...arguments.settings import LoopSettings
 from ..folder import RunFolder
 from .folder_logger import FolderLogger
 from .guarded import GuardedLogger
@@ -12,7 +14,7 @@ from .registry import LOGGERS, LoggedRun, RegisteredLogger
 
 
 def open_loggers(
-        args: argparse.Namespace,
+        args: LoopSettings,
         folder: RunFolder,
         *,
         continued_at: int | None = None,
@@ -31,17 +33,16 @@ def open_loggers(
         RefusedError: A service refuses the flags, as wandb does where it knows no user.
         ValueError: A logger isn't registered.
     """
-    run = LoggedRun(folder.path, os.path.basename(os.path.normpath(folder.path)), vars(args), continued_at)
+    run = LoggedRun(folder.path, os.path.basename(os.path.normpath(folder.path)), args.values(), continued_at)
     loggers: list[Logger] = [FolderLogger(folder.path)]
-    for name, registered in _in_order(asked_loggers(args)):
+    for name, registered in _in_order(asked_loggers(run.flags)):
         start = partial(registered.open, run)
         loggers.append(GuardedLogger(f'--log-{name}', start) if registered.guarded else start())
     return Loggers(loggers, ahead=ahead)
 
 
-def asked_loggers(args: argparse.Namespace) -> list[str]:
+def asked_loggers(flags: Mapping[str, Any]) -> list[str]:
     """Return the loggers that flags ask for: `--log-NAME`, or `--log NAME` of those without such a flag."""
-    flags = vars(args)
     return [*(name for name in LOGGERS if flags.get(f'log_{name}')), *(flags.get('log') or ())]
 
 

@@ -1,0 +1,38 @@
+"""When settings have no effect beside others: conditions that several of them share."""
+from timm.optim import get_optimizer_info
+
+from ...flags import Idle, Values, only_for
+
+WARMED_UP = only_for('sched', 'cosine', 'tanh', 'step', 'multistep', 'poly', 'wsd', 'rsqrt', 'constant', 'plateau')
+CYCLIC = only_for('sched', 'cosine', 'tanh', 'poly')
+ASL, POLY, TWOWAY, DB = (only_for('loss', loss) for loss in ('asl', 'poly', 'twoway', 'db'))
+ONE_CYCLE = Idle(lambda v: v['lr_cycle_limit'] == 1, 'with one cycle (--lr-cycle-limit)')
+UNMIXED = Idle(lambda v: not v['mixup'] and not _cuts(v), 'without --mixup and --cutmix')
+ONE_MIXER = Idle(lambda v: not (v['mixup'] and _cuts(v)), 'unless both --mixup and --cutmix are on')
+NO_JITTER = Idle(lambda v: v['aa'] and '3a' not in v['aa'], 'with --aa, other than 3a')
+GIVEN_WEIGHTS = Idle(
+    lambda v: not {v['loss_class_weight'], v['loss_pos_weight']} & {'inv_freq', 'effective_num', 'neg_pos'},
+    'without weights that are computed: --loss-class-weight inv_freq or effective_num, --loss-pos-weight neg_pos')
+NO_TURN = Idle(lambda v: all(angle % 360 == 0 for angle in v['gradaug_rotation']), 'as these angles turn nothing')
+ONE_SIZE = Idle(lambda v: len(set(v['gradaug_sizes'])) == 1, 'with one size')
+ONE_PROCESS = Idle(lambda v: v['processes'] == 1, 'in one process')
+SYNCHRONIZED = Idle(lambda v: v['sync_bn'], 'with --sync-bn')
+ON_CPU = Idle(lambda v: v['device'] == 'cpu', 'on the CPU')
+
+
+def beyond_the_end(name: str) -> Idle:
+    """No effect of a number of an epoch that the run doesn't reach."""
+    return Idle(lambda values: values[name] >= values['end_epoch'], 'from the end of the run on')
+
+
+def unused_by_optimizer(feature: str) -> Idle:
+    """No effect with optimizers without a feature, by timm's name of it."""
+    return Idle(lambda values: not getattr(_optimizer(values), feature), lambda values: f'with --opt {values["opt"]}')
+
+
+def _cuts(values: Values) -> bool:
+    return values['cutmix'] > 0 or values['cutmix_minmax'] is not None
+
+
+def _optimizer(values: Values):
+    return get_optimizer_info(values['opt'].lower().removeprefix('lookahead_'))
