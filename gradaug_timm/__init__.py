@@ -15,10 +15,14 @@ from .regularizers import register_regularizer
 from .task.gradaug import GradAugTask, MultiLabelGradAugTask
 from .task.settings import GradAugSettings
 from .task.transforms import InputTransformation, register_transform
-from .training.outputs.loggers import register_logger
+from .training.api import TrainResult, train
+from .training.arguments import TrainSettings
+from .training.callbacks import Callback
+from .training.outputs.loggers import Logger, register_logger
 
 __all__ = [
-    'CifarResNet', 'GradAugSettings', 'GradAugTask', 'InputTransformation', 'MultiLabelGradAugTask', 'PyramidNet',
-    'Subnet', 'WideResNet', 'activate', 'extract', 'load_extracted', 'make_elastic', 'models', 'register_logger',
-    'register_planner', 'register_regularizer', 'register_transform', 'save_extracted',
+    'Callback', 'CifarResNet', 'GradAugSettings', 'GradAugTask', 'InputTransformation', 'Logger',
+    'MultiLabelGradAugTask', 'PyramidNet', 'Subnet', 'TrainResult', 'TrainSettings', 'WideResNet', 'activate',
+    'extract', 'load_extracted', 'make_elastic', 'models', 'register_logger', 'register_planner',
+    'register_regularizer', 'register_transform', 'save_extracted', 'train',
 ]

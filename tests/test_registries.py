@@ -32,6 +32,7 @@ from gradaug_timm.training.arguments import TrainSettings, parse_arguments, reso
 from gradaug_timm.training.arguments.parsing import settings_parser
 from gradaug_timm.training.building.networks import build_network, regularizer_settings
 from gradaug_timm.training.checkpoints.compatibility import check_continues
+from gradaug_timm.training.checkpoints.state import CheckpointState
 from gradaug_timm.training.outputs.folder import RunFolder
 from gradaug_timm.training.outputs.loggers import Logger, RefusedError, open_loggers
 from gradaug_timm.training.outputs.loggers.registry import LOGGERS
@@ -141,7 +142,8 @@ def test_several_are_written_one_after_the_other_or_as_a_mapping_of_a_file(scali
 def test_a_resumed_run_keeps_them_and_spelling_out_defaults_is_no_change(scaling, image_folder, tmp_path):
     def resumed(before, after):
         saved, args = (settings(image_folder, tmp_path, *each) for each in (before, after))
-        check_continues(args, None, lambda args: GradAugSettings(), 'X', {'args': saved.namespace()})
+        state = CheckpointState.from_state({'args': saved.namespace(), 'epoch': 0})
+        check_continues(args, None, lambda args: GradAugSettings(), 'X', state)
     plain = ('--regularizer', 'scaling', 'factor=2.')
     resumed(plain, (*plain, 'limits=(0.,9.)', 'always=False'))
     with pytest.raises(ValueError, match=r'--regularizer scaling factor=3\.0 .*: the checkpoint X was trained with'):

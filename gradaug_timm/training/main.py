@@ -4,7 +4,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 from timm.utils import setup_default_logging
@@ -29,6 +29,8 @@ from .run import Run
 from .summary import print_results
 
 _logger = logging.getLogger(__name__)
+
+Loop = TypeVar('Loop', bound=LoopSettings)
 FAILED = 1
 INTERRUPTED = 130
 SEPARATE_STORE = 'TORCH_DISABLE_SHARE_RDZV_TCP_STORE'  # else torch reads the addresses of the last attempt (2.15)
@@ -64,7 +66,7 @@ def run_command(
             process = start_process(args.device)
             if not process.primary:
                 logging.root.setLevel(logging.WARNING)
-            args = continue_restarted(args, parser, process)
+            args = continue_restarted(args, process)
             run = prepare(args, text, process)
         except RuntimeError as error:
             if not is_distributed_env() or dist.is_initialized():
@@ -83,15 +85,18 @@ def run_command(
             dist.destroy_process_group()
 
 
-def continue_restarted(args: LoopSettings, parser: SettingsParser, process: Process) -> LoopSettings:
-    """The settings, by which processes that torchrun starts anew resume what the last ones saved.
+def continue_restarted(args: Loop, process: Process) -> Loop:
+    """Return the settings by which processes that torchrun starts anew resume what the last ones saved.
 
     torchrun counts the restarts only on the machine whose process had died.
+
+    Raises:
+        ValueError: The run has no name by which its checkpoints could be found.
     """
     if not any(gather(process, _restarts())):
         return args
     if not args.experiment:
-        parser.error('torchrun restarts the run: it needs --experiment NAME to go on with what is saved')
+        raise ValueError('torchrun restarts the run: it needs --experiment NAME to go on with what is saved')
     if not args.resume or os.path.exists(os.path.join(args.output or DEFAULT_OUTPUT, args.experiment, LAST)):
         return replace(args, resume='auto')
     return args

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from timm.task import TrainingTask
@@ -54,9 +54,10 @@ def measure(run: Run) -> Measured:
     run.loaders.start_at(run.start)
     announce_epoch(run, epoch)
     check_processes(run, run.start)
-    between_steps = BetweenSteps(run, position=run.start)
     accumulated = min(run.args.grad_accum_steps, run.batches - run.start.batch)
-    run.loaders.train = batches = _Batches(run.loaders.train, accumulated, run.task)
+    batches = _Batches(run.loaders.train, accumulated, run.task)
+    run = replace(run, loaders=replace(run.loaders, train=batches), callbacks=())
+    between_steps = BetweenSteps(run, position=run.start)
     steps = planned_steps(run.task, epoch)
     seconds = {True: [], False: []}
     _reset_peak(run)

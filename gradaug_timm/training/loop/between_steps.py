@@ -8,6 +8,7 @@ from timm.utils import unwrap_model
 from torch import nn
 
 from ..agreement import SignalAgreement, gather
+from ..callbacks import states_of
 from ..position import Position
 from ..run import Run
 from .meters import EpochMeter
@@ -93,8 +94,12 @@ class BetweenSteps:
             raise DivergedError(f'{kept} is no longer finite {when}: {REMEDY}')
         progress = gather(run.process, self._own_progress(meter))
         run.logs.flush()
+        path = None
         if run.saver is not None:
-            run.saver.save(position, metric=metric, progress={'processes': progress})
+            path = run.saver.save(
+                position, metric=metric, progress={'processes': progress}, callbacks=states_of(run.stateful))
+        for callback in run.callbacks:
+            callback.at_checkpoint(run, path)
         self._saved_at = time.monotonic()
 
     def _rescue(self, meter: EpochMeter) -> None:

@@ -72,6 +72,8 @@ def train_epoch(
         _after_update(run, batch, images, updates, clock)
         if run.scheduler is not None:
             run.scheduler.step_update(num_updates=updates)
+        for callback in run.callbacks:
+            callback.after_update(run, updates, losses)
         between_steps.after_update(Position(epoch, batch + 1), updates, meter)
     if hasattr(run.optimizer, 'sync_lookahead'):
         run.optimizer.sync_lookahead()

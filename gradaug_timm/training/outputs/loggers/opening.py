@@ -1,6 +1,6 @@
 """The loggers that the flags ask for."""
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,14 +19,16 @@ def open_loggers(
         *,
         continued_at: int | None = None,
         ahead: int = 0,
+        more: Sequence[Logger] = (),
 ) -> Loggers:
-    """The log in the folder of a run, and what the flags name.
+    """Return the log in the folder of a run, what the settings name, and the user's own.
 
     Args:
-        args: The flags.
+        args: The settings.
         folder: The folder.
         continued_at: Updates after which a run in this folder goes on; None where it begins.
         ahead: Added to every step: updates that were made before and that the run doesn't count.
+        more: The user's own.
 
     Raises:
         OSError: TensorBoard's files can't be written.
@@ -38,7 +40,9 @@ def open_loggers(
     for name, registered in _in_order(asked_loggers(run.flags)):
         start = partial(registered.open, run)
         loggers.append(GuardedLogger(f'--log-{name}', start) if registered.guarded else start())
-    return Loggers(loggers, ahead=ahead)
+    for logger in more:
+        logger.start(folder.path, continued_at=continued_at)
+    return Loggers([*loggers, *more], ahead=ahead)
 
 
 def asked_loggers(flags: Mapping[str, Any]) -> list[str]:
