@@ -19,6 +19,7 @@ from .training.api import TrainResult, train
 from .training.arguments import TrainSettings
 from .training.callbacks import Callback
 from .training.outputs.loggers import Logger, register_logger
+from .version import __version__ as __version__
 
 __all__ = [
     'Callback', 'CifarResNet', 'GradAugSettings', 'GradAugTask', 'InputTransformation', 'Logger',

@@ -1,7 +1,6 @@
-"""Regularisers of residual networks, as their papers have them; each is added to a network of timm in place.
+"""Regularisers of residual networks as described in their papers; each is added to a network of timm in place.
 
-No state-dict key changes, and only `make_elastic` has to come after them. Every module here is imported by itself: a
-new one needs no other line than its own.
+State-dict keys do not change. Add regularisers before `make_elastic`. Every module here is imported automatically.
 """
 from ..registry import import_modules
 from .drop_block import DropBlock, DropBlockRamp, add_drop_block, drop_block

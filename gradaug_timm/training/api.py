@@ -25,6 +25,11 @@ class TrainResult:
         epochs: For each validated epoch of this session `epoch`, from 0, and the metrics of `train` and `validation`.
         metric: The metric that ranks checkpoints.
         lower_is_better: Whether the best checkpoint is the one with the lowest metric.
+
+    Example:
+        >>> from gradaug_timm import TrainResult
+        >>> TrainResult('run', [{'epoch': 0, 'train': {'loss': 2.}, 'validation': {'top1': 91.5}}]).best
+        91.5
     """
 
     folder: str | None
@@ -65,6 +70,7 @@ def train(
         Stopped: SIGTERM or Ctrl-C ended the run; what was trained is saved.
 
     Example:
+        >>> from gradaug_timm import TrainSettings, train
         >>> settings = TrainSettings(
         ...     model='gradaug_resnet20_cifar', dataset='gradaug/mnist5k', data_dir='DIR', epochs=20)
         >>> result = train(settings)  # doctest: +SKIP

@@ -19,6 +19,7 @@ class Callback:
     comes back by `load_state_dict` where the run is resumed, before its first update.
 
     Example:
+        >>> from gradaug_timm import Callback
         >>> class Patience(Callback):
         ...     def __init__(self):
         ...         self.best = 0.

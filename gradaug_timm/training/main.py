@@ -61,28 +61,29 @@ def run_command(
     _set_up_logging()
     args, text = parse_arguments(parser, argv)
     try:
-        run = None
-        try:
-            process = start_process(args.device)
-            if not process.primary:
-                logging.root.setLevel(logging.WARNING)
-            args = continue_restarted(args, process)
-            run = prepare(args, text, process)
-        except RuntimeError as error:
-            if not is_distributed_env() or dist.is_initialized():
-                raise
-            parser.exit(FAILED, f'{parser.prog}: error: the processes can\'t be connected '
-                                f'({" ".join(str(error).split())[:120]}); torchrun\'s restarts need it to be started '
-                                f'with {SEPARATE_STORE}=1\n')
-        except (OSError, ValueError) as error:
-            _logger.debug('Preparation failed.', exc_info=True)
-            parser.error(str(error))
-        except KeyboardInterrupt:
-            parser.exit(INTERRUPTED, f'{parser.prog}: interrupted\n')
-        _train(parser, run)
+        _train(parser, _prepare(parser, args, text, prepare))
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _prepare(parser: SettingsParser, args: Any, text: str, prepare: Callable[[Any, str, Process], Run]) -> Run:
+    try:
+        process = start_process(args.device)
+        if not process.primary:
+            logging.root.setLevel(logging.WARNING)
+        return prepare(continue_restarted(args, process), text, process)
+    except RuntimeError as error:
+        if not is_distributed_env() or dist.is_initialized():
+            raise
+        parser.exit(FAILED, f'{parser.prog}: error: the processes can\'t be connected '
+                            f'({" ".join(str(error).split())[:120]}); torchrun\'s restarts need it to be started '
+                            f'with {SEPARATE_STORE}=1\n')
+    except (OSError, ValueError) as error:
+        _logger.debug('Preparation failed.', exc_info=True)
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        parser.exit(INTERRUPTED, f'{parser.prog}: interrupted\n')
 
 
 def continue_restarted(args: Loop, process: Process) -> Loop:
@@ -132,8 +133,8 @@ def _train(parser, run: Run) -> None:
         parser.exit(128 + stopped.signal, f'{parser.prog}: stopped by {name}; --resume goes on from what is saved\n')
     except KeyboardInterrupt:
         parser.exit(INTERRUPTED, f'{parser.prog}: interrupted\n')
-    if run.process.primary:
-        print_results(run, results)
+    if run.folder is not None:
+        print_results(run, run.folder, results)
 
 
 def _lost_a_peer(error: RuntimeError) -> bool:

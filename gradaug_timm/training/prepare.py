@@ -3,7 +3,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from timm.data import resolve_data_config
 from timm.scheduler import create_scheduler_v2, scheduler_kwargs
@@ -29,7 +29,7 @@ from .checkpoints.saver import Checkpoints
 from .checkpoints.schedules import restore_scheduler
 from .checkpoints.state import CheckpointState
 from .loop.validation import evaluate
-from .outputs.folder import claim_folder, drop_rows, resume_path
+from .outputs.folder import RunFolder, claim_folder, drop_rows, resume_path
 from .outputs.loggers import Logger, Loggers, continue_log, open_loggers
 from .outputs.run_json import network_facts, session, training_images, write_record
 from .position import Position
@@ -127,7 +127,7 @@ def prepare(
         config=config,
         facts=facts,
         image_size=input_size[-1],
-        metric=args.eval_metric if loaders.validation is not None else 'loss',
+        metric=args.eval_metric if args.eval_metric and loaders.validation is not None else 'loss',
         evaluate=evaluate,
         shared_statistics='' if args.sync_bn else args.dist_bn,
         ramp=partial(DropBlockRamp, network) if drop_block_rises(args) else None,
@@ -172,6 +172,19 @@ def assemble(args: LoopSettings, text: str, process: Process, parts: Parts) -> R
     scheduler, epochs = create_scheduler_v2(
         optimizer, **scheduler_kwargs(args, decreasing_metric=decreasing), updates_per_epoch=updates)
     folder = claim_folder(args, parts.image_size, resumed_from) if process.primary else None
+    saver = None if folder is None else Checkpoints(
+        model=task.get_trainable_module(),
+        optimizer=optimizer,
+        args=args,
+        amp_scaler=parts.scaler,
+        checkpoint_dir=folder.path,
+        decreasing=decreasing,
+        max_history=args.checkpoint_hist,
+        task=task,
+        scheduler=scheduler,
+        config=parts.config,
+        facts=origin,
+    )
     run = Run(
         args=args,
         process=process,
@@ -186,19 +199,7 @@ def assemble(args: LoopSettings, text: str, process: Process, parts: Parts) -> R
         metric=parts.metric,
         start=start,
         end_epoch=min(epochs, args.stop_epoch or epochs),
-        saver=None if folder is None else Checkpoints(
-            model=task.get_trainable_module(),
-            optimizer=optimizer,
-            args=args,
-            amp_scaler=parts.scaler,
-            checkpoint_dir=folder.path,
-            decreasing=decreasing,
-            max_history=args.checkpoint_hist,
-            task=task,
-            scheduler=scheduler,
-            config=parts.config,
-            facts=origin,
-        ),
+        saver=saver,
         folder=folder,
         shared_statistics=parts.shared_statistics,
         ramp=parts.ramp(epochs * updates) if parts.ramp is not None else None,
@@ -215,7 +216,11 @@ def assemble(args: LoopSettings, text: str, process: Process, parts: Parts) -> R
     if resumed_from:
         for name in restore_states(run.stateful, state.callbacks):
             _logger.warning(f'--resume {resumed_from} holds no state of {name}, which starts anew.')
-    return run if folder is None else replace(run, logs=open_records(args, text, run, state, parts.loggers))
+    if folder is None or saver is None:
+        return run
+    if resumed_from is not None and folder.holds(resumed_from):
+        saver.continue_from(resumed_from, state)
+    return replace(run, logs=open_records(args, text, run, folder, parts.loggers))
 
 
 def wrap(args: LoopSettings, task: TrainingTask, process: Process) -> nn.Module:
@@ -223,7 +228,7 @@ def wrap(args: LoopSettings, task: TrainingTask, process: Process) -> nn.Module:
     if args.torchcompile:
         task.compile(backend=args.torchcompile, mode=args.torchcompile_mode)
         task.compile_ema(backend=args.torchcompile, mode=args.torchcompile_mode)
-    eval_network = task.get_eval_model()
+    eval_network = cast(nn.Module, task.get_eval_model())
     if process.distributed:
         device_ids = [process.device] if process.device.type == 'cuda' else None
         task.prepare_distributed(device_ids=device_ids, broadcast_buffers=not args.no_ddp_bb)
@@ -245,14 +250,12 @@ def open_records(
         args: LoopSettings,
         text: str,
         run: Run,
-        state: CheckpointState,
+        folder: RunFolder,
         more: Sequence[Logger],
 ) -> Loggers:
     """Write args.yaml and run.json, take over the history of a run that is continued, and return the loggers."""
-    folder, start = run.folder, run.start
+    start = run.start
     continued = run.resumed_from is not None and folder.holds(run.resumed_from)
-    if continued:
-        run.saver.continue_from(run.resumed_from, state)
     if start.epoch >= run.end_epoch:
         folder.clear()
         return Loggers()

@@ -150,7 +150,7 @@ def _gradaug_differences(
             if ours != theirs and hasattr(args, PREFIX + name):
                 yield f'--gradaug-{name.replace("_", "-")} {_show(ours)}', _show(theirs)
         ours, theirs = (getattr(each, 'gradaug_targets', None) for each in (args, saved))  # of detection alone
-        if None not in (ours, theirs) and ours != theirs:
+        if ours is not None and theirs is not None and ours != theirs:
             yield f'--gradaug-targets {ours}', theirs
 
 

@@ -26,11 +26,10 @@ def find_newest_checkpoint(folder: str) -> str | None:
     faults = []
     if _position(last, faults) is not None:
         return last
-    positions = {path: _position(path, faults) for path in others}
-    whole = [path for path, position in positions.items() if position is not None]
-    if not whole:
+    positions = {path: position for path in others if (position := _position(path, faults)) is not None}
+    if not positions:
         raise ValueError(f'--resume auto: {faults[0]}; {folder} holds no other checkpoint that is whole')
-    newest = max(whole, key=lambda path: (positions[path].epoch, positions[path].batch))
+    newest = max(positions, key=lambda path: (positions[path].epoch, positions[path].batch))
     _logger.warning(f'--resume auto: {"; ".join(faults)}. Going on from {newest}.')
     return newest
 

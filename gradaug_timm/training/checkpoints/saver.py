@@ -47,7 +47,7 @@ class Checkpoints(CheckpointSaver):
         completed = None if metric is None else position.epoch - 1
         last = self._path('last')
         save_checkpoint(self._state(position, completed, metric, more).to_state(), last)
-        if completed is not None:
+        if completed is not None and metric is not None:
             self._rank(last, completed, metric)
         return last
 
@@ -83,7 +83,8 @@ class Checkpoints(CheckpointSaver):
         self.checkpoint_files = [entry for entry in self.checkpoint_files if entry[0] != path]
         worst = self.checkpoint_files[-1] if self.checkpoint_files else None
         best_before = self.best_metric
-        if len(self.checkpoint_files) < self.max_history or worst[1] is None or self.cmp(metric, worst[1]):
+        has_room = len(self.checkpoint_files) < self.max_history
+        if has_room or worst is None or worst[1] is None or self.cmp(metric, worst[1]):
             self._cleanup_checkpoints(1)
             duplicate(source, path)
             self._track_checkpoint(path, epoch, metric, update_best_file=False)

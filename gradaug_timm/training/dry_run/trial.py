@@ -1,7 +1,6 @@
 """A few steps of a run: their time and memory, and the time that the run would take."""
 import itertools
 import math
-import resource
 import statistics
 import sys
 import time
@@ -29,11 +28,14 @@ class MemoryShortageError(RuntimeError):
 
 @dataclass(frozen=True)
 class Measured:
-    """What a few steps took; `seconds` by whether they trained sub-networks, `images` an update of all processes."""
+    """What a few steps took; `seconds` by whether they trained sub-networks, `images` an update of all processes.
+
+    `peak` is in bytes; None where nobody counts them.
+    """
 
     seconds: dict[bool, float]
     images: float
-    peak: int
+    peak: int | None
 
     def seconds_an_update(self, share: float) -> float:
         """The mean where this `share` of the steps trains sub-networks."""
@@ -161,8 +163,12 @@ def _reset_peak(run: Run) -> None:
         torch.cuda.reset_peak_memory_stats(run.process.device)
 
 
-def _peak(run: Run) -> int:
-    """Bytes that tensors took on a CUDA device; elsewhere what the process has ever taken."""
+def _peak(run: Run) -> int | None:
+    """Return the bytes of tensors on a CUDA device, else of the process since it began; None where nobody counts."""
     if run.process.device.type == 'cuda':
         return torch.cuda.max_memory_allocated(run.process.device)
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)

@@ -12,6 +12,7 @@ class Logger(ABC):
     at each log interval, and the columns of summary.csv after each validated epoch.
 
     Example:
+        >>> from gradaug_timm import Logger
         >>> class Printer(Logger):
         ...     def log(self, values, step):
         ...         print(step, values)
