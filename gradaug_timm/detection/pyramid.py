@@ -10,6 +10,7 @@ from torch import nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from ..cli import one_line
 from ..elastic import Plan, make_elastic, plans_by_probing, register_planner
 
 CHANNELS = 256
@@ -89,8 +90,7 @@ def create_backbone(name: str, *, channels: int = CHANNELS, **kwargs) -> Pyramid
     try:
         body = create_model(name, features_only=True, out_indices=tuple(range(-LEVELS, 0)), **kwargs)
     except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError) as error:
-        reason = ' '.join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(f'--model {name} gives no {LEVELS} feature maps for detection: {reason}') from error
+        raise ValueError(f'--model {name} gives no {LEVELS} feature maps for detection: {one_line(error)}') from error
     reductions = body.feature_info.reduction()
     if sorted(set(reductions)) != reductions:
         raise ValueError(

@@ -14,6 +14,7 @@ from ..task.passes import Pass, run_passes
 from ..task.sampling import Draw, images_seen
 from ..task.settings import GradAugSettings
 from ..task.steps import SubnetSteps
+from ..upstream import AnyBatchNorm
 from .regions import Predictions, recorded, region_losses, with_regions
 from .rescale import Target, rescale
 
@@ -44,7 +45,7 @@ class DetectionTask(TrainingTask):
         super().__init__(device=device, dtype=dtype, verbose=verbose)
         self.trainable_module = model
         self._norms = [each for each in model.modules()
-                       if freezes_statistics and isinstance(each, nn.modules.batchnorm._BatchNorm)]
+                       if freezes_statistics and isinstance(each, AnyBatchNorm)]
 
     def forward(  # type: ignore[override]
             self,

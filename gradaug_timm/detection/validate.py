@@ -9,7 +9,8 @@ import os
 import torch
 from torch import nn
 
-from ..cli import StrictParser, file_to_write
+from ..cli import StrictParser, file_to_write, table
+from ..devices import pick_device
 from ..files import read_checkpoint, replacing
 from ..training.arguments.values import COUNT, NATURAL, PROBABILITY
 from ..training.processes import Process
@@ -69,7 +70,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     except (OSError, ValueError) as error:
         parser.error(str(error))
     print(f'{args.checkpoint} on {coco.path}, {len(coco.images)} images:')
-    print('\n'.join(table(figures)))
+    print('\n'.join(figures_table(figures)))
     return figures
 
 
@@ -87,12 +88,8 @@ def _prepare(args: argparse.Namespace) -> tuple[nn.Module, argparse.Namespace, C
     network = build_detector(trained, with_weights=False)
     averaged = 'state_dict_ema' in state and not args.raw_weights
     network.load_state_dict(state['state_dict_ema' if averaged else 'state_dict'])
-    name = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        device = torch.device(name)
-        return network.to(device).eval(), trained, coco, device
-    except (AssertionError, RuntimeError) as error:
-        raise ValueError(f'--device {name} is not there: {" ".join(str(error).split())[:100]}') from error
+    device = pick_device(args.device)
+    return network.to(device).eval(), trained, coco, device
 
 
 def load_detector_state(path: str) -> dict:
@@ -146,14 +143,14 @@ def _draw_some(args, network: nn.Module, images: CocoImages, device: torch.devic
         print(save_picture(picture, args.pictures, images.images[index]['file_name']))
 
 
-def table(figures: dict[str, float]) -> list[str]:
+def figures_table(figures: dict[str, float]) -> list[str]:
     """Lines with a row for boxes and one for masks."""
-    lines = [' ' * 5 + ''.join(f'{heading:>10}' for heading in HEADINGS)]
+    rows = [['', *HEADINGS]]
     for kind in ('box', 'mask'):
         values = [figures.get(f'{kind}_{name}') for name in FIGURES]
         if None not in values:
-            lines.append(f'{kind:<5}' + ''.join(f'{"none" if value < 0 else f"{value:.1f}":>10}' for value in values))
-    return lines
+            rows.append([kind, *('none' if value < 0 else f'{value:.1f}' for value in values)])
+    return table(rows, figures=True)
 
 
 if __name__ == '__main__':

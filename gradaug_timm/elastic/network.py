@@ -9,15 +9,17 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from ..cli import one_line
+from ..upstream import PARAMETER_CACHES, compiled_network, is_compiled
 from .cache import cached_plan
 from .plan import Plan
 from .planning.registry import planner_of
-from .planning.replica import one_line, replica_of
+from .planning.replica import replica_of
 from .planning.validation import validated
 from .slicing import Elastic
 from .state import ElasticState
 from .subnet import Subnet
-from .swap import CACHES, restore_classes
+from .swap import restore_classes
 
 ATTRIBUTE = '_elastic'
 
@@ -30,7 +32,7 @@ def unwrap(model: nn.Module) -> nn.Module:
         return unwrap(model.module)
     if isinstance(model, ModelEma):
         return unwrap(model.ema)
-    return unwrap(model._orig_mod) if hasattr(model, '_orig_mod') else model
+    return unwrap(compiled_network(model)) if is_compiled(model) else model
 
 
 @torch.inference_mode(False)
@@ -49,10 +51,11 @@ def _plan(network: nn.Module) -> Plan:
         except ValueError:
             raise
         except Exception as error:  # the network's own code may raise anything
-            raise ValueError(f'{name} can\'t run as sub-networks: planning fails ({one_line(error)}).') from error
+            reason = one_line(error, kind=True)
+            raise ValueError(f'{name} can\'t run as sub-networks: planning fails ({reason}).') from error
 
     with torch.device('cpu'), torch.random.fork_rng(devices=[]):
-        plan = cached_plan(network, planner, make, ignored=CACHES | {ATTRIBUTE})
+        plan = cached_plan(network, planner, make, ignored=PARAMETER_CACHES | {ATTRIBUTE})
     whole = [name.removesuffix('.weight') for name, sides in plan.tensors.items()
              if len(sides) > 1 and any(side is not None and side.groups & plan.frozen for side in sides)]
     if whole:

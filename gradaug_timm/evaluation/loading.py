@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 import torch
 from timm.data import MultiLabelTarget, create_loader, create_transform, resolve_data_config
-from timm.data.loader import adapt_to_chs
 from torch import nn
 from torch.utils.data import IterableDataset
 
 from ..data import create_dataset
 from ..data.factory import split_folder
 from ..data.tars import is_tar
+from ..upstream import adapt_to_chs
 
 
 def data_config(args, model: nn.Module) -> dict:

@@ -9,10 +9,11 @@ import torch
 from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
 from timm.utils import check_batch_size_retry, decay_batch_step, natural_key, setup_default_logging
 
+from ..cli import one_line, table
 from ..task.compile_limit import CompilationError
 from .arguments import build_parser, parse
-from .report import aligned, as_rows, print_results, write_results
-from .robustness import asked_for, table, validate_robustness, write_robustness
+from .report import as_rows, print_results, write_results
+from .robustness import asked_for, error_rows, validate_robustness, write_robustness
 from .run import validate
 
 _logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def _report_robustness(args) -> None:
         single = [{name: value for name, value in result.items() if name != 'errors'} for result in results]
         write_results(args.results_file, results if args.results_format == 'json' else single,
                       format=args.results_format)
-    print(aligned(table(results)), end='\n\n')
+    print('\n'.join(table(error_rows(results), figures=True)), end='\n\n')
     print_results(results)
 
 
@@ -120,7 +121,7 @@ def validate_with_retry(args) -> dict | list[dict]:
             smaller = decay_batch_step(batch_size)
             if not smaller or not check_batch_size_retry(str(error)):
                 raise ValueError(f'--model {args.model} fails with batches of {batch_size}: {error}') from error
-            _logger.warning(f'{args.model}: {" ".join(str(error).split())}; trying again with batches of {smaller}.')
+            _logger.warning(f'{args.model}: {one_line(error, None)}; trying again with batches of {smaller}.')
         batch_size = smaller
 
 

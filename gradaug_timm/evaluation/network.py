@@ -5,7 +5,6 @@ import logging
 import os
 
 import timm
-import torch
 from safetensors import safe_open
 from timm.models import load_checkpoint
 from torch import nn
@@ -71,21 +70,6 @@ def load_weights(model: nn.Module, path: str, *, name: str, use_ema: bool = Fals
         raise ValueError(f'--checkpoint {path} can\'t be read: {unreadable(error)}') from error
     except Exception as error:  # what a damaged file makes the unpickler raise has no common class
         raise ValueError(f'--checkpoint {path} can\'t be read: {unreadable(error)}') from error
-
-
-def pick_device(name: str | None) -> torch.device:
-    """The device of that name; without one the accelerator that is there, else the CPU.
-
-    Raises:
-        ValueError: There is no such device here.
-    """
-    if name is None:
-        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return accelerator or torch.device('cpu')
-    try:
-        return torch.empty(0, device=name).device
-    except (AssertionError, RuntimeError, NotImplementedError) as error:
-        raise ValueError(f'--device {name} can\'t be used here: {str(error).splitlines()[0]}') from error
 
 
 def _describe_mismatch(path: str, name: str, error: str) -> str:

@@ -9,13 +9,14 @@ import torch
 from torch.utils.data import Dataset, IterableDataset
 
 from ..data import check_labels
+from ..devices import pick_device
 from ..files import replacing
 from .attacks import Normalised, fgsm, pgd
 from .corruptions import Corrupted, folder_of, names_of
 from .loading import data_config, evaluation_loader, open_split
 from .mce import ALEXNET, ALEXNET_CLEAN, mce, mean_errors, relative_mce
 from .metrics import Metrics
-from .network import create_network, pick_device
+from .network import create_network
 from .residuals import scale_branches
 
 _logger = logging.getLogger(__name__)
@@ -169,7 +170,7 @@ def _relative(args, means: dict[str, float], clean: float, errors: dict, names: 
     return {name: round(value, 4) for name, value in found.items() if value is not None}
 
 
-def table(results: list[dict]) -> list[list[str]]:
+def error_rows(results: list[dict]) -> list[list[str]]:
     """A row for each figure, a column for each checkpoint."""
     names = [name for name, value in results[0].items() if isinstance(value, (int, float))]
     rows = [['error (%)', *(title(result['checkpoint']) for result in results)]]
@@ -197,7 +198,7 @@ def _draw(results: list[dict], path: str) -> None:
     matplotlib.use('Agg')
     from matplotlib import pyplot
     errors = [{name: value for name, value in result.items() if not name.endswith('mce')} for result in results]
-    rows = table(errors)[1:]
+    rows = error_rows(errors)[1:]
     figure, axes = pyplot.subplots(figsize=(max(6, 0.6 * len(rows)), 5), layout='constrained')
     width = 0.8 / len(results)
     for column, result in enumerate(results):

@@ -10,11 +10,12 @@ from timm.layers import set_fast_norm
 from timm.utils import random_seed
 
 from ..data import check_labels
+from ..devices import pick_device
 from ..task.compile_limit import Compilation, most_alike
 from .candidate import Candidate
 from .loading import data_config, evaluation_loader, open_split, training_batches
 from .metrics import Metrics, read_valid_labels
-from .network import create_network, pick_device
+from .network import create_network
 from .residuals import scale_branches
 from .subnets import subnetworks
 

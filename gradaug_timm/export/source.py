@@ -8,6 +8,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from ..cli import one_line
 from ..evaluation.loading import data_config
 from ..evaluation.network import create_network
 from ..evaluation.residuals import scale_branches
@@ -64,7 +65,7 @@ def _check_runs(network: nn.Module, path: str, input_size: tuple[int, int, int])
         network.eval()(fixed_batch(input_size))
     except (AssertionError, RuntimeError) as error:
         size = 'x'.join(map(str, input_size))
-        raise ValueError(f'{path}: the network fails on images of {size}: {" ".join(str(error).split())}') from error
+        raise ValueError(f'{path}: the network fails on images of {size}: {one_line(error, None)}') from error
 
 
 def is_extracted(path: str) -> bool:

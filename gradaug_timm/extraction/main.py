@@ -7,11 +7,12 @@ from dataclasses import replace
 from timm.utils import random_seed, setup_default_logging
 from torch import nn
 
+from ..devices import pick_device
 from ..elastic import Subnet, multiply_adds, num_blocks
 from ..elastic.swap import is_batch_norm
 from ..evaluation import recalibrate
 from ..evaluation.loading import data_config, training_batches
-from ..evaluation.network import create_network, pick_device
+from ..evaluation.network import create_network
 from ..evaluation.residuals import scale_branches
 from ..evaluation.subnets import choose_subnets
 from .arguments import as_for_validation, build_parser

@@ -8,6 +8,7 @@ import torch
 from timm.models import get_model_input_config
 from torch import nn
 
+from ..cli import one_line
 from ..elastic import Subnet, activate, num_blocks
 from .sampling import possible_transforms
 from .settings import GradAugSettings
@@ -140,7 +141,7 @@ def failure(
         with activate(network, subnet):
             network(apply_transform(images, transform))
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        return str(error).splitlines()[0] if str(error) else type(error).__name__
+        return one_line(error)
     finally:
         for module, training in modes:
             module.training = training

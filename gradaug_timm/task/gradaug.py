@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..elastic import make_elastic, num_blocks
+from ..upstream import is_compiled
 from .compile_limit import GraphLimit, most_alike
 from .loss_scale import EarlyLossScale
 from .losses import subnet_loss_for
@@ -74,7 +75,7 @@ class GradAugTask(SubnetSteps, ClassificationTask):
         self._early_scale = EarlyLossScale(loss_scale)
         self._graph_limit: GraphLimit | None = None
         self._num_blocks = num_blocks(make_elastic(model)) if self.settings.subnets else 0
-        if hasattr(model, '_orig_mod'):
+        if is_compiled(model):
             self._prepare_compilation()
         if self.settings.subnets and self.settings.random_depth and not self._num_blocks:
             raise ValueError(f'mode={self.settings.mode!r} needs residual blocks that can be skipped: '

@@ -24,8 +24,8 @@ def is_whole(model: nn.Module, subnet: Subnet) -> bool:
 def _reads_buffers(model: nn.Module) -> bool:
     """Return whether layers other than BatchNorm have buffers that the full network's pass may have changed."""
     return any(
-        buffer is not None and buffer.is_floating_point()
-        for module in model.modules() if not is_batch_norm(module) for buffer in module._buffers.values())
+        buffer.is_floating_point()
+        for module in model.modules() if not is_batch_norm(module) for buffer in module.buffers(recurse=False))
 
 
 def random_states(device: torch.device) -> list[torch.Tensor] | None:

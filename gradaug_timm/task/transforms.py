@@ -9,9 +9,9 @@ from numbers import Real
 from typing import Any, ClassVar, TypeVar
 
 import torch
-from torch._prims_common import suggest_memory_format
 
 from ..registry import Registry
+from ..upstream import suggest_memory_format
 
 Choices = tuple[tuple[str, tuple], ...]  # names of transformations, and the values that each is drawn from
 

@@ -9,6 +9,7 @@ from timm.layers import convert_splitbn_model, convert_sync_batchnorm, set_fast_
 from timm.models import create_model
 from torch import nn
 
+from ...cli import flag
 from ...files import check_whole
 from ...models.creation import model_arguments
 from ...regularizers import REGULARIZERS, complete_settings, in_order
@@ -65,7 +66,7 @@ def _check_weights(args: TrainSettings) -> None:
             if path:
                 check_whole(path)
         except ValueError as error:
-            raise ValueError(f'--{name.replace("_", "-")} {path} can\'t be read: {error}') from error
+            raise ValueError(f'{flag(name)} {path} can\'t be read: {error}') from error
 
 
 def _create_of_any_size(name: str, **kwargs) -> nn.Module:
@@ -98,7 +99,7 @@ def regularizer_settings(args: RegularizerSettings) -> dict[str, dict]:
 
 def regularizer_flag(name: str) -> str:
     """Return the flag that turns a regulariser on."""
-    return f'--{name.replace("_", "-")}' if REGULARIZERS.find(name).has_flags else f'--regularizer {name}'
+    return flag(name) if REGULARIZERS.find(name).has_flags else f'--regularizer {name}'
 
 
 def drop_block_rises(args: RegularizerSettings) -> bool:

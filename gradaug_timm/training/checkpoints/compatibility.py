@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
+from ...cli import flag
 from ...flags import Role, names_of
 from ...task.settings import GradAugSettings
 from ..arguments.checks import model_name
@@ -84,7 +85,7 @@ def _changes(args: LoopSettings, origin: dict, state: CheckpointState) -> Iterat
     for name in names_of(type(args), Role.LEARNED):
         ours = getattr(args, name)
         if name in saved and _plain(ours) != _plain(saved[name]):
-            yield f'--{name.replace("_", "-")}', ours, saved[name]
+            yield flag(name), ours, saved[name]
     for name, title in ORIGIN.items():
         before = getattr(state, name)
         if state.world_size is not None and before != origin[name]:
@@ -104,8 +105,8 @@ def _differences(args: LoopSettings, saved: argparse.Namespace, has_optimizer: b
         for name in names_of(type(args), Role.OPTIMIZER):
             ours, was = getattr(args, name), getattr(saved, name, None)
             if name in saved and _plain(ours) != _plain(was):
-                flag = f'--{name.replace("_", "-")}'
-                yield f'{flag} {_show(ours)}', f'{_show(was)} (--no-resume-opt leaves the optimizer\'s state out)'
+                without = '--no-resume-opt leaves the optimizer\'s state out'
+                yield f'{flag(name)} {_show(ours)}', f'{_show(was)} ({without})'
 
 
 def _with_saved(args: Loop, saved: argparse.Namespace) -> Loop:

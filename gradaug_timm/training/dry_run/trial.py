@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from timm.task import TrainingTask
 
+from ...cli import one_line
 from ...task.steps import SubnetSteps
 from ..loop.between_steps import BetweenSteps
 from ..loop.epoch import train_epoch
@@ -71,7 +72,7 @@ def measure(run: Run) -> Measured:
                     seconds[kind].append(taken)
     except torch.OutOfMemoryError as error:
         raise MemoryShortageError(
-            f'a step doesn\'t fit into the memory of {run.process.device} ({str(error).splitlines()[0][:120]}): '
+            f'a step doesn\'t fit into the memory of {run.process.device} ({one_line(error, 120)}): '
             'try --amp, --grad-checkpointing or a smaller --batch-size') from error
     images = batches.images / len(steps) * run.process.world_size
     means = {kind: statistics.mean(taken) for kind, taken in seconds.items() if taken}

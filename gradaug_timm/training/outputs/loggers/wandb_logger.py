@@ -3,6 +3,7 @@ from typing import Any
 
 from PIL import Image
 
+from ....cli import one_line
 from .guarded import RefusedError
 from .logger import Logger
 from .registry import LoggedRun, register_logger
@@ -47,4 +48,4 @@ def start_wandb(run: LoggedRun) -> WandbLogger:
             id=run.flags['wandb_resume_id'] or None,
         ))
     except (wandb.errors.AuthenticationError, wandb.errors.UsageError, ValueError) as error:
-        raise RefusedError(f'--log-wandb: {" ".join(str(error).split())}') from error
+        raise RefusedError(f'--log-wandb: {one_line(error, None)}') from error
