@@ -129,6 +129,18 @@ class Keywords(ParseKwargs):
         super().__call__(parser, namespace, values, option_string)
 
 
+class NamedKeywords(Keywords):
+    """`name key=value ...` as a dict of literals by name; given again, it adds another name."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        name, *pairs = values
+        if '=' in name:
+            parser.error(f'argument {option_string}: a name must come before {name}')
+        given = argparse.Namespace()
+        super().__call__(parser, given, pairs, option_string)
+        setattr(namespace, self.dest, {**(getattr(namespace, self.dest) or {}), name: getattr(given, self.dest)})
+
+
 class Refuse(argparse.Action):
     """A flag of timm's that ends the program with the reason why it isn't taken."""
 

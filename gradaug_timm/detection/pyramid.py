@@ -11,7 +11,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from ..cli import one_line
-from ..elastic import PLANNERS, Plan, make_elastic, plans_by_probing
+from ..elastic import Plan, make_elastic, plans_by_probing, register_planner
 
 CHANNELS = 256
 LEVELS = 4  # of the network; the pyramid adds one above them
@@ -40,6 +40,7 @@ class Pyramid(nn.Module):
         return list(self.fpn(stages).values())
 
 
+@register_planner(Pyramid)  # type: ignore[arg-type]
 def pyramid_plans(pyramid: Pyramid) -> Iterator[Plan]:
     """The plans of network and pyramid as one network; of the pyramid the lateral convolutions' inputs alone shrink."""
     for plan in plans_by_probing(pyramid):
@@ -52,9 +53,6 @@ def pyramid_plans(pyramid: Pyramid) -> Iterator[Plan]:
         numbers = {name: number for name, number in plan.numbers.items()
                    if not name.startswith('fpn.') or (name.startswith(LATERAL) and name.endswith('.in_channels'))}
         yield replace(plan, tensors=tensors, numbers=numbers)
-
-
-PLANNERS[Pyramid] = pyramid_plans  # type: ignore[assignment]
 
 
 class PyramidBackbone(nn.Module):

@@ -115,8 +115,9 @@ class GradAugDetectionTask(SubnetSteps, DetectionTask):
         super().__init__(model, **kwargs)
         if targets not in TARGETS:
             raise ValueError(f'targets={targets!r} must be one of {", ".join(TARGETS)}')
-        if settings.rotation:
-            raise ValueError(f'rotation={settings.rotation} must be empty in detection: boxes don\'t turn')
+        for cls, values in (*settings.built_in, *settings.registered):
+            if not cls.only_resizes:
+                raise ValueError(f'{cls.name}={values} must be empty in detection: boxes are only resized')
         if settings.statistics != 'full':
             raise ValueError(f'statistics={settings.statistics!r} must be \'full\' in detection')
         self.settings, self._targets = settings, targets
@@ -164,7 +165,7 @@ class GradAugDetectionTask(SubnetSteps, DetectionTask):
             predictions: Predictions | None,
             draw: Draw,
     ) -> torch.Tensor:
-        seen = rescale(images, targets, draw.transform.size)
+        seen = rescale(images, targets, draw.transform.output_size(*images.tensors.shape[-2:]))
         if predictions is None:
             losses = self.detector(*seen)
         else:

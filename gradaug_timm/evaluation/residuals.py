@@ -3,7 +3,7 @@ import logging
 
 from torch import nn
 
-from ..regularizers import add_shake_drop, add_stochastic_depth, scale_residuals
+from ..regularizers import REGULARIZERS, add_regularizers, add_shake_drop, add_stochastic_depth, scale_residuals
 from .arguments import SCALINGS
 from .network import training_arguments
 
@@ -17,9 +17,10 @@ def scale_branches(model: nn.Module, args) -> dict[str, float]:
         The scaling by its flag's name; empty where the branches stay as they are.
 
     Raises:
-        ValueError: The model has no such branches.
+        ValueError: The model has no such branches, or a regulariser of the training isn't registered.
     """
     trained = training_arguments(args.checkpoint)
+    _add_registered(model, trained.get('regularizer') or {})
     asked = {name: getattr(args, name) for name in SCALINGS if getattr(args, name) is not None}
     chosen = asked or {name: trained[name] for name in SCALINGS if trained.get(name) is not None}
     for name, value in chosen.items():
@@ -36,3 +37,11 @@ def scale_branches(model: nn.Module, args) -> dict[str, float]:
         _logger.info(f'Residual branches are scaled for {name} {value:g}'
                      f'{"" if asked else ", as the checkpoint was trained"}.')
     return chosen
+
+
+def _add_registered(model: nn.Module, trained: dict[str, dict]) -> None:
+    """Add the regularisers without flags of their own that training used and that change evaluation."""
+    chosen = {name: settings for name, settings in trained.items() if REGULARIZERS.find(name).in_evaluation}
+    add_regularizers(model, chosen)
+    if chosen:
+        _logger.info(f'Regularisers that act in evaluation: {", ".join(chosen)}, as the checkpoint was trained.')

@@ -95,10 +95,11 @@ def _told(args: argparse.Namespace, config: dict) -> dict:
     if not isinstance(flags, argparse.Namespace):
         return {}
     given = given_settings(SubnetSettings.of(vars(flags)))
+    transforms = given.pop('transforms', {})  # they may be registered where the network was trained alone
     on, side = getattr(flags, 'gradaug', None), max(config['input_size'][1:])
     return {
         'recipe': recipe(vars(flags)),
-        'gradaug': asdict(GradAugSettings.preset(side, **given)) if on else None,
+        'gradaug': {**asdict(GradAugSettings.preset(side, **given)), 'transforms': transforms} if on else None,
         'metric': state.get('metric'),
         'epoch': state.get('epoch'),
         'averaged': args.use_ema and 'state_dict_ema' in state,

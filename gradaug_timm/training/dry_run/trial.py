@@ -1,5 +1,6 @@
 """A few steps of a run: their time and memory, and the time that the run would take."""
 import itertools
+import math
 import statistics
 import sys
 import time
@@ -19,6 +20,7 @@ from ..run import Run, updates_per_epoch
 
 TIMED = 3  # steps after the first
 CANDIDATES = 101  # steps among which the typical one is looked for
+NOMINAL = 224  # pixels of the images by which they are compared
 
 
 class MemoryShortageError(RuntimeError):
@@ -96,7 +98,8 @@ def planned_steps(task: TrainingTask, epoch: int) -> list[tuple[int, int]]:
 
 
 def _size(task: SubnetSteps, step: int) -> float:
-    return sum((draw.subnet.width * draw.transform.size) ** 2 for draw in task.draws(step))
+    return sum(
+        draw.subnet.width ** 2 * math.prod(draw.transform.output_size(NOMINAL, NOMINAL)) for draw in task.draws(step))
 
 
 def _time_update(
