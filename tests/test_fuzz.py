@@ -14,7 +14,7 @@ from gradaug_timm.training.arguments import build_parser, parse_arguments
 from gradaug_timm.training.main import main
 
 UNTRIED = {  # do things
-    'help', 'config', 'output', 'device_modules', 'log_tensorboard', 'log_trackio', 'log_wandb', 'torchcompile',
+    'help', 'version', 'config', 'output', 'device_modules', 'log_tensorboard', 'log_trackio', 'log_wandb', 'torchcompile',
     'torchcompile_mode'}
 ACTIONS = [action for action in build_parser()._actions if action.option_strings and action.dest not in UNTRIED]
 JUNK = [
