@@ -9,12 +9,14 @@ os.environ.setdefault('ONEDNN_PRIMITIVE_CACHE_CAPACITY', '16384')
 
 from . import models
 from .elastic import Subnet, activate, extract, make_elastic
+from .evaluation import EvaluationSettings, Trained, evaluate, open_trained
 from .extraction import load_extracted, save_extracted
 from .models import CifarResNet, PyramidNet, WideResNet
 from .task.gradaug import GradAugTask, MultiLabelGradAugTask
 from .task.settings import GradAugSettings
 
 __all__ = [
-    'CifarResNet', 'GradAugSettings', 'GradAugTask', 'MultiLabelGradAugTask', 'PyramidNet', 'Subnet', 'WideResNet',
-    'activate', 'extract', 'load_extracted', 'make_elastic', 'models', 'save_extracted',
+    'CifarResNet', 'EvaluationSettings', 'GradAugSettings', 'GradAugTask', 'MultiLabelGradAugTask', 'PyramidNet',
+    'Subnet', 'Trained', 'WideResNet', 'activate', 'evaluate', 'extract', 'load_extracted', 'make_elastic', 'models',
+    'open_trained', 'save_extracted',
 ]

@@ -208,7 +208,7 @@ def test_an_interrupted_row_of_evaluations_gives_what_is_done(evaluate, tmp_path
             raise KeyboardInterrupt
         return dict(top1=1)
 
-    monkeypatch.setattr(sys.modules['gradaug_timm.evaluation.main'], 'validate', validate)
+    monkeypatch.setattr(sys.modules['gradaug_timm.evaluation.jobs'], 'validate', validate)
     for name in ('a.pth', 'b.pth'):
         (tmp_path / name).touch()
     if done:
@@ -245,7 +245,7 @@ def test_retry_takes_smaller_batches_until_one_fits(evaluate, monkeypatch):
             raise RuntimeError('out of memory')
         return dict(top1=1)
 
-    monkeypatch.setattr(sys.modules['gradaug_timm.evaluation.main'], 'validate', validate)
+    monkeypatch.setattr(sys.modules['gradaug_timm.evaluation.jobs'], 'validate', validate)
     assert evaluate('--retry') == dict(top1=1)
     assert sizes == [4, 3, 2, 1]
 
@@ -254,7 +254,7 @@ def test_what_fails_with_every_batch_size_is_an_error(refusal, monkeypatch):
     def validate(args):
         raise RuntimeError('out of\nmemory')
 
-    monkeypatch.setattr(sys.modules['gradaug_timm.evaluation.main'], 'validate', validate)
+    monkeypatch.setattr(sys.modules['gradaug_timm.evaluation.jobs'], 'validate', validate)
     assert f'--model {MODEL} fails with batches of 1: out of memory' in refusal('--retry')
 
 
