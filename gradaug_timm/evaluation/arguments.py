@@ -1,5 +1,6 @@
 """The command line of validate.py: timm's flags, and flags for sub-networks and robustness."""
 import argparse
+from typing import Any
 
 from ..cli import Refuse, StrictParser
 from ..flags import SettingsParser, add_flags
@@ -32,10 +33,14 @@ def build_parser() -> SettingsParser:
 
 def parse(argv: list[str] | None = None) -> EvaluationSettings:
     """Return the settings of a command line; end the program with one line where they are wrong."""
-    parser = build_parser()
+    return parse_settings(build_parser(), argv)
+
+
+def parse_settings(parser: SettingsParser, argv: list[str] | None = None) -> Any:
+    """Return the parser's settings of a command line; end the program with one line where they are wrong."""
     args = parser.parse_args(argv)
     try:
-        return resolve(EvaluationSettings.of(vars(args)))
+        return parser.resolve(parser.settings.of(vars(args)))
     except ValueError as error:
         parser.error(str(error))
 

@@ -80,8 +80,8 @@ def _of_state(state: dict) -> Contents:
         settings = {'model': state['arch'], **settings}
     return Contents(
         settings=settings,
-        metric=state.get('metric'),
-        epoch=state.get('epoch'),
+        metric=_number(state.get('metric')),
+        epoch=_whole(state.get('epoch')),
         has_averages=any(name in state for name in AVERAGED),
     )
 
@@ -92,12 +92,11 @@ def _of_metadata(metadata: dict[str, str]) -> Contents:
     settings = trained if isinstance(trained, dict) else {}
     if 'source' in metadata and 'architecture' in metadata:  # of gradaug_timm.convert
         settings = {'model': metadata['architecture'], **{name: decoded.get(name) for name in OF_CONVERTED}}
-    metric, epoch = decoded.get('metric'), decoded.get('epoch')
     return Contents(
         settings=settings,
         metadata=decoded,
-        metric=metric if isinstance(metric, (int, float)) else None,
-        epoch=epoch if isinstance(epoch, int) else None,
+        metric=_number(decoded.get('metric')),
+        epoch=_whole(decoded.get('epoch')),
         only_averages=metadata.get('weights') == 'averaged',
     )
 
@@ -108,6 +107,14 @@ def _read_metadata(path: str) -> dict[str, str]:
             return file.metadata() or {}
     except Exception as error:  # safetensors has one of its own, and passes on those of Rust
         raise ValueError(unreadable(error)) from error
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, (int, float)) else None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _decode(text: str) -> Any:

@@ -92,5 +92,6 @@ def folder_of(root: str, name: str, severity: int) -> str:
     """
     path = os.path.join(root, name, str(severity))
     if not os.path.isdir(path):
-        raise ValueError(f'--corruptions-dir {root}: {path} does not exist; ImageNet-C has folders CORRUPTION/SEVERITY/CLASS')
+        raise ValueError(f'--corruptions-dir {root}: {path} does not exist; ImageNet-C has folders '
+                         'CORRUPTION/SEVERITY/CLASS')
     return path

@@ -17,7 +17,7 @@ def mean_errors(errors: Mapping[tuple[str, int | float | None], float]) -> dict[
 
 
 def mce(errors: Mapping[str, float], baseline: Mapping[str, float]) -> float:
-    """Return mCE in per cent: the mean over corruptions of the errors' ratios; both are means over the same severities."""
+    """Return mCE in per cent: the mean over corruptions of error ratios; both are means over the same severities."""
     return 100 * mean(error / baseline[name] for name, error in errors.items())
 
 
