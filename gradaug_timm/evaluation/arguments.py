@@ -1,6 +1,5 @@
 """The command line of validate.py: timm's flags, and flags for sub-networks and robustness."""
 import argparse
-from typing import Any
 
 from ..cli import Refuse, StrictParser
 from ..flags import SettingsParser, add_flags
@@ -33,16 +32,7 @@ def build_parser() -> SettingsParser:
 
 def parse(argv: list[str] | None = None) -> EvaluationSettings:
     """Return the settings of a command line; end the program with one line where they are wrong."""
-    return parse_settings(build_parser(), argv)
-
-
-def parse_settings(parser: SettingsParser, argv: list[str] | None = None) -> Any:
-    """Return the parser's settings of a command line; end the program with one line where they are wrong."""
-    args = parser.parse_args(argv)
-    try:
-        return parser.resolve(parser.settings.of(vars(args)))
-    except ValueError as error:
-        parser.error(str(error))
+    return build_parser().parse_settings(argv)
 
 
 def _add_refused(parser: StrictParser) -> None:

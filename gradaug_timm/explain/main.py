@@ -11,7 +11,6 @@ from timm.data import create_transform
 from torch import nn
 
 from ..elastic import extract
-from ..evaluation.arguments import parse_settings
 from ..evaluation.subnets import choose_subnets
 from ..files import written_aside
 from .arguments import ExplainSettings, build_parser
@@ -33,7 +32,7 @@ class Column:
 def main(argv: list[str] | None = None) -> None:
     """Run the command; SystemExit(2) with one line on stderr if it can't be carried out."""
     parser = build_parser()
-    settings = parse_settings(parser, argv)
+    settings = parser.parse_settings(argv)
     try:
         paths = find_images(settings.images, settings.limit)
         columns = [column for path in settings.checkpoint for column in _columns(settings, path)]

@@ -6,7 +6,6 @@ from tempfile import TemporaryDirectory
 
 from timm.utils import setup_default_logging
 
-from ..evaluation.arguments import parse_settings
 from .arguments import ExportSettings, build_parser, read_label_names
 from .card import model_card
 from .folder import FILES, place, write_draft
@@ -21,7 +20,7 @@ _logger = logging.getLogger(__name__)
 def main(argv: list[str] | None = None) -> None:
     """Run the command; SystemExit(2) with one line on stderr if it can't be carried out."""
     parser = build_parser()
-    settings = parse_settings(parser, argv)
+    settings = parser.parse_settings(argv)
     if not logging.root.handlers:
         setup_default_logging()
     try:

@@ -7,7 +7,6 @@ from timm.utils import random_seed, setup_default_logging
 from ..elastic import Subnet, multiply_adds, num_blocks
 from ..elastic.swap import is_batch_norm
 from ..evaluation import recalibrate
-from ..evaluation.arguments import parse_settings
 from ..evaluation.loading import training_batches
 from ..evaluation.network import pick_device
 from ..evaluation.subnets import choose_subnets
@@ -21,7 +20,7 @@ _logger = logging.getLogger(__name__)
 def main(argv: list[str] | None = None) -> None:
     """Run the command; SystemExit(2) with one line on stderr if it can't be carried out."""
     parser = build_parser()
-    settings = parse_settings(parser, argv)
+    settings = parser.parse_settings(argv)
     if not logging.root.handlers:
         setup_default_logging()
     try:
