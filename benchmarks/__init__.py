@@ -1,1 +1,1 @@
-"""Commands that measure: `python -m benchmarks.<name> --help`."""
+"""Benchmarks, run with `python -m benchmarks.<name>`; `--help` lists the options."""

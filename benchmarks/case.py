@@ -1,4 +1,4 @@
-"""What is measured: a network, its batch, and how it is trained."""
+"""Benchmark cases: a network, its batch, and how it is trained."""
 import argparse
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ PRECISIONS = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 @dataclass(frozen=True)
 class Case:
-    """A network and how it is trained.
+    """Network, and how it is trained.
 
     Args:
         model: Name of the architecture, without `gradaug_`.
         size: Height and width of the images, in pixels.
-        batch: Images.
-        mode: What is random in sub-networks.
+        batch: Number of images.
+        mode: What varies in sub-networks: width, depth or both.
         precision: A key of PRECISIONS.
-        channels_last: The layout.
-        compiled: Whether it goes through torch.compile.
-        device: Where it runs.
+        channels_last: Use the memory layout channels_last.
+        compiled: Compile the network with torch.compile.
+        device: Device of the network.
         classes: Number of classes.
     """
     model: str
@@ -46,23 +46,23 @@ class Case:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def network(self) -> nn.Module:
-        """The network, with the same random weights each time."""
+        """Return the network, with the same random weights in each call."""
         torch.manual_seed(0)
         network = timm.create_model(f'gradaug_{self.model}', num_classes=self.classes)
         return network.to(self.device, memory_format=self.layout).train()
 
     def images(self) -> torch.Tensor:
-        """A batch [N, 3, H, W] of random numbers."""
+        """Return a batch [N, 3, H, W] of random numbers."""
         generator = torch.Generator().manual_seed(0)
         images = torch.randn(self.batch, 3, self.size, self.size, generator=generator)
         return images.to(self.device, memory_format=self.layout)
 
     def target(self) -> torch.Tensor:
-        """Class indices [N]."""
+        """Return class indices [N]."""
         return torch.arange(self.batch, device=self.device) % self.classes
 
     def settings(self, **given) -> GradAugSettings:
-        """GradAug's preset for the size of the images."""
+        """Return the preset of GradAug for the size of the images."""
         return GradAugSettings.preset(self.size, **{'mode': self.mode, **given})
 
     def autocast(self) -> AbstractContextManager:
@@ -71,10 +71,10 @@ class Case:
 
 
 class Step:
-    """A training step of timm's: forward, backward, optimizer.
+    """Training step as in timm: forward, backward, optimizer.
 
     Args:
-        case: What is trained.
+        case: The case.
         task: The task.
     """
 
@@ -86,7 +86,7 @@ class Step:
             task.compile()
 
     def __call__(self, number: int) -> torch.Tensor:
-        """Takes the step of this number and gives its loss []."""
+        """Run step `number` and return the loss []."""
         self.task.step = number
         with self.case.autocast():
             loss = self.task(self.images, self.target)['loss']
@@ -97,38 +97,45 @@ class Step:
 
 
 def plain_step(case: Case) -> Step:
-    """Plain training with timm's own task."""
+    """Return the step of plain training with timm's task."""
     return Step(case, ClassificationTask(case.network(), nn.CrossEntropyLoss(), verbose=False))
 
 
 def gradaug_step(case: Case, **settings) -> Step:
-    """Training with GradAug; `settings` take the place of the preset's."""
+    """Return the step of training with GradAug; `settings` override the preset."""
     task = GradAugTask(case.network(), nn.CrossEntropyLoss(), settings=case.settings(**settings), verbose=False)
     return Step(case, task)
 
 
 def case_parser(name: str, description: str) -> argparse.ArgumentParser:
-    """The flags that all benchmarks share."""
+    """Return a parser with the flags that all benchmarks share."""
     parser = StrictParser(prog=f'python -m benchmarks.{name}', description=description)
     positive = ranged(int, minimum=1)
     parser.add_argument('--model', default='resnet50', help='architecture, without gradaug_ (default: %(default)s)')
-    parser.add_argument('--size', type=positive, default=160, help='pixels (default: %(default)s)')
-    parser.add_argument('--batch', type=positive, default=16, help='images (default: %(default)s)')
-    parser.add_argument('--classes', type=positive, default=1000, help='classes (default: %(default)s)')
-    parser.add_argument('--mode', choices=('width', 'depth', 'both'), default='width', help='of sub-networks')
-    parser.add_argument('--precision', choices=PRECISIONS, default='fp32', help='autocast to (default: %(default)s)')
-    parser.add_argument('--channels-last', action='store_true', help='the layout')
-    parser.add_argument('--torchcompile', action='store_true', help='through torch.compile')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='default: %(default)s')
-    parser.add_argument('--threads', type=positive, default=torch.get_num_threads(), help='default: %(default)s')
-    parser.add_argument('--repeats', type=positive, default=10, help='that are timed (default: %(default)s)')
-    parser.add_argument('--warmup', type=positive, default=2, help='repeats before them (default: %(default)s)')
-    parser.add_argument('--json', default='', metavar='FILE', help='add the line of JSON to this file')
+    parser.add_argument(
+        '--size', type=positive, default=160, help='height and width of images, in pixels (default: %(default)s)')
+    parser.add_argument('--batch', type=positive, default=16, help='images in a batch (default: %(default)s)')
+    parser.add_argument('--classes', type=positive, default=1000, help='number of classes (default: %(default)s)')
+    parser.add_argument(
+        '--mode', choices=('width', 'depth', 'both'), default='width',
+        help='what varies in sub-networks (default: %(default)s)')
+    parser.add_argument(
+        '--precision', choices=PRECISIONS, default='fp32', help='precision of autocast (default: %(default)s)')
+    parser.add_argument('--channels-last', action='store_true', help='use the memory layout channels_last')
+    parser.add_argument('--torchcompile', action='store_true', help='compile the network with torch.compile')
+    parser.add_argument(
+        '--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device (default: %(default)s)')
+    parser.add_argument(
+        '--threads', type=positive, default=torch.get_num_threads(), help='number of threads (default: %(default)s)')
+    parser.add_argument('--repeats', type=positive, default=10, help='timed repetitions (default: %(default)s)')
+    parser.add_argument(
+        '--warmup', type=positive, default=2, help='repetitions before the timed ones (default: %(default)s)')
+    parser.add_argument('--json', default='', metavar='FILE', help='append the result as a line of JSON to this file')
     return parser
 
 
 def case_from(args: argparse.Namespace) -> Case:
-    """The case that the flags tell; sets the number of threads."""
+    """Return the case that the flags describe, and set the number of threads."""
     torch.set_num_threads(args.threads)
     return Case(args.model, args.size, args.batch, args.mode, args.precision, args.channels_last, args.torchcompile,
                 torch.device(args.device), args.classes)

@@ -1,6 +1,6 @@
-"""Measures a GradAug step in one process and in several, and what of it is communication.
+"""Measure a GradAug step in one process and in several processes, and the share of communication.
 
-Each process takes the whole --batch, so without communication the times would be equal on as many devices.
+Each process has the whole --batch, so without communication the times would be equal with one device per process.
 """
 import os
 import tempfile
@@ -15,9 +15,9 @@ from .timing import medians, take_turns
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line."""
+    """Run the command."""
     parser = case_parser('ddp', __doc__)
-    parser.add_argument('--processes', type=int, default=2, help='default: %(default)s')
+    parser.add_argument('--processes', type=int, default=2, help='number of processes (default: %(default)s)')
     args = parser.parse_args(argv)
     case = case_from(args)
     rows = []
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _measure(rank: int, processes: int, folder: str, case: Case, args) -> None:
-    """One process; the first writes the row."""
+    """Measure in one process; the first process writes the row."""
     torch.set_num_threads(args.threads)
     if case.device.type == 'cuda':
         torch.cuda.set_device(rank)
@@ -52,7 +52,7 @@ def _measure(rank: int, processes: int, folder: str, case: Case, args) -> None:
 
 
 def gradients_equal(silent, talking) -> bool:
-    """Whether the gradients of a step over processes are the mean of those that the processes have alone."""
+    """Return whether the gradients of a distributed step are the mean of the gradients of single processes."""
     found = []
     for step in (silent, talking):
         step.task.step = 0

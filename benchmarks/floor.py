@@ -1,7 +1,8 @@
-"""Computes the least time of a training step on a device that is known on paper: operations and bytes of every kernel.
+"""Compute the least time of a training step on a device from its data sheet: operations and bytes of every kernel.
 
-Runs without the device, all in bf16. Each kernel takes the longer of its operations at the device's peak and of its
-inputs and outputs at the memory's bandwidth; nothing is fused, as in eager mode, and nothing stays in caches.
+The device is not needed; everything is in bf16. A kernel takes the time of its operations at peak speed, or the time of
+its inputs and outputs at the memory's bandwidth, whichever is longer. Nothing is fused, as in eager mode, and nothing
+stays in caches.
 """
 import argparse
 from collections import Counter
@@ -19,11 +20,11 @@ from .step_time import Passes
 
 
 class Roofline(TorchDispatchMode):
-    """Adds up what the kernels of the context do.
+    """Mode that adds up operations and bytes of all kernels.
 
     Args:
-        operations: Operations a second of the device at its peak.
-        bandwidth: Bytes a second of its memory.
+        operations: Peak operations per second of the device.
+        bandwidth: Bytes per second of the device's memory.
     """
 
     def __init__(self, operations: float, bandwidth: float):
@@ -47,10 +48,11 @@ class Roofline(TorchDispatchMode):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line."""
+    """Run the command."""
     parser = case_parser('floor', __doc__.split('\n')[0])
-    parser.add_argument('--peak', type=float, default=790, help='TFLOP/s (default: %(default)s, H200 in bf16)')
-    parser.add_argument('--bandwidth', type=float, default=4.3, help='TB/s (default: %(default)s, H200)')
+    parser.add_argument('--peak', type=float, default=790, help='peak TFLOP/s (default: %(default)s, H200 in bf16)')
+    parser.add_argument(
+        '--bandwidth', type=float, default=4.3, help='memory bandwidth in TB/s (default: %(default)s, H200)')
     args = parser.parse_args(argv)
     case = replace(case_from(args), device=torch.device('meta'), precision='fp32', compiled=False)
     with torch.device('meta'):
@@ -59,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
     plain.task.to(torch.bfloat16)
     plain.images = plain.images.to(torch.bfloat16)
     passes.to(torch.bfloat16)
-    plain(0)  # which makes what the optimizer keeps
+    plain(0)  # creates the state of the optimizer
     first = _per_step(plain, args)
     rest = _per_step(passes.dense_subnets, args)
     both = Counter(first)
@@ -72,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _per_step(run: Callable[[int], object], args: argparse.Namespace) -> Counter:
-    """What a step does, in the mean over `--repeats`."""
+    """Return the totals of a step, as mean over `--repeats` steps."""
     with Roofline(1e12 * args.peak, 1e12 * args.bandwidth) as roofline:
         for number in range(args.repeats):
             run(number)

@@ -1,10 +1,10 @@
-"""A network without computation, in which what a task does besides running it can be timed."""
+"""A network without computation, to time everything in a task except the network."""
 import torch
 from torch import nn
 
 
 class _Given(torch.autograd.Function):
-    """Logits whose gradients by the parameters are given."""
+    """Logits with given gradients by the parameters."""
 
     @staticmethod
     def forward(ctx, logits, gradients, *parameters):
@@ -17,7 +17,7 @@ class _Given(torch.autograd.Function):
 
 
 def make_instant(network: nn.Module, logits: torch.Tensor) -> None:
-    """Makes a network return `logits` [N, classes] at once, and have gradients at once; its modules stay."""
+    """Make a network return `logits` [N, classes] and gradients without computing; the modules do not change."""
     parameters = list(network.parameters())
     gradients = [torch.zeros_like(parameter) for parameter in parameters]
     network.forward = lambda images: _Given.apply(logits, gradients, *parameters)

@@ -1,6 +1,6 @@
-"""Measures images per second of train.py's input pipeline, and of the training step that it feeds.
+"""Measure images per second of train.py's input pipeline and of the training step.
 
-Takes the flags of train.py: `python -m benchmarks.loader -c hparams/... --data-dir DIR --workers 2`.
+The flags are those of train.py: `python -m benchmarks.loader -c hparams/... --data-dir DIR --workers 2`.
 """
 import argparse
 import itertools
@@ -20,10 +20,10 @@ BATCHES = 50
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line."""
+    """Run the command."""
     own = argparse.ArgumentParser(prog='python -m benchmarks.loader', description=__doc__, add_help=False)
-    own.add_argument('--batches', type=int, default=BATCHES, help='that are timed (default: %(default)s)')
-    own.add_argument('--json', default='', metavar='FILE', help='add the line of JSON to this file')
+    own.add_argument('--batches', type=int, default=BATCHES, help='timed batches (default: %(default)s)')
+    own.add_argument('--json', default='', metavar='FILE', help='append the result as a line of JSON to this file')
     args, rest = own.parse_known_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         flags, _ = parse_arguments(build_parser(), [*rest, '--output', folder, '--log-interval', '1000000'])
@@ -44,13 +44,13 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def forever(loader):
-    """Its batches, epoch after epoch."""
+    """Yield the batches of a loader, epoch after epoch."""
     while True:
         yield from loader
 
 
 def images_per_second(batches) -> float:
-    """Speed of an iterator of (images, target); the time until the first batch, when workers start, doesn't count."""
+    """Return the speed of an iterator of (images, target), without the first batch, for which workers start."""
     next(batches)
     start, count = time.perf_counter(), 0
     for images, _ in batches:

@@ -1,4 +1,4 @@
-"""Measures the peak memory of a GradAug training step against a plain one: parameters, optimizer and activations."""
+"""Measure the peak memory of a GradAug step and a plain step: parameters, optimizer state and activations."""
 from collections.abc import Callable
 
 import torch
@@ -11,7 +11,7 @@ MIB = 2 ** 20
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line."""
+    """Run the command."""
     args = case_parser('memory', __doc__).parse_args(argv)
     case = case_from(args)
     peaks = {name: peak_of_steps(make, case, args.warmup + args.repeats)
@@ -23,12 +23,12 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def peak_of_steps(make: Callable[[Case], Step], case: Case, steps: int) -> int:
-    """Bytes that are allocated at the peak of some steps, parameters and all that training keeps included.
+    """Return the bytes that are allocated at the peak of some steps, with parameters and all state of training.
 
     Args:
-        make: Makes the step.
-        case: What is trained.
-        steps: Number of steps; the first ones make what is kept from step to step.
+        make: Function that makes the step.
+        case: The case.
+        steps: Number of steps; the first steps create state that is kept.
     """
     step = make(case)
     step(0)
@@ -37,7 +37,7 @@ def peak_of_steps(make: Callable[[Case], Step], case: Case, steps: int) -> int:
 
 
 def _kept(step: Step, case: Case) -> int:
-    """Bytes that the step keeps from one to the next on the CPU; CUDA's allocator counts them itself."""
+    """Return the bytes that are kept between steps on the CPU; on CUDA the allocator already counts them."""
     if case.device.type == 'cuda':
         return 0
     network = step.task.trainable_module
@@ -53,7 +53,7 @@ def _peak_on_cuda(run: Callable[[], object]) -> int:
 
 
 def _peak_on_cpu(run: Callable[[], object]) -> int:
-    """Bytes above those at the start, from the profiler's record of allocations."""
+    """Return the peak of bytes above the start, from the profiler's record of allocations."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         run()
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == '[memory]']

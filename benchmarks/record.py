@@ -1,4 +1,4 @@
-"""What a benchmark prints: a table for people and a line of JSON for programs."""
+"""Output of a benchmark: a table for people and a line of JSON for programs."""
 import argparse
 import json
 import platform
@@ -11,11 +11,11 @@ import torch
 
 
 def report(name: str, args: argparse.Namespace, rows: list[dict]) -> None:
-    """Prints `rows` as a table, and with where they were measured as one line of JSON, which `--json` gets too.
+    """Print `rows` as a table and, with versions and hardware, as a line of JSON that is also appended to `--json`.
 
     Args:
-        name: The benchmark.
-        args: Its flags.
+        name: Name of the benchmark.
+        args: Flags of the benchmark.
         rows: Figures by column; all rows have the same columns.
     """
     settings = {key: value for key, value in vars(args).items() if key != 'json'}
@@ -29,7 +29,7 @@ def report(name: str, args: argparse.Namespace, rows: list[dict]) -> None:
 
 
 def where() -> dict:
-    """Versions and hardware."""
+    """Return versions and hardware."""
     commit = subprocess.run(
         ['git', 'rev-parse', '--short', 'HEAD'], cwd=Path(__file__).parent, capture_output=True, text=True)
     return {

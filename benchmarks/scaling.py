@@ -1,4 +1,4 @@
-"""Measures what a GradAug step costs by number of sub-networks, batch and resolution."""
+"""Measure the cost of a GradAug step by number of sub-networks, batch and resolution."""
 from dataclasses import replace
 
 from .case import Case, case_from, case_parser, gradaug_step, plain_step
@@ -7,11 +7,12 @@ from .timing import medians, ratio, take_turns
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line."""
+    """Run the command."""
     parser = case_parser('scaling', __doc__)
-    parser.add_argument('--subnets', type=int, nargs='+', default=[1, 2, 3, 4], help='default: %(default)s')
-    parser.add_argument('--batches', type=int, nargs='+', default=[], help='besides --batch')
-    parser.add_argument('--resolutions', type=int, nargs='+', default=[], help='besides --size')
+    parser.add_argument(
+        '--subnets', type=int, nargs='+', default=[1, 2, 3, 4], help='numbers of sub-networks (default: %(default)s)')
+    parser.add_argument('--batches', type=int, nargs='+', default=[], help='batch sizes in addition to --batch')
+    parser.add_argument('--resolutions', type=int, nargs='+', default=[], help='image sizes in addition to --size')
     args = parser.parse_args(argv)
     case = case_from(args)
     rows = [row(case, subnets, args.repeats, args.warmup) for subnets in args.subnets]
@@ -21,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def row(case: Case, subnets: int, repeats: int, warmup: int) -> dict[str, float]:
-    """Times of a plain and a GradAug step with this number of sub-networks."""
+    """Return the times of a plain step and of a GradAug step with this number of sub-networks."""
     runs = {'plain': plain_step(case), 'gradaug': gradaug_step(case, subnets=subnets)}
     times = take_turns(runs, repeats=repeats, warmup=max(repeats, warmup), device=case.device)
     found = medians(times)

@@ -1,4 +1,4 @@
-"""Times a GradAug training step against plain training, its own passes, and these as truly small dense networks."""
+"""Time a GradAug step against plain training, against its passes, and against dense networks of the same size."""
 import itertools
 from dataclasses import replace
 
@@ -25,10 +25,10 @@ PLAIN_INSTANT, GRADAUG_INSTANT = 'plain step without its network', 'GradAug step
 
 
 class Passes:
-    """Forward and backward of the sub-networks of each step, one after the other.
+    """Forward and backward passes of the sub-networks of each step, one after the other.
 
     Args:
-        case: What is trained.
+        case: The case.
         draws: The sub-networks of each step.
     """
 
@@ -47,20 +47,20 @@ class Passes:
         return torch.compile(network, dynamic=False) if self.case.compiled else network
 
     def to(self, dtype: torch.dtype) -> None:
-        """Converts the networks and what they see."""
+        """Convert the networks and their inputs."""
         for network in (self.network, *self.dense.values()):
             network.to(dtype)
         self.images = self.images.to(dtype)
         self.inputs = {transform: images.to(dtype) for transform, images in self.inputs.items()}
 
     def full(self, number: int) -> None:
-        """The full network's pass."""
+        """Run the pass of the full network."""
         with self.case.autocast():
             loss = F.cross_entropy(self.network(self.images), self.target)
         self._finish(self.network, loss)
 
     def subnets(self, number: int) -> None:
-        """The sub-networks of a step, as GradAug runs them."""
+        """Run the sub-networks of a step as GradAug does."""
         for draw in self.draws[number]:
             with activate(self.network, draw.subnet):
                 with self.case.autocast():
@@ -69,7 +69,7 @@ class Passes:
                 self._finish(self.network, loss)
 
     def dense_subnets(self, number: int) -> None:
-        """The same as small dense networks, on images that have been transformed before."""
+        """Run the sub-networks of a step as small dense networks, on images that are already transformed."""
         for draw in self.draws[number]:
             network = self.dense[draw.subnet]
             with self.case.autocast():
@@ -81,7 +81,7 @@ class Passes:
         network.zero_grad(set_to_none=True)
 
     def relative_multiply_adds(self) -> float:
-        """Multiply-adds of a GradAug step, divided by those of a plain one."""
+        """Return the multiply-adds of a GradAug step, divided by those of a plain step."""
         size = 3, self.case.size, self.case.size
         full = multiply_adds(self.network, None, size)
         each = {draw: multiply_adds(self.network, draw.subnet, tuple(self.inputs[draw.transform].shape[1:]))
@@ -90,15 +90,15 @@ class Passes:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line."""
+    """Run the command."""
     parser = case_parser('step_time', __doc__)
     parser.add_argument(
         '--paper', action='store_true',
-        help='also a step as in the paper: continuous widths, divisor 1, contiguous, in single precision')
+        help='also time a step as in the paper: continuous widths, divisor 1, contiguous layout, single precision')
     args = parser.parse_args(argv)
     case = case_from(args)
     plain, gradaug = plain_step(case), gradaug_step(case)
-    rounds = max(args.repeats, args.warmup)  # so that every pass that counts has run before, as in a long training
+    rounds = max(args.repeats, args.warmup)  # every timed pass has run before, as in a long training
     draws = [gradaug.task.draws(number) for number in range(rounds)]
     passes = Passes(case, draws)
     runs = {PLAIN: plain, GRADAUG: gradaug, FULL: passes.full, SUBNETS: passes.subnets, DENSE: passes.dense_subnets}
@@ -116,10 +116,11 @@ def main(argv: list[str] | None = None) -> None:
 
 
 class PaperTask(GradAugTask):
-    """GradAug with continuous widths, new ones in every step, and divisor 1, at the sizes of other draws.
+    """GradAug with divisor 1 and continuous widths, which differ in every step, at the sizes of other draws.
 
     Args:
-        draws: The draws whose transformations it takes.
+        case: The case.
+        draws: The draws whose transformations are used.
     """
 
     def __init__(self, case: Case, draws: list[list[Draw]]):
@@ -133,7 +134,7 @@ class PaperTask(GradAugTask):
 
 
 def ratios(times: Times) -> dict[str, float]:
-    """What GradAug costs, and what of that could be saved."""
+    """Return the cost of GradAug, and the parts of it that could be saved."""
     found = {
         'overhead: GradAug step / (plain step + dense networks)': ratio(times, [GRADAUG], [PLAIN, DENSE]),
         'slicing: sub-networks alone / dense networks': ratio(times, [SUBNETS], [DENSE]),

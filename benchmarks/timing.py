@@ -1,4 +1,4 @@
-"""Times of alternatives, taken in turns in one process."""
+"""Timing of alternatives, in turns in one process."""
 import statistics
 import time
 from collections.abc import Callable
@@ -9,15 +9,15 @@ Times = dict[str, list[float]]  # seconds of each repetition, by name
 
 
 def take_turns(runs: dict[str, Callable[[int], object]], *, repeats: int, warmup: int, device: torch.device) -> Times:
-    """Runs each of `runs` with the number of the repetition, `repeats` times in turns.
+    """Call each of `runs` with the number of the repetition, `repeats` times in turns, and return the times.
 
-    On CUDA the times are those between events; the host waits for the device at the end alone.
+    On CUDA times are measured between events, and the host waits for the device only at the end.
 
     Args:
-        runs: What is timed, by name.
-        repeats: Repetitions that count.
-        warmup: Repetitions before these; they get the same numbers, from 0.
-        device: Where the work is done.
+        runs: Name -> function that is timed.
+        repeats: Number of timed repetitions.
+        warmup: Number of repetitions before these; they get the same numbers, from 0.
+        device: Device that does the work.
     """
     for number in range(warmup):
         for run in runs.values():
@@ -30,13 +30,13 @@ def take_turns(runs: dict[str, Callable[[int], object]], *, repeats: int, warmup
 
 
 def ratio(times: Times, above: list[str], below: list[str]) -> float:
-    """The median over repetitions of the sum of some times, divided by the sum of others."""
+    """Return the median over repetitions of the sum of some times, divided by the sum of others."""
     sums = ([sum(values) for values in zip(*(times[name] for name in names))] for names in (above, below))
     return statistics.median(a / b for a, b in zip(*sums))
 
 
 def medians(times: Times) -> dict[str, float]:
-    """The median of each, in milliseconds."""
+    """Return the median of each, in milliseconds."""
     return {name: 1e3 * statistics.median(values) for name, values in times.items()}
 
 

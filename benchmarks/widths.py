@@ -1,4 +1,4 @@
-"""Measures images per second by width of sub-networks, with channels in multiples of several divisors."""
+"""Measure images per second by width of sub-networks, with channels in multiples of several divisors."""
 import torch
 import torch.nn.functional as F
 
@@ -10,11 +10,12 @@ from .timing import medians, take_turns
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line."""
+    """Run the command."""
     parser = case_parser('widths', __doc__)
     parser.add_argument('--widths', type=float, nargs='+', default=[0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0],
-                        help='default: %(default)s')
-    parser.add_argument('--divisors', type=int, nargs='+', default=[1, 8, 16, 32], help='default: %(default)s')
+                        help='widths of sub-networks (default: %(default)s)')
+    parser.add_argument('--divisors', type=int, nargs='+', default=[1, 8, 16, 32],
+                        help='divisors of channel counts (default: %(default)s)')
     args = parser.parse_args(argv)
     case = case_from(args)
     network, images, target = case.network(), case.images(), case.target()

@@ -26,7 +26,7 @@ HEAD = """# Reference of all settings
 
 Written by `python docs/reference.py` from the dataclass and the parsers; a test compares. Every flag of `train.py` is a
 key of its YAML files, too, with `_` for `-` and without the leading dashes. What is left out takes the default, or, of
-GradAug, the preset of the first table.
+GradAug, the preset of the first table. Every command also takes `--help` and `--version`.
 """
 MAINS = (
     'gradaug_timm.training.main:main', 'gradaug_timm.evaluation.main:main', 'gradaug_timm.report.main:main',
@@ -107,7 +107,7 @@ def cell(text: str) -> str:
 def flag_rows(group: argparse._ArgumentGroup, parser: argparse.ArgumentParser) -> Iterator[str]:
     """A row for each flag of a group that is taken."""
     for action in group._group_actions:
-        if action.help is argparse.SUPPRESS or isinstance(action, argparse._HelpAction):
+        if action.help is argparse.SUPPRESS or isinstance(action, (argparse._HelpAction, argparse._VersionAction)):
             continue
         names = ', '.join(f'`{name}`' for name in action.option_strings) or f'`{action.metavar or action.dest}`'
         values = '' if action.nargs == 0 else parser._get_formatter()._format_args(action, metavar(action))

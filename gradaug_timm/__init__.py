@@ -14,9 +14,15 @@ from .extraction import load_extracted, save_extracted
 from .models import CifarResNet, PyramidNet, WideResNet
 from .task.gradaug import GradAugTask, MultiLabelGradAugTask
 from .task.settings import GradAugSettings
+from .training.api import TrainResult, train
+from .training.arguments import TrainSettings
+from .training.callbacks import Callback
+from .training.outputs.loggers import Logger
+from .version import __version__ as __version__
 
 __all__ = [
-    'CifarResNet', 'EvaluationSettings', 'GradAugSettings', 'GradAugTask', 'MultiLabelGradAugTask', 'PyramidNet',
-    'Subnet', 'Trained', 'WideResNet', 'activate', 'evaluate', 'extract', 'load_extracted', 'make_elastic', 'models',
-    'open_trained', 'save_extracted',
+    'Callback', 'CifarResNet', 'EvaluationSettings', 'GradAugSettings', 'GradAugTask', 'Logger',
+    'MultiLabelGradAugTask', 'PyramidNet', 'Subnet', 'TrainResult', 'TrainSettings', 'Trained', 'WideResNet',
+    'activate', 'evaluate', 'extract', 'load_extracted', 'make_elastic', 'models', 'open_trained', 'save_extracted',
+    'train',
 ]

@@ -5,10 +5,16 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from typing import NoReturn
 
+import timm
+import torch
 from timm.utils import ParseKwargs
 
+from .version import __version__
+
 COMMANDS = 'gradaug-'  # how the names of all of them begin
+VERSIONS = f'gradaug_timm {__version__}, timm {timm.__version__}, torch {torch.__version__}'
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -114,6 +120,8 @@ class StrictParser(argparse.ArgumentParser):
 
     def __init__(self, *args, prog: str | None = None, **kwargs):
         super().__init__(*args, prog=installed_command() or prog, allow_abbrev=False, **kwargs)
+        self.add_argument(
+            '--version', action='version', dest=argparse.SUPPRESS, version=VERSIONS, help='show the versions and exit')
 
     def parse_args(self, args=None, namespace=None):
         parsed, problems = self.collect(args, namespace)
@@ -142,7 +150,7 @@ class StrictParser(argparse.ArgumentParser):
             hint = f', did you mean {close}?' if close else ''
             raise argparse.ArgumentError(action, f'{error.message}{hint}') from None
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         """Prints `prog: error: message` as one line and exits with 2."""
         self.exit(2, f'{self.prog}: error: {" ".join(message.split())}\n')
 

@@ -1,4 +1,4 @@
-"""`python -m gradaug_timm.convert ORIGINAL.pth.tar OUT.safetensors`: checkpoints of the original code, for timm."""
+"""`python -m gradaug_timm.convert ORIGINAL.pth.tar OUT.safetensors` converts checkpoints of the original code."""
 import json
 import os
 import shlex
@@ -18,39 +18,43 @@ CIFAR = {10: 'torch/cifar10', 100: 'torch/cifar100'}
 
 
 def build_parser() -> StrictParser:
-    """The parser of the command."""
+    """Return the parser of the command."""
     parser = StrictParser(
         prog='python -m gradaug_timm.convert',
-        description='Converts a checkpoint of the original GradAug code into one that validate.py and timm load.')
+        description='Convert a checkpoint of the original GradAug code to a file that validate.py and timm can load.')
     parser.add_argument('original', metavar='ORIGINAL', help='checkpoint of the original code, .pth.tar or .pth')
     parser.add_argument('out', metavar=f'OUT{ENDING}', type=file_to_write(ENDING), help='file to write')
     add = parser.add_argument_group('files').add_argument
-    add('--overwrite', action='store_true', help='replace OUT where it is there already')
+    add('--overwrite', action='store_true', help='replace OUT if it already exists')
     return parser
 
 
 def main(argv: list[str] | None = None):
-    """Runs the command; SystemExit(2) with one line on stderr where it can't be carried out."""
+    """Run the command; on an error, print one line to stderr and exit with code 2."""
     parser = build_parser()
     args = parser.parse_args(argv)
     if os.path.exists(args.out) and not args.overwrite:
-        parser.error(f'{args.out} is there already, replace it by --overwrite')
+        parser.error(f'{args.out} already exists; use --overwrite to replace it')
     try:
         original = convert(args.original, args.out)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    print(f'{args.out}: {original.title}, {original.num_classes} classes. Evaluate it by')
+    print(f'{args.out}: {original.title}, {original.num_classes} classes. To evaluate it, run')
     for command in validate_commands(original, args.out):
         print(command)
 
 
 def convert(source: str, out: str) -> Original:
-    """Writes the checkpoint `source` of the original code as `out`; returns what it was.
+    """Convert the checkpoint `source` of the original code to the file `out`, and return the recognised network.
 
-    The tensors stay as they are, under our names. The file's metadata tell how to create the model.
+    The tensors do not change; they get our names. The metadata of the file say how to create the model.
+
+    Args:
+        source: Path of the checkpoint.
+        out: Path of the safetensors file to write.
 
     Raises:
-        ValueError: `source` can't be read, or not every key of it is one of a network that is known.
+        ValueError: `source` can't be read, or its keys are not exactly those of a known network.
         OSError: `out` can't be written.
     """
     state = read_original(source)
@@ -67,13 +71,14 @@ def convert(source: str, out: str) -> Original:
 
 
 def read_original(path: str) -> dict[str, torch.Tensor]:
-    """The state dict in a checkpoint, without the prefix of DataParallel; runs no code that may be in the file.
+    """Return the state dict in a checkpoint, without the prefix of DataParallel; code in the file is not executed.
 
     Raises:
-        ValueError: The file is missing, damaged, unsafe or no checkpoint.
+        ValueError: The file is missing, damaged, unsafe or not a checkpoint.
     """
     if not os.path.isfile(path):
-        raise ValueError(f'{path} is no file')
+        problem = 'is a folder; name a file in it' if os.path.isdir(path) else 'does not exist'
+        raise ValueError(f'{path} {problem}')
     try:
         checkpoint = read_checkpoint(path)
     except ValueError as error:
@@ -83,17 +88,17 @@ def read_original(path: str) -> dict[str, torch.Tensor]:
         state = next((checkpoint[key] for key in CONTAINERS if isinstance(checkpoint.get(key), Mapping)), checkpoint)
     if not isinstance(state, Mapping) or not state or not all(
             isinstance(key, str) and isinstance(tensor, torch.Tensor) for key, tensor in state.items()):
-        raise ValueError(f'{path} holds no weights, expected a dict of tensors under {" or ".join(CONTAINERS)}')
+        raise ValueError(f'{path} contains no weights; expected a dict of tensors under {" or ".join(CONTAINERS)}')
     odd = [key for key, tensor in state.items() if not _is_plain(tensor)]
     if odd:
-        raise ValueError(f'{path} holds what are no weights, expected dense numbers with data of their own: '
+        raise ValueError(f'{path} contains tensors that are not weights, expected dense numbers with their own data: '
                          f'{", ".join(odd)}')
     wrapped = all(key.startswith(WRAPPER) for key in state)
     return {key.removeprefix(WRAPPER) if wrapped else key: tensor for key, tensor in state.items()}
 
 
 def metadata(original: Original, source: str) -> dict[str, str]:
-    """What the converted file tells about itself; all but the names as JSON."""
+    """Return the metadata of the converted file; all values but names are JSON."""
     facts = dict(num_classes=original.num_classes, model_kwargs=original.model_kwargs, **original.data)
     if original.survival is not None:
         facts['survival'] = original.survival
@@ -104,7 +109,7 @@ def metadata(original: Original, source: str) -> dict[str, str]:
 
 
 def validate_commands(original: Original, path: str) -> list[str]:
-    """The command that evaluates the converted file; a second one where evaluation can scale residual branches."""
+    """Return the command that evaluates the converted file, and a second one if residual branches can be scaled."""
     data = original.data
     flags = [
         '--model', original.model, '--checkpoint', path, '--num-classes', original.num_classes,
@@ -125,7 +130,7 @@ def validate_commands(original: Original, path: str) -> list[str]:
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether it is what a network's parameters and buffers are, not sparse, without data, or a few data expanded."""
+    """Return whether a tensor is plain, as weights are: not sparse, not without data, and not expanded."""
     if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_complex():
         return False
     return tensor.nbytes <= tensor.untyped_storage().nbytes()

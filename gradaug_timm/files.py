@@ -30,9 +30,9 @@ def written_aside(path: str | os.PathLike) -> Iterator[str]:
     partial = f'{path}{PARTIAL}'
     try:
         yield partial
-        _flush(partial)
+        flush(partial)
         os.replace(partial, path)
-        _flush(os.path.dirname(os.path.abspath(path)))
+        flush(os.path.dirname(os.path.abspath(path)))
     except (OSError, RuntimeError) as error:
         cause = error if isinstance(error, OSError) else error.__context__  # torch wraps what a full disk raises
         if not isinstance(cause, OSError):
@@ -67,8 +67,11 @@ def duplicate(source: str, path: str) -> None:
                     copy.write(chunk)
 
 
-def _flush(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def flush(path: str) -> None:
+    """Wait until a file is on the disk, or the names in a folder; Windows writes those itself."""
+    if not hasattr(os, 'O_DIRECTORY') and os.path.isdir(path):
+        return
+    descriptor = os.open(path, os.O_RDONLY if hasattr(os, 'O_DIRECTORY') else os.O_RDWR)  # Windows: to write only
     try:
         os.fsync(descriptor)
     finally:

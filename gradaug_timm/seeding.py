@@ -1,4 +1,4 @@
-"""Random states that follow from what is drawn for, so that none has to be kept."""
+"""Seeds and generators derived from keys, so that no random state has to be saved."""
 import hashlib
 import random
 
@@ -7,20 +7,30 @@ import torch
 
 
 def seed_of(*key) -> int:
-    """A number of 63 bits that follows from the parts of the key, in all processes and versions."""
+    """Return a 63-bit number that follows from the parts of the key, the same in all processes and versions."""
     digest = hashlib.blake2b('/'.join(map(str, key)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, 'big') >> 1
 
 
+def generator(*key, device: torch.device | str = 'cpu') -> torch.Generator:
+    """Return a new generator of torch whose draws follow from the parts of the key alone.
+
+    Args:
+        *key: What is drawn for, such as `seed, 'order', epoch`.
+        device: Device on which it draws; other devices draw other numbers.
+    """
+    return torch.Generator(device).manual_seed(seed_of(*key))
+
+
 def seed_cpu(seed: int) -> None:
-    """Seeds the generators of Python, NumPy and, on the CPU, torch."""
+    """Seed the generators of Python, NumPy and, on the CPU, torch."""
     random.seed(seed)
     np.random.seed(seed % 2 ** 32)
     torch.default_generator.manual_seed(seed)
 
 
 def seed_all(seed: int) -> None:
-    """Seeds the generators of Python, NumPy and torch, on the CPU and on the devices that are in use."""
+    """Seed the generators of Python, NumPy and torch, on the CPU and on the devices in use."""
     seed_cpu(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)

@@ -2,22 +2,19 @@
 import os
 import signal
 import sys
+from contextlib import nullcontext
 
-from gradaug_timm.training.loop import epoch
+from train_helpers import at_batch
+
 from gradaug_timm.training.main import main
 
 disturbed_rank, batch, how = os.environ['DISTURB'].split()
+disturbed = nullcontext()
 if os.environ['RANK'] == disturbed_rank and os.environ['TORCHELASTIC_RESTART_COUNT'] == '0':
-    step, done = epoch._step, []
-
-    def disturbed_step(*args):
-        done.append(1)
-        if len(done) == int(batch):
-            os.kill(os.getpid(), signal.SIGKILL if how == 'kill' else signal.SIGTERM)
-        return step(*args)
-
     if how == 'seed':
         sys.argv += ['--seed', '7']
     else:
-        epoch._step = disturbed_step
-main(sys.argv[1:])
+        number = signal.SIGKILL if how == 'kill' else signal.SIGTERM
+        disturbed = at_batch(int(batch), lambda *_: os.kill(os.getpid(), number))
+with disturbed:
+    main(sys.argv[1:])

@@ -15,16 +15,17 @@ from torch import nn
 from gradaug_timm import files
 from gradaug_timm.files import duplicate, read_checkpoint, save_checkpoint, written_aside
 from gradaug_timm.training.arguments import TrainSettings
-from gradaug_timm.training.checkpoints.find import find_newest_checkpoint, position_of
+from gradaug_timm.training.checkpoints.find import find_newest_checkpoint
 from gradaug_timm.training.checkpoints.saver import Checkpoints
 from gradaug_timm.training.checkpoints.schedules import restore_scheduler, scheduler_state
+from gradaug_timm.training.checkpoints.state import CheckpointState, position_of
 from gradaug_timm.training.position import Position
 
 STATE = {
     'epoch': 3, 'args': argparse.Namespace(seed=1, model='net'), 'position': {'epoch': 4, 'batch': 0},
     'state_dict': {'weight': torch.randn(3, 4), 'count': torch.tensor(7)}, 'list': [1, 2.5, 'x', None],
 }
-DIED = 77
+DIED, FAILED = 77, 78
 
 
 def same(one, other) -> bool:
@@ -95,7 +96,7 @@ def continued(folder) -> Checkpoints:
     checkpoints, path = store(folder), find_newest_checkpoint(str(folder))
     state = read_checkpoint(path)
     checkpoints.task.load_checkpoint_state(state['state_dict'])
-    checkpoints.continue_from(path, state)
+    checkpoints.continue_from(path, CheckpointState.from_state(state))
     return checkpoints
 
 
@@ -122,8 +123,9 @@ def die_at(call: int, work, *, after: bool) -> int:
                 setattr(os, name, dying(getattr(os, name), left, after))
             torch.save = half_written(torch.save, left)
             work()
-        finally:
             os._exit(0)
+        finally:
+            os._exit(FAILED)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 

@@ -18,7 +18,7 @@ from gradaug_timm.evaluation.main import main as validate
 from gradaug_timm.extraction.main import main as extract
 from gradaug_timm.files import read_checkpoint, save_checkpoint
 from gradaug_timm.training.main import main
-from gradaug_timm.training.outputs.folder import _hold
+from gradaug_timm.training.outputs.folder import hold_folder
 
 PLAIN = dict(model='resnet20_cifar', batch_size=4, epochs=2, lr=0.05)
 
@@ -121,7 +121,7 @@ def test_other_flags_at_the_end_of_an_epoch_are_named_and_free_ones_are_not(plai
 def test_the_same_flags_are_gone_on_with_without_a_word(plain, data, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         train(data, tmp_path, resume=plain / 'last.pth.tar', **PLAIN)
-    assert 'goes on otherwise' not in caplog.text
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 @pytest.mark.parametrize(('flags', 'wanted'), [
@@ -174,10 +174,10 @@ def test_a_full_disk_ends_a_run_with_one_line_and_what_was_saved_is_whole(data, 
 
 def test_a_folder_is_kept_from_other_processes_while_a_run_writes_to_it(data, tmp_path):
     (tmp_path / 'run').mkdir()
-    held = _hold(str(tmp_path / 'run'))
+    held = hold_folder(str(tmp_path / 'run'))
     assert second_process(data, tmp_path) == 2
     assert not (tmp_path / 'run' / 'summary.csv').exists()
-    held.close()
+    held.release()
     assert second_process(data, tmp_path) == 0
 
 
@@ -265,3 +265,12 @@ def test_a_flipped_bit_is_noticed_by_whatever_reads_a_checkpoint(plain, data, tm
 def test_the_two_names_of_one_flag_exclude_each_other(data, tmp_path, capsys):
     argv = arguments(data, tmp_path, checkpoint_steps=2, recovery_interval=2)
     assert '--checkpoint-steps and --recovery-interval exclude each other' in error_line(capsys, argv)
+
+
+def test_overwrite_deletes_nothing_where_the_schedule_is_refused(data, tmp_path, capsys):
+    folder = train(data, tmp_path, **{**PLAIN, 'epochs': 1})
+    before = {name: content for name, (content, _) in snapshot(folder).items()}
+    flags = {**PLAIN, 'sched': 'wsd', 'decay_epochs': 50}
+    line = error_line(capsys, arguments(data, tmp_path, experiment='run', overwrite=True, **flags))
+    assert 'wsd schedule requires' in line
+    assert {name: content for name, (content, _) in snapshot(folder).items()} == before

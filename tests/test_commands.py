@@ -4,10 +4,13 @@ import configparser
 import importlib.util
 import re
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
 
+import gradaug_timm
 from gradaug_timm import convert
 from gradaug_timm.detection import arguments as detection
 from gradaug_timm.detection import validate as detection_validation
@@ -54,11 +57,23 @@ def test_help_needs_no_extra(name, monkeypatch, capsys):
     assert ended.value.code == 0 and capsys.readouterr().out.startswith(f'usage: {name} ')
 
 
+@pytest.mark.parametrize('name', COMMANDS)
+def test_every_command_shows_the_versions_of_what_it_runs(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', [name, '--version'])
+    module, _, function = COMMANDS[name].partition(':')
+    with pytest.raises(SystemExit) as ended:
+        getattr(importlib.import_module(module), function)()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.split() == [
+        'gradaug_timm', f'{gradaug_timm.__version__},', 'timm', f'{metadata.version("timm")},',
+        'torch', torch.__version__]
+
+
 @pytest.mark.parametrize('name', PARSERS)
 def test_every_flag_is_shown_in_a_group_that_says_what_it_is_for(name):
     parser = PARSERS[name].build_parser()
     assert [action.option_strings for action in parser._optionals._group_actions
-            if action.dest != 'help' and action.help != argparse.SUPPRESS] == []
+            if not {'--help', '--version'} & {*action.option_strings} and action.help != argparse.SUPPRESS] == []
     assert all(action.help for action in parser._actions)
 
 

@@ -266,14 +266,14 @@ def test_networks_of_timm_and_ours_are_not_taken_for_originals(name):
 def test_a_resnet_of_another_depth_is_refused():
     with torch.device('meta'):
         shapes = {key: tensor.shape for key, tensor in originals.ResNet((2, 2, 2, 2), 5).state_dict().items()}
-    with pytest.raises(ValueError, match='8 blocks are not those of ResNet-50, -101 or -152'):
+    with pytest.raises(ValueError, match='a ResNet with 8 blocks, but must be ResNet-50, -101 or -152'):
         recognise(shapes)
 
 
 def test_an_existing_file_is_only_replaced_when_asked_to(tiny_checkpoint, tmp_path, refused):
     path, out = tiny_checkpoint(), tmp_path / 'out.safetensors'
     out.write_text('mine')
-    assert 'is there already' in refused(path)
+    assert 'out.safetensors already exists; use --overwrite to replace it' in refused(path)
     main([path, str(out), '--overwrite'])
     assert out.stat().st_size > 1000 and sorted(tmp_path.iterdir()) == sorted([tmp_path / 'in.pth.tar', out])
 
@@ -305,7 +305,7 @@ def test_a_damaged_file_is_named_in_one_line(content, tiny_checkpoint, tmp_path,
     {}, {'state_dict': {}}, {'state_dict': {'a': 1}}, {3: torch.zeros(2)}, [1], 'text'])
 def test_a_file_without_weights_is_refused(content, tmp_path, refused):
     torch.save(content, tmp_path / 'in.pth')
-    assert 'in.pth holds no weights' in refused(tmp_path / 'in.pth')
+    assert 'in.pth contains no weights' in refused(tmp_path / 'in.pth')
 
 
 @pytest.mark.parametrize('tensor', [
@@ -315,7 +315,7 @@ def test_a_file_without_weights_is_refused(content, tmp_path, refused):
 @pytest.mark.filterwarnings('ignore:Validating sparse')
 def test_tensors_that_are_no_weights_are_refused(tensor, tiny_checkpoint, refused):
     path = tiny_checkpoint(change=lambda state: state.update({'conv1.weight': tensor}))
-    assert 'holds what are no weights, expected dense numbers with data of their own: conv1.weight' in refused(path)
+    assert 'not weights, expected dense numbers with their own data: conv1.weight' in refused(path)
 
 
 @pytest.mark.parametrize('key', ('layer1.0.conv3.weight', 'layer1.7.conv3.weight'))
@@ -336,7 +336,7 @@ def test_half_precision_and_the_old_file_format_are_read(tmp_path):
 
 
 def test_a_wrong_path_is_refused(tiny_checkpoint, tmp_path, refused):
-    assert 'absent.pth is no file' in refused(tmp_path / 'absent.pth')
+    assert 'absent.pth does not exist' in refused(tmp_path / 'absent.pth')
     assert 'must end in .safetensors' in refused(tiny_checkpoint(), out='out.pth')
     assert 'must lie in a folder that is there' in refused(tiny_checkpoint(), out='absent/out.safetensors')
 

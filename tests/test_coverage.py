@@ -105,7 +105,7 @@ def test_a_network_of_each_kind_runs_as_its_subnetworks(kind):
 
 
 @pytest.mark.parametrize('changed, reason', [
-    ({'layer1.0.conv2.weight': 1}, 'it isn\'t the masked network at width 0.5'),  # reads what wasn't computed
+    ({'layer1.0.conv2.weight': 1}, 'it differs from the masked network at width 0.5'),  # reads what wasn't computed
     ({'layer1.0.conv1.weight': 0, 'layer1.0.conv2.weight': 1, 'layer1.0.bn1.weight': 0, 'layer1.0.bn1.bias': 0,
       'layer1.0.bn1.running_mean': 0, 'layer1.0.bn1.running_var': 0}, None),  # the last channels instead of the first
 ])
@@ -139,7 +139,7 @@ def test_the_check_finds_gradients_that_are_wrong(training, monkeypatch):
 def test_a_network_without_anything_to_drop_is_no_success(monkeypatch):
     monkeypatch.setattr(network, '_plan', lambda _: Plan((), {}))
     finding = check_model('resnet', 'test_resnet')
-    assert finding.reason == 'its sub-networks are the whole network'
+    assert finding.reason == 'sub-networks keep all channels of the network'
 
 
 def test_the_table_tells_what_was_found(capsys, monkeypatch):
@@ -154,7 +154,7 @@ def test_the_table_tells_what_was_found(capsys, monkeypatch):
 
 def test_a_refused_network_is_in_the_table_with_the_reason():
     page = table([Finding('lost', 'lost_net', reason='it has no channels')], 'command')
-    assert '0 of 1 modules' in page and '| lost | lost_net | refused: it has no channels |' in page
+    assert '0 of 1 modules' in page and '| lost | lost_net | not supported: it has no channels |' in page
 
 
 @pytest.mark.parametrize('arguments, word', [

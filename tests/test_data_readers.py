@@ -198,7 +198,7 @@ def test_hidden_folders_beside_tar_files_are_overlooked(folder, tmp_path):
 ])
 def test_images_in_tar_files_without_a_class_are_refused_with_how_to_pack_them(tmp_path, name, content):
     write_tar(tmp_path / name, {image: png(1) for image in content})
-    with pytest.raises(ValueError, match=r'pack a class by `tar cf CLASS\.tar CLASS`'):
+    with pytest.raises(ValueError, match=r'pack a class with `tar cf CLASS\.tar CLASS`'):
         create_dataset('', str(tmp_path), 'train')
 
 
@@ -280,7 +280,7 @@ def test_images_in_tar_files_come_in_the_order_of_their_names(folder):
     ('splits/train.tar', {}, 'trained and validated on the same tar files'),
     ('classes/train', {}, 'trained and validated on the same tar files'),
     ('splits', dict(val_split='test'), 'no tar files for split \'test\''),
-    ('typo.tar', {}, 'typo.tar is not there'),
+    ('typo.tar', {}, 'typo.tar does not exist'),
     ('splits', dict(class_map='missing.txt'), '--class-map missing.txt can\'t be read'),
     ('wds', dict(dataset='wds/any', workers=5), 'the training split needs at least as many shards as data workers, 5'),
     ('wds', dict(dataset='wds/any', train_split='other'), 'split other not found'),

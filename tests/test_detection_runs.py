@@ -2,18 +2,16 @@
 import csv
 import json
 from dataclasses import replace
-from unittest.mock import patch
 
 import pytest
 import torch
 from coco_helpers import make_coco
-from train_helpers import read_log, read_summary
+from train_helpers import at_batch, out_of_memory, read_log, read_summary
 
 pytest.importorskip('faster_coco_eval', reason='needs the extra detection')
 
 from gradaug_timm.detection import coco_metrics, train, validate
 from gradaug_timm.training.arguments import parse_arguments
-from gradaug_timm.training.loop import epoch as epoch_module
 
 SMALL = ('--model resnet10t --pyramid-channels 16 --min-size 64 --max-size 96 --batch-size 2 --workers 0 --opt adamw '
          '--lr 0.001 --warmup-epochs 0 --hflip 0 --gradaug-subnets 1 --detector-kwargs box_batch_size_per_image=16 '
@@ -56,16 +54,10 @@ def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_weights(data, tmp_
 def test_batches_of_like_shape_go_on_within_an_epoch(tmp_path):
     make_coco(tmp_path, images=6, upright=2)
     make_coco(tmp_path, split='val2017', seed=1)
-    step, shapes = epoch_module._step, []
-
-    def step_or_die(run, between_steps, images, *args):
-        shapes.append([image.shape[1] > image.shape[2] for image in images])
-        if len(shapes) == 5:
-            raise MemoryError
-        return step(run, between_steps, images, *args)
     flags = '--epochs', '2', '--checkpoint-steps', '1', '--resume', 'auto', '--checkpoint-hist', '1'
-    with patch.object(epoch_module, '_step', step_or_die), pytest.raises(MemoryError):
+    with at_batch(5, out_of_memory) as batches, pytest.raises(MemoryError):
         run(tmp_path, tmp_path, 'parts', *flags)
+    shapes = [[image.shape[1] > image.shape[2] for image in images] for images, _ in batches]
     parts, whole = run(tmp_path, tmp_path, 'parts', *flags), run(tmp_path, tmp_path, 'whole', '--epochs', '2')
     assert all(torch.equal(value, parts['state_dict'][name]) for name, value in whole['state_dict'].items())
     assert sorted(shapes[:3]) == [[False, False], [False, False], [True, True]]

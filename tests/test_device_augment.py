@@ -1,4 +1,6 @@
 """`--device-augment`: crops, flips and normalisation of images that all lie on the device."""
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from train_helpers import arguments, error_line, make_image_folder, read_summary
 from gradaug_timm.data import held
 from gradaug_timm.data.crops import crop_and_flip, draw_epoch
 from gradaug_timm.data.device_loader import DeviceLoader
+from gradaug_timm.evaluation.main import main as validate
 from gradaug_timm.training.arguments import build_parser, parse_arguments
 from gradaug_timm.training.building.loaders import build_loaders
 from gradaug_timm.training.loop.epoch import train_epoch
@@ -150,8 +153,15 @@ def test_mixing_happens_on_the_batch_and_stops_when_told(prepared):
     dict(model_dtype='bfloat16'),
 ], ids=lambda flags: '-'.join(flags))
 def test_training_runs(image_folder, tmp_path, flags):
-    rows = read_summary(train(image_folder, tmp_path, device_augment=True, epochs=2, **flags))
-    assert [0 <= float(row['eval_top1']) <= 100 for row in rows] == [True, True]
+    folder = train(image_folder, tmp_path, device_augment=True, epochs=2, **flags)
+    last, dtype = read_summary(folder)[-1], flags.get('model_dtype', 'float32')
+    validate([  # which reads and prepares images by timm's loader
+        *'--model resnet20_cifar --model-kwargs depth=8 --num-classes 2 --img-size 16 --device cpu --workers 0'.split(),
+        '--data-dir', str(image_folder), '--checkpoint', str(folder / 'last.pth.tar'), '--model-dtype', dtype,
+        '--results-file', str(tmp_path / 'found.json'), '--results-format', 'json'])
+    found = json.loads((tmp_path / 'found.json').read_text())
+    assert float(last['eval_top1']) == pytest.approx(found['top1'], abs=1e-3)
+    assert float(last['eval_loss']) == pytest.approx(found['loss'], abs=1e-3)
 
 
 def test_a_resumed_run_sees_the_images_that_it_would_have_seen(image_folder, tmp_path):
@@ -193,7 +203,7 @@ def test_images_that_would_fill_the_device_are_refused(capsys, tmp_path, monkeyp
     data = make_image_folder(tmp_path / 'data')
     monkeypatch.setattr(held, 'LIMIT', 2 ** 20)
     error = error_line(capsys, arguments(data, tmp_path, device_augment=True, img_size=224))
-    assert '--device-augment: 8 images of 3x224x224 are 0.00112 GiB, it holds at most 0.000977' in error
+    assert '--device-augment: 8 images of 3x224x224 are 0.00112 GiB, more than the limit of 0.000977 GiB' in error
 
 
 def test_a_reflection_wider_than_the_image_is_refused(capsys, image_folder, tmp_path):

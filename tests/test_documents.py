@@ -197,7 +197,7 @@ def run_commands(block: Block, folder: Path) -> None:
     assert commands, 'no command was found; is it valid bash?'
     for command in commands:
         ours = program(command)
-        with patch.object(files, '_flush'):
+        with patch.object(files, 'flush'):
             run(ours[0], [*ours[1], *block.extra]) if ours else check_other(command)
 
 

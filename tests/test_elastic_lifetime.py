@@ -143,7 +143,7 @@ def test_frozen_batchnorms_are_sliced(images):
 
 def test_layers_that_stay_whole_are_named(caplog):
     make_elastic(Toy(lambda x: x.view(-1, 4, 4, *x.shape[2:]).transpose(1, 2).flatten(1, 2)))
-    assert 'channels of conv1, conv2 stay whole' in caplog.text
+    assert 'sub-networks keep all channels of conv1, conv2' in caplog.text
 
 
 def test_an_attribute_called_module_is_no_wrapper(images):

@@ -94,9 +94,11 @@ def test_a_damaged_image_and_an_existing_picture_are_named(files, capsys):
         main(command(files))
     assert '0.png can\'t be read as an image' in capsys.readouterr().err
     (files / 'grid.png').write_bytes(b'mine')
+    Image.new('RGB', (64, 64)).save(files / 'images' / 'cat' / '0.png')
     with pytest.raises(SystemExit):
         main(command(files))
     assert (files / 'grid.png').read_bytes() == b'mine'
+    assert 'grid.png' in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_networks_of_tokens_are_refused():

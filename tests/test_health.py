@@ -5,10 +5,10 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from train_helpers import arguments, read_summary, train
+from train_helpers import after_batch, arguments, at_batch, read_summary, train
 
 from gradaug_timm.files import read_checkpoint
-from gradaug_timm.training.loop import epoch as epoch_module
+from gradaug_timm.training.loop.between_steps import BetweenSteps
 from gradaug_timm.training.loop.nonfinite import NonfiniteMonitor
 from gradaug_timm.training.main import main
 
@@ -19,17 +19,6 @@ def all_finite(path) -> bool:
     return all(value.isfinite().all() for value in read_checkpoint(path)['state_dict'].values())
 
 
-def spoiled(number: int, name: str, spoil):
-    """Changes what a function of the epoch returns, when it is called for the n-th time."""
-    function, calls = getattr(epoch_module, name), []
-
-    def changed(*args):
-        calls.append(1)
-        result = function(*args)
-        return spoil(result) if len(calls) == number else result
-    return patch.object(epoch_module, name, changed)
-
-
 def failure(capsys, argv) -> str:
     with pytest.raises(SystemExit) as ended:
         main(argv)
@@ -38,14 +27,21 @@ def failure(capsys, argv) -> str:
     return lines[0]
 
 
-def nan_pixel(batch):
-    images, target = batch
+def spoil_pixel(images, target):
     images[0, 0, 0, 0] = math.nan
-    return images, target
+
+
+def spoil_gradient(result):
+    result['loss'].register_hook(lambda gradient: gradient * math.inf)
+    return result
+
+
+def spoil_loss(result):
+    return {**result, 'loss': result['loss'] + math.inf}  # whose gradient is that of the loss
 
 
 def test_one_bad_pixel_ends_the_run_naming_the_statistic_that_it_spoiled(image_folder, tmp_path, capsys):
-    with spoiled(8, '_prepare', nan_pixel):
+    with at_batch(8, spoil_pixel):
         line = failure(capsys, arguments(image_folder, tmp_path, **FLAGS))
     assert 'the loss is no longer finite in epoch 1, by update 2' in line
     assert 'nor is the running statistic bn1.running_mean' in line
@@ -55,7 +51,7 @@ def test_one_bad_pixel_ends_the_run_naming_the_statistic_that_it_spoiled(image_f
 
 
 def test_what_is_not_finite_is_not_saved_within_an_epoch_either(image_folder, tmp_path, capsys):
-    with spoiled(4, '_prepare', nan_pixel):
+    with at_batch(4, spoil_pixel):
         line = failure(capsys, arguments(
             image_folder, tmp_path, checkpoint_steps=1, **{**FLAGS, 'log_interval': 100}))
     assert 'in epoch 0, batch 4' in line
@@ -66,7 +62,7 @@ def test_what_is_not_finite_is_not_saved_within_an_epoch_either(image_folder, tm
 @pytest.mark.parametrize('flags', [dict(nonfinite_limit=3), dict(amp=True, amp_dtype='float16')])
 def test_an_update_without_a_finite_gradient_is_left_out_and_counted(image_folder, tmp_path, caplog, flags):
     whole = train(image_folder, tmp_path / 'whole', **FLAGS, **flags)
-    with caplog.at_level(logging.WARNING), spoiled(3, '_loss_factor', lambda factor: math.inf):
+    with caplog.at_level(logging.WARNING), after_batch(3, spoil_gradient):
         folder = train(image_folder, tmp_path / 'spoiled', **FLAGS, **flags)
     assert all_finite(folder / 'last.pth.tar')
     messages = [text for text in caplog.messages if 'updates were left out' in text]
@@ -76,13 +72,10 @@ def test_an_update_without_a_finite_gradient_is_left_out_and_counted(image_folde
 
 
 def test_a_run_goes_on_until_the_limit_of_bad_losses(image_folder, tmp_path, capsys):
-    def spoil(losses):
-        return {**losses, 'loss': losses['loss'] * math.inf}
     argv = arguments(image_folder, tmp_path, nonfinite_limit=2, **FLAGS)
-    with spoiled(2, '_step', spoil), patch.object(epoch_module.BetweenSteps, 'save', lambda *_, **__: None):
+    with after_batch(2, spoil_loss), patch.object(BetweenSteps, 'save', lambda *_, **__: None):
         main(argv)
-    original = epoch_module._step
-    with patch.object(epoch_module, '_step', lambda *args: spoil(original(*args))):
+    with after_batch(None, spoil_loss):
         line = failure(capsys, [*argv, '--overwrite'])
     assert 'the loss is no longer finite in epoch 0, by update 2 (2 batches)' in line
 

@@ -1,10 +1,10 @@
 """GradAug in a training script that is not ours."""
-import os
 import shutil
 from functools import partial
 from pathlib import Path
 
 import pytest
+import timm_suite
 from processes import run_script
 
 from gradaug_timm.environment import flags_in
@@ -75,11 +75,9 @@ def test_without_the_hook_importing_the_package_patches_nothing(run):
 
 @pytest.mark.parametrize('module, is_on', [('gradaug_timm', False), ('gradaug_timm.hook', True)])
 def test_timms_own_script_trains_our_models(image_folder, tmp_path, module, is_on):
-    script = os.environ.get('TIMM_TRAIN_SCRIPT')
-    if not script:
-        pytest.skip('TIMM_TRAIN_SCRIPT names no train.py of timm, which its distribution on PyPI doesn\'t hold')
+    script = Path(shutil.copy(timm_suite.train_script(), tmp_path))
     done = run_script(
-        Path(shutil.copy(script, tmp_path)), '--device-modules', module, '--model', 'gradaug_test_resnet',
+        script, '--device-modules', module, '--model', 'gradaug_test_resnet',
         *f'--data-dir {image_folder} --num-classes 2 --device cpu --workers 0 --batch-size 4 --img-size 32 --epochs 1 '
         f'--warmup-epochs 0 --no-prefetcher --output {tmp_path} --experiment run'.split(), GRADAUG_SUBNETS='1')
     assert done.returncode == 0, done.stderr

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_resuming import BATCHES, data  # noqa: F401  data is a fixture
-from train_helpers import arguments, error_line, read_log, read_summary, train
+from train_helpers import arguments, at_batch, error_line, out_of_memory, read_log, read_summary, train
 
-from gradaug_timm.training.loop import epoch as epoch_module
 from gradaug_timm.training.main import main
 from gradaug_timm.training.outputs import curves as plot
 from gradaug_timm.training.outputs.folder import RunFolder
@@ -143,15 +142,8 @@ def test_the_pictures_are_in_the_folder_and_in_all_loggers(folder, services):
 
 def test_a_run_that_was_killed_and_resumed_shows_the_undisturbed_figures_in_tensorboard(
         data, folder, tmp_path):  # noqa: F811
-    step, done = epoch_module._step, []
-
-    def step_or_die(*args):
-        done.append(1)
-        if len(done) == BATCHES + 4:
-            raise MemoryError
-        return step(*args)
     flags = dict(resume='auto', log_tensorboard=True, checkpoint_steps=3, **FLAGS)
-    with patch.object(epoch_module, '_step', step_or_die), pytest.raises(MemoryError):
+    with at_batch(BATCHES + 4, out_of_memory), pytest.raises(MemoryError):
         train(data, tmp_path, **flags)  # the checkpoint is that of update 6, the last report that of 8
     parts = train(data, tmp_path, **{**flags, 'checkpoint_steps': None})
     figures = [{key: value for key, value in figures_of_tensorboard(run).items() if 'second' not in key[1]}

@@ -67,3 +67,14 @@ def test_the_smallest_elastic_network_of_a_module_passes_timms_tests(module, tmp
 def parameters_of(name: str) -> int:
     with torch.device('meta'):
         return sum(parameter.numel() for parameter in timm.create_model(name).parameters())
+
+
+def test_a_cache_that_leads_nowhere_is_named_as_the_reason_of_the_skip(tmp_path, monkeypatch):
+    (tmp_path / 'cache').symlink_to(tmp_path / 'gone')
+    monkeypatch.setenv('TIMM_SUITE_FOLDER', str(tmp_path / 'cache' / 'timm_suite'))
+    timm_suite._suite_folder.cache_clear()
+    try:
+        with pytest.raises(pytest.skip.Exception, match=r'cache/timm_suite, where timm\'s tests would be kept, can\'t'):
+            timm_suite.suite_folder()
+    finally:
+        timm_suite._suite_folder.cache_clear()

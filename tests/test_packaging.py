@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from processes import run_script
 
+import gradaug_timm
+
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('gradaug_timm/**/*.py'))
 SETTINGS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('hparams/**/*.yaml'))
@@ -38,6 +40,11 @@ def test_the_wheel_holds_every_module_and_all_settings_and_nothing_else(wheel):
     shipped = sorted([*MODULES, *typed, *(f'gradaug_timm/{path}' for path in SETTINGS)])
     assert sorted(name for name in names if '.dist-info/' not in name) == shipped and SETTINGS
     assert any(name.endswith('LICENSE') for name in names)
+
+
+def test_the_wheel_has_the_version_of_the_package(wheel):
+    assert re.fullmatch(r'\d+\.\d+\.\d+', gradaug_timm.__version__)
+    assert wheel.name.split('-')[:2] == ['gradaug_timm', gradaug_timm.__version__]
 
 
 def run_installed(wheel, folder, code):
@@ -69,7 +76,7 @@ def test_the_wheel_finds_its_settings_by_name_from_anywhere(wheel, tmp_path):
 
 @pytest.mark.parametrize('path', [*MODULES, 'setup.py', 'train.py', 'validate.py'])
 def test_the_oldest_supported_python_reads_it(path):
-    ast.parse((ROOT / path).read_text(), feature_version=(3, 10))
+    ast.parse((ROOT / path).read_text(), feature_version=(3, 11))
 
 
 def test_every_folder_of_modules_is_a_package():

@@ -126,7 +126,7 @@ def test_what_stays_whole_is_told_on_a_hit_too(monkeypatch, caplog, no_planning)
         messages.append(caplog.messages)
         no_planning()
     assert messages[0] == messages[1]
-    assert len(messages[0]) == 1 and 'Small: channels of one' in messages[0][0]
+    assert len(messages[0]) == 1 and 'Small: sub-networks keep all channels of one' in messages[0][0]
 
 
 def test_a_refusal_is_not_cached(folder):

@@ -1,17 +1,14 @@
 """Training goes on over images that can't be read, counts them, and ends plainly where nothing can be read."""
 import logging
-import os
-import signal
-from unittest.mock import patch
+import multiprocessing
 
 import pytest
 from PIL import Image
 from test_health import failure
 from test_resuming import RECIPE, assert_equal_runs
-from train_helpers import arguments, make_image_folder, train
+from train_helpers import arguments, at_batch, make_image_folder, train
 
 from gradaug_timm.files import read_checkpoint
-from gradaug_timm.training.loop import epoch as epoch_module
 
 BROKEN = {
     'text': lambda path: path.write_text('no image'),
@@ -45,16 +42,13 @@ def test_a_run_whose_worker_dies_is_saved_and_goes_on_equal(tmp_path, capsys):
     data = make_image_folder(tmp_path / 'data', images=12)
     recipe = {**RECIPE, 'workers': 1, 'experiment': 'run', 'resume': 'auto'}
     whole = train(data, tmp_path / 'whole', **recipe)
-    step, done = epoch_module._step, []
 
-    def step_without_worker(run, *args):
-        done.append(1)
-        if len(done) == 3:
-            for worker in run.loaders.train.loader._iterator._workers:
-                os.kill(worker.pid, signal.SIGKILL)
-                worker.join()
-        return step(run, *args)
-    with patch.object(epoch_module, '_step', step_without_worker):
+    def kill_workers(*_):
+        workers = multiprocessing.active_children()
+        assert len(workers) == 1
+        workers[0].kill()
+        workers[0].join()
+    with at_batch(3, kill_workers):
         line = failure(capsys, arguments(data, tmp_path / 'parts', **recipe))
     assert 'reading training images failed: DataLoader worker (pid' in line
     position = read_checkpoint(tmp_path / 'parts' / 'run' / 'last.pth.tar')['position']

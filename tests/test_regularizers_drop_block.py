@@ -175,7 +175,7 @@ def test_it_joins_another_regulariser_at_the_end_of_a_branch_but_not_the_other_w
 
 
 def test_a_network_without_such_blocks_is_refused():
-    with pytest.raises(ValueError, match='WideResNet has no place for it; blocks that have are BasicBlock'):
+    with pytest.raises(ValueError, match='WideResNet has no place for DropBlock; supported blocks: BasicBlock'):
         add_drop_block(WideResNet(depth=10, widen_factor=1))
 
 

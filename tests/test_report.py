@@ -104,7 +104,7 @@ def test_equal_names_are_told_apart_by_their_flags_and_other_differences_are_not
         write_run(tmp_path / 'runs' / folder, [1., 2., 3.], method='X', **flags)
     assert names(report(tmp_path, tmp_path / 'runs')) == ['X (epochs 3, lr 0.1)', 'X (epochs 2, lr 0.1)',
                                                           'X (epochs 2, lr 0.3)']
-    assert 'X: the rows of this name also differ in mixup' in capsys.readouterr().err
+    assert 'X: rows with this name also differ in mixup' in capsys.readouterr().err
 
 
 def test_a_rows_time_weighs_as_many_epochs_as_it_stands_for(tmp_path):

@@ -24,9 +24,9 @@ BROKEN = {  # file, content, what is said
     'no columns': ('summary.csv', 'hello\nyou\n', 'line 2 does not fit'),
     'cut row': ('summary.csv', 'epoch,eval_top1\n0,1\n1\n', 'line 3 does not fit'),
     'long row': ('summary.csv', 'epoch,eval_top1\n0,1,2\n', 'line 2 does not fit'),
-    'words': ('summary.csv', 'epoch,eval_top1\n0,ok\n', "line 2: eval_top1 'ok' is no number"),
-    'no epoch': ('summary.csv', 'epoch,eval_top1\nnan,1\n', "line 2: epoch 'nan' is none"),
-    'half an epoch': ('summary.csv', 'epoch,eval_top1\n0.5,1\n', "line 2: epoch '0.5' is none"),
+    'words': ('summary.csv', 'epoch,eval_top1\n0,ok\n', "line 2: eval_top1 'ok' is not a number"),
+    'no epoch': ('summary.csv', 'epoch,eval_top1\nnan,1\n', "line 2: epoch 'nan' is not a whole number"),
+    'half an epoch': ('summary.csv', 'epoch,eval_top1\n0.5,1\n', "line 2: epoch '0.5' is not a whole number"),
     'epochs again': ('summary.csv', 'epoch,eval_top1\n2,1\n1,1\n', 'epoch 1 comes after epoch 2'),
     'cut record': ('run.json', '{"epochs": 3,', 'Expecting property name'),
     'deep record': ('run.json', '[' * 100_000, 'maximum recursion depth'),
@@ -60,7 +60,7 @@ def test_folders_without_their_files_are_named_and_the_others_are_reported(tmp_p
     assert names(report(tmp_path, runs)) == ['good']
     printed = capsys.readouterr().err
     assert f'{runs}/a/args.yaml: No such file' in printed and f'{runs}/b/run.json: Is a directory' in printed
-    assert f'{runs}/c: no run, it has no args.yaml' in printed
+    assert f'{runs}/c: not a run: it has no args.yaml' in printed
 
 
 USED = {'resume': 3, 'stop_epoch': 'x', 'method': [1], 'published_top1': '78', 'eval_metric': ['top1'], 'seed': 'one'}
@@ -103,7 +103,7 @@ def test_where_nothing_can_be_reported_one_line_says_why(tmp_path, capsys):
     (tmp_path / 'empty').mkdir()
     error = error_line(capsys, tmp_path / 'empty', tmp_path / 'nowhere', '--output', tmp_path / 'made')
     assert 'nothing to report' in error
-    assert f'{tmp_path}/empty: no run' in error and f'{tmp_path}/nowhere: there is no such folder' in error
+    assert f'{tmp_path}/empty: not a run' in error and f'{tmp_path}/nowhere: does not exist' in error
     assert not (tmp_path / 'made').exists()
 
 
@@ -124,7 +124,7 @@ def test_where_no_run_is_finished_the_row_says_so(tmp_path, capsys):
     assert rows[0]['epochs'] == '2 and 1 of 3' and rows[0]['top-1 final'] == '45.00 ± 7.07'
     assert rows[1]['epochs'] == '0 of 3' and rows[1]['top-1 final'] == ''
     printed = capsys.readouterr().err
-    assert f'{first}: unfinished: 2 of 3 epochs; its row shows it as it is' in printed
+    assert f'{first}: unfinished: 2 of 3 epochs; in the table with the last values' in printed
     assert f'{started}: unfinished: 0 of 3 epochs' in printed
     assert [row['finished'] for row in read_figures(tmp_path / 'made' / 'report.csv')] == ['False', 'False']
 
@@ -140,7 +140,7 @@ def test_the_same_seed_counts_once(tmp_path, capsys):
     again = write_run(tmp_path / 'b', [1., 2., 82.])
     row, = report(tmp_path, first, again, first)
     assert row['seeds'] == '1' and row['top-1 final'] == '80.00'
-    assert f'{again}: seed 1 again, left out: the same flags as {first}' in capsys.readouterr().err
+    assert f'{again}: skipped: the same seed 1 and flags as {first}' in capsys.readouterr().err
 
 
 def test_the_epochs_of_a_run_are_those_it_recorded_or_its_stop_epoch(tmp_path):
@@ -160,7 +160,7 @@ def test_a_report_is_renewed_and_nothing_else_is_overwritten(tmp_path, capsys):
     for name in ('notes.md', 'notes.csv', 'notes.png'):
         (made / name).write_text('mine')
         error = error_line(capsys, run, '--output', made, '--name', 'notes')
-        assert f'{made / name} is there and no report of ours' in error
+        assert f'{made / name} already exists and is not a report' in error
         assert (made / name).read_text() == 'mine'
         (made / name).unlink()
     assert '--name a/b must be' in error_line(capsys, run, '--name', 'a/b')
@@ -182,8 +182,10 @@ def test_a_report_that_was_interrupted_can_be_made_again(tmp_path, monkeypatch):
 def test_the_folder_of_the_report_is_not_taken_for_a_run_that_failed(tmp_path, capsys):
     write_run(tmp_path / 'a', [1., 2., 3.])
     report(tmp_path, tmp_path)
+    capsys.readouterr()
     report(tmp_path, tmp_path)
-    assert '/made: no run' not in capsys.readouterr().err
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and ': wrote ' in lines[0]
 
 
 @pytest.mark.parametrize('name', ['two\nlines', 'a|b', '$x^{$', '_under', os.fsdecode(b'no-utf8-\xff')])
@@ -191,7 +193,7 @@ def test_a_folder_of_any_name_has_its_row_and_its_line(tmp_path, name, capsys):
     run = write_run(tmp_path / name, [1.])
     row, = report(tmp_path, run, title='$x^{')
     assert row['top-1 final'] == '1.00'
-    assert any(line.endswith('unfinished: 1 of 3 epochs; its row shows it as it is')
+    assert any(line.endswith('unfinished: 1 of 3 epochs; in the table with the last values')
                and str(tmp_path) in line for line in (tmp_path / 'made' / 'report.md').read_text().splitlines())
 
 

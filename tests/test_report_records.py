@@ -95,9 +95,10 @@ def test_a_resumed_run_adds_its_session_and_a_finished_one_none(image_folder, tm
 def test_a_run_that_starts_anew_in_its_folder_has_one_session(image_folder, tmp_path, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
         patch.setattr(schedule, 'train_epoch', interrupt)
         train(image_folder, tmp_path)
+    assert ended.value.code == 130
     assert (tmp_path / 'run' / 'run.json').exists()
     assert len(read_record(train(image_folder, tmp_path))['sessions']) == 1
     assert len(read_record(train(image_folder, tmp_path, overwrite=True))['sessions']) == 1

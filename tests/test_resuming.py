@@ -7,11 +7,19 @@ from unittest.mock import patch
 import pytest
 import torch
 from PIL import Image
-from train_helpers import arguments, error_line, make_image_folder, read_log, read_summary, train
+from train_helpers import (
+    arguments,
+    at_batch,
+    error_line,
+    make_image_folder,
+    out_of_memory,
+    read_log,
+    read_summary,
+    train,
+)
 
 from gradaug_timm import files
 from gradaug_timm.files import read_checkpoint
-from gradaug_timm.training.loop import epoch as epoch_module
 from gradaug_timm.training.loop import signals
 from gradaug_timm.training.loop.signals import Listener
 from gradaug_timm.training.main import main
@@ -36,17 +44,8 @@ def data(tmp_path_factory):
 
 def stopped(data, output, *, after: int, by=signal.SIGTERM, **flags) -> int:
     """Runs train.py until a signal comes during batch number `after` of the process; returns the exit code."""
-    step, done = epoch_module._step, []
-
-    def step_with_signal(*args):
-        losses = step(*args)
-        done.append(1)
-        if len(done) == after:
-            os.kill(os.getpid(), by)
-        return losses
-
-    patched = patch.object(epoch_module, '_step', step_with_signal)
-    with patched, patch.object(files, '_flush'), pytest.raises(SystemExit) as ended:
+    signalled = at_batch(after, lambda *_: os.kill(os.getpid(), by))
+    with signalled, patch.object(files, 'flush'), pytest.raises(SystemExit) as ended:
         main(arguments(data, output, experiment='run', resume='auto', **flags))
     return ended.value.code
 
@@ -158,14 +157,7 @@ def test_what_would_change_the_rest_of_an_epoch_is_refused(data, tmp_path, capsy
 
 @pytest.mark.parametrize('flags', [dict(checkpoint_steps=3), dict(recovery_interval=3), dict(checkpoint_minutes=1e-9)])
 def test_checkpoints_within_an_epoch_are_enough_after_a_kill(data, undisturbed, tmp_path, flags):
-    step, done = epoch_module._step, []
-
-    def step_or_die(*args):
-        done.append(1)
-        if len(done) == BATCHES + 5:
-            raise MemoryError
-        return step(*args)
-    with patch.object(epoch_module, '_step', step_or_die), pytest.raises(MemoryError):
+    with at_batch(BATCHES + 5, out_of_memory), pytest.raises(MemoryError):
         train(data, tmp_path, resume='auto', **flags, **RECIPE)
     position = read_checkpoint(tmp_path / 'run' / 'last.pth.tar')['position']
     assert position == dict(epoch=1, batch=4)

@@ -43,7 +43,8 @@ def test_the_averaged_weights_give_the_figures_that_training_logged(evaluate, ru
 
 def test_a_subnet_of_the_checkpoint_can_be_evaluated(evaluate):
     results = evaluate('--width', 0.5, '--divisor', 4)
-    assert results['param_count'] < evaluate()['param_count'] and 0 <= results['top1'] <= 100
+    full = evaluate()
+    assert results['param_count'] < full['param_count'] and results['loss'] != full['loss']
 
 
 def test_a_subnet_takes_the_divisor_that_it_was_trained_with(evaluate):

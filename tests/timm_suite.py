@@ -1,23 +1,27 @@
 """Runs timm's own model tests on our models, in a process of their own.
 
 The tests are those of the installed timm's source distribution: fetched once into a cache (`.cache/` of the project, or
-the folder named by TIMM_SUITE_FOLDER), never part of this repository.
+the folder named by TIMM_SUITE_FOLDER), never part of this repository. Its train.py comes there from GitHub.
 """
 import json
 import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from urllib.request import urlopen
 from xml.etree import ElementTree
 
 import pytest
+from filelock import FileLock
 
 TESTS = Path(__file__).parent
+REPOSITORY = 'https://raw.githubusercontent.com/huggingface/pytorch-image-models'
 
 
 @dataclass(frozen=True)
@@ -30,17 +34,81 @@ class Outcome:
     output: str
 
 
-@cache
+class MissingError(Exception):
+    """What timm publishes can't be had here."""
+
+
 def suite_folder() -> Path:
     """The unpacked source distribution of the installed timm; skips the test where it can't be had."""
-    name = f'timm-{version("timm")}'
-    folder = Path(os.environ.get('TIMM_SUITE_FOLDER', TESTS.parent / '.cache' / 'timm_suite'))
-    if not (folder / name / 'tests' / 'test_models.py').exists():
+    return _or_skip(_suite_folder)
+
+
+def train_script() -> Path:
+    """timm's own train.py of the installed version; skips the test where it can't be had.
+
+    TIMM_TRAIN_SCRIPT may name it. timm's distributions don't hold it, so that it comes from the tag on GitHub.
+    """
+    named = os.environ.get('TIMM_TRAIN_SCRIPT')
+    return Path(named) if named else _or_skip(_train_script)
+
+
+def _cache() -> Path:
+    return Path(os.environ.get('TIMM_SUITE_FOLDER', TESTS.parent / '.cache' / 'timm_suite'))
+
+
+def _or_skip(find: Callable[[], Path | MissingError]) -> Path:
+    found = find()
+    if isinstance(found, MissingError):
+        pytest.skip(str(found))
+    return found
+
+
+def _remembering(find: Callable[[], Path]) -> Callable[[], Path | MissingError]:
+    """Looks once: what can't be had is not asked for again."""
+    @cache
+    def remembered() -> Path | MissingError:
+        try:
+            return find()
+        except MissingError as error:
+            return error
+    return remembered
+
+
+@_remembering
+def _suite_folder() -> Path:
+    unpacked = _cache() / f'timm-{version("timm")}'
+    if not (unpacked / 'tests' / 'test_models.py').exists():
+        with _filling(unpacked.parent) as folder, tarfile.open(_download(folder)) as tar:
+            tar.extractall(folder, filter='data')
+    return unpacked
+
+
+@_remembering
+def _train_script() -> Path:
+    path, url = _cache() / f'timm-{version("timm")}-train.py', f'{REPOSITORY}/v{version("timm")}/train.py'
+    if not path.exists():
+        with _filling(path.parent):
+            try:
+                with urlopen(url, timeout=30) as answer:
+                    content = answer.read()
+            except OSError as error:
+                raise MissingError(
+                    f'{url} can\'t be downloaded ({error}), and TIMM_TRAIN_SCRIPT names no copy') from error
+            path.write_bytes(content)
+    return path
+
+
+@contextmanager
+def _filling(folder: Path) -> Iterator[Path]:
+    """The folder of what is downloaded, which one process at a time fills."""
+    try:
         folder.mkdir(parents=True, exist_ok=True)
-        archive = _download(folder)
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, **({'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}))  # 3.11.4 has it
-    return folder / name
+    except OSError as error:  # such as a link to a folder that isn't there any more
+        raise MissingError(
+            f'{folder}, where timm\'s tests would be kept, can\'t be made ({error}); TIMM_SUITE_FOLDER names another'
+        ) from error
+    with FileLock(folder / '.lock'):
+        yield folder
 
 
 def _download(folder: Path) -> Path:
@@ -49,7 +117,8 @@ def _download(folder: Path) -> Path:
                '--dest', str(folder), requirement]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
-        pytest.skip(f'the source distribution of {requirement} can\'t be downloaded: {result.stderr.strip()[-300:]}')
+        raise MissingError(
+            f'the source distribution of {requirement} can\'t be downloaded: {result.stderr.strip()[-300:]}')
     return next(folder.glob(f'{requirement.replace("==", "-")}.tar.gz'))
 
 

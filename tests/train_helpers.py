@@ -1,12 +1,15 @@
 """Runs of train.py inside the test process, on tiny folders of images."""
 import csv
 import json
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 from PIL import Image
+from timm.task import TrainingTask
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from gradaug_timm import files
 from gradaug_timm.training import summary as results
@@ -48,9 +51,53 @@ def train(data: Path, output: Path, *, picture: bool = False, **flags) -> Path:
     """
     flags = {'experiment': 'run', **flags}
     drawn = nullcontext() if picture else patch.object(results, 'plot_curves', return_value=None)
-    with drawn, patch.object(files, '_flush'):
+    with drawn, patch.object(files, 'flush'):
         main(arguments(data, output, **flags))
     return output / flags['experiment']
+
+
+@contextmanager
+def at_batch(number: int | None, act: Callable) -> Iterator[list]:
+    """Calls `act(images, target)` before the task sees a batch; gives the list of those it was to see.
+
+    Args:
+        number: Of the batch among those of this process, from 1; None for every batch.
+        act: Does something, raises, or returns nothing.
+    """
+    seen = []
+
+    def hook(module, batch):
+        if isinstance(module, TrainingTask):
+            seen.append(batch)
+            if number in (None, len(seen)):
+                act(*batch)
+    handle = register_module_forward_pre_hook(hook)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def after_batch(number: int | None, change: Callable[[dict], dict]) -> Iterator[None]:
+    """Gives the loop `change(result)` for what the task returned for batch `number`, counted as for `at_batch`."""
+    done = []
+
+    def hook(module, _, result):
+        if not isinstance(module, TrainingTask):
+            return result
+        done.append(1)
+        return change(result) if number in (None, len(done)) else result
+    handle = register_module_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def out_of_memory(*_) -> None:
+    """Ends a run as a kill does: nothing of ours catches it."""
+    raise MemoryError
 
 
 def read_summary(folder: Path) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Whether the networks of timm can be trained with GradAug: what `python -m gradaug_timm.coverage` checks and lists."""
+"""`python -m gradaug_timm.coverage` checks and lists which networks of timm can be trained with GradAug."""
 from .checks import Finding, Misfit, check_model, check_subnets
 from .table import table
 

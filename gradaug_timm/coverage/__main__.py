@@ -1,4 +1,4 @@
-"""Checks the smallest architecture of each module of timm, or the ones named, and writes the table."""
+"""Check the smallest architecture of each module of timm, or of the named modules, and write the table."""
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -10,12 +10,13 @@ from .table import table
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line."""
+    """Run the command."""
     parser = StrictParser(prog='python -m gradaug_timm.coverage', description=__doc__)
-    parser.add_argument('modules', nargs='*', metavar='MODULE', help='modules of timm (default: all)')
-    parser.add_argument('--output', type=file_to_write(), metavar='FILE', help='file for the table (default: stdout)')
+    parser.add_argument('modules', nargs='*', metavar='MODULE', help='modules of timm to check (default: all)')
     parser.add_argument(
-        '-j', '--jobs', type=ranged(int, minimum=1), default=1, metavar='N', help='processes (default: 1)')
+        '--output', type=file_to_write(), metavar='FILE', help='write the table to this file (default: stdout)')
+    parser.add_argument(
+        '-j', '--jobs', type=ranged(int, minimum=1), default=1, metavar='N', help='number of processes (default: 1)')
     argv = sys.argv[1:] if argv is None else argv
     args = parser.parse_args(argv)
     modules = timm_modules()
@@ -29,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     findings = [done.result() for done in running]
     page = table(findings, ' '.join(['python -m gradaug_timm.coverage', *argv]))
     if args.output:
-        with written_aside(args.output) as partial, open(partial, 'w') as file:
+        with written_aside(args.output) as partial, open(partial, 'w', encoding='utf-8') as file:
             file.write(page)
     else:
         print(page, end='')

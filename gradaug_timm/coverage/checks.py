@@ -1,4 +1,4 @@
-"""What is checked of a network that is to run as its sub-networks."""
+"""Checks of a network that can run as its sub-networks."""
 import copy
 import itertools
 import time
@@ -9,7 +9,7 @@ from timm.models import create_model
 from torch import nn
 
 from ..elastic import Plan, Subnet, activate, extract, multiply_adds
-from ..elastic.network import elastic_state, install
+from ..elastic.network import install, plan_of
 from ..elastic.planning.reference import masked_forward
 from ..elastic.planning.replica import probe_shape, replica_of
 from ..elastic.slicing import Ranges
@@ -17,26 +17,26 @@ from ..elastic.swap import is_batch_norm
 
 WIDTHS = (0.5, 0.75, 0.9)
 BATCH = 2
-LARGE = 100_000_000  # parameters from which single precision has to do
+LARGE = 100_000_000  # number of parameters from which checks use single precision
 
 
 class Misfit(Exception):
-    """A sub-network that isn't what it has to be."""
+    """Error of a sub-network that does not pass a check."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of an architecture.
+    """Result of the checks of an architecture.
 
     Args:
         module: timm's module.
         architecture: The architecture.
         share: Multiply-adds of width 0.75, divided by the full network's, at the network's own input size.
         groups: Groups of channels.
-        whole: Those that stay whole at every width.
+        whole: Groups of channels that stay at full width in every sub-network.
         blocks: Residual blocks that random depth may skip.
         seconds: Planning time.
-        reason: Why it can't run as sub-networks; empty where it can.
+        reason: Why the network can't run as sub-networks; empty if it can.
     """
     module: str
     architecture: str
@@ -49,7 +49,7 @@ class Finding:
 
 
 def check_model(module: str, architecture: str) -> Finding:
-    """Checks an architecture with random weights, at divisor 1.
+    """Check an architecture with random weights, at divisor 1.
 
     Args:
         module: timm's module.
@@ -61,10 +61,10 @@ def check_model(module: str, architecture: str) -> Finding:
     model.load_state_dict(plain.state_dict())
     start = time.perf_counter()
     try:
-        plan = elastic_state(model)[1].plan
+        plan = plan_of(model)
         seconds = time.perf_counter() - start
         share = _check_full(model, plain)
-        del model  # of a large network there isn't room for many copies
+        del model  # memory does not suffice for many copies of a large network
         check_subnets(replica_of(plain), plan)
     except (Misfit, ValueError) as error:
         return Finding(module, architecture, seconds=time.perf_counter() - start, reason=str(error))
@@ -73,7 +73,7 @@ def check_model(module: str, architecture: str) -> Finding:
 
 
 def _check_full(model: nn.Module, plain: nn.Module) -> float:
-    """The share of multiply-adds of width 0.75, of a network that at full width has the plain one's outputs."""
+    """Check that outputs at full width equal those of the plain network; return the cost share of width 0.75."""
     size = plain.pretrained_cfg['input_size']
     image = torch.rand(1, *size)
     with torch.no_grad():
@@ -81,20 +81,20 @@ def _check_full(model: nn.Module, plain: nn.Module) -> float:
             raise Misfit('the full network\'s output has changed')
     share = multiply_adds(model, Subnet(0.75, divisor=1), size) / multiply_adds(plain, None, size)
     if share == 1:
-        raise Misfit('its sub-networks are the whole network')
+        raise Misfit('sub-networks keep all channels of the network')
     return share
 
 
 def check_subnets(small: nn.Module, plan: Plan) -> None:
-    """Runs a network as its sub-networks, forward and backward, in evaluation and training mode.
+    """Check a network running as sub-networks, forward and backward, in evaluation and training mode.
 
     Args:
-        small: The plain network, with random parameters, as it takes small images (elastic.replica.replica_of).
-        plan: Its plan.
+        small: The plain network with random parameters, for small images (`elastic.planning.replica.replica_of`).
+        plan: The plan of the network.
 
     Raises:
-        Misfit: A sub-network isn't the masked full-size network or the extracted dense one, or has gradients outside;
-            or the full network isn't the plain one any more.
+        Misfit: A sub-network differs from the masked full-size network or from the extracted dense network, or
+            parameters outside of it have gradients; or the full network differs from the plain network.
     """
     dtype = torch.float64 if sum(parameter.numel() for parameter in small.parameters()) < LARGE else torch.float32
     plain = small.to(dtype).requires_grad_()
@@ -120,16 +120,16 @@ def check_subnets(small: nn.Module, plan: Plan) -> None:
 
 
 def _fit_statistics(network: nn.Module, images: torch.Tensor) -> None:
-    """Gives BatchNorms the statistics of a batch: with any others random weights may make activations overflow."""
+    """Set BatchNorm statistics to those of a batch; with others, random weights may make activations overflow."""
     for module in network.modules():
         if is_batch_norm(module):
-            module.momentum = None  # the mean of all batches
+            module.momentum = None  # use the mean of all batches
     with torch.no_grad():
         network.train()(images)
 
 
 def _check_gradients(model: nn.Module, dense: nn.Module, plan: Plan, subnet: Subnet, images: torch.Tensor) -> None:
-    """Output and gradients of a sub-network are those of the dense network, and zero outside."""
+    """Check that output and gradients equal those of the dense network, and that gradients outside are zero."""
     outputs = []
     for network in (model, dense):
         network.zero_grad()
@@ -155,7 +155,7 @@ def _check_gradients(model: nn.Module, dense: nn.Module, plan: Plan, subnet: Sub
 
 
 def _divided(tensor: torch.Tensor, dims: tuple[Ranges | None, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The part of a tensor that is kept, and the tensor with zeros there."""
+    """Return the kept part of a tensor, and the tensor with zeros in place of this part."""
     kept = [torch.arange(length) if runs is None else
             torch.cat([torch.arange(start, start + count) for start, count in runs])
             for length, runs in itertools.zip_longest(tensor.shape, dims)]
@@ -167,4 +167,4 @@ def _agree(a: torch.Tensor, b: torch.Tensor, what: str, *, scale: float | None =
     scale = float(b.detach().abs().max()) if scale is None else scale
     tolerance = 1e-6 if a.dtype == torch.float64 else 1e-3
     if a.shape != b.shape or not torch.allclose(a, b, rtol=tolerance, atol=tolerance * scale):
-        raise Misfit(f'it isn\'t {what}')
+        raise Misfit(f'it differs from {what}')

@@ -1,4 +1,4 @@
-"""timm's modules of models, and the architecture of each that is checked."""
+"""Modules of timm, and the architecture of each module that is checked."""
 import os
 import warnings
 
@@ -9,10 +9,10 @@ from .checks import Finding, check_model
 
 
 def check_module(module: str) -> Finding:
-    """Checks the smallest architecture of a module of timm, on one thread and without the cache of plans."""
+    """Check the smallest architecture of a module of timm, on one thread and without the cache of plans."""
     warnings.simplefilter('ignore')
     torch.set_num_threads(1)
-    os.environ['GRADAUG_CACHE_DIR'] = ''  # planning is timed
+    os.environ['GRADAUG_CACHE_DIR'] = ''  # because planning is timed
     architecture = smallest(module)
     try:
         return check_model(module, architecture)
@@ -21,18 +21,18 @@ def check_module(module: str) -> Finding:
 
 
 def timm_modules() -> list[str]:
-    """The names of timm's own modules of models."""
+    """Return the names of the modules whose models timm itself defines."""
     return [module for module in timm.list_modules()
             if any(is_timms(name) for name in timm.list_models(module=module))]
 
 
 def is_timms(name: str) -> bool:
-    """Whether timm itself brings an architecture."""
+    """Return whether timm itself defines an architecture."""
     return timm.models.model_entrypoint(name).__module__.startswith('timm.models.')
 
 
 def smallest(module: str) -> str:
-    """The architecture of a module with the fewest parameters, other than those made for timm's own tests."""
+    """Return the architecture of a module with the fewest parameters, except those made for timm's tests."""
     names = [name for name in timm.list_models(module=module) if is_timms(name) and not name.startswith('test_')]
     return min(names, key=_parameters)
 

@@ -1,4 +1,4 @@
-"""The coverage table."""
+"""The table of supported networks."""
 import platform
 
 import timm
@@ -6,20 +6,20 @@ import torch
 
 from .checks import WIDTHS, Finding
 
-REAL_SLICING = 0.65  # share of the multiply-adds up to which width 0.75 is real slicing
+REAL_SLICING = 0.65  # width 0.75 counts as real slicing up to this share of the multiply-adds
 METHOD = f"""\
-Checked of the smallest architecture of each module, with random weights, at widths {", ".join(map(str, WIDTHS))} and
-divisor 1: the full network's output is bit-identical to timm's; sub-networks run forward and backward in evaluation
-and training mode, and equal the full-size network with the dropped parameters at zero, and the extracted dense network
-(output and gradients); parameters outside have no gradient. "Whole" are groups of channels that stay whole at each
-width (of all groups): one head, or channels that are mixed. "Blocks" may be skipped by random depth."""
+The smallest architecture of each module is checked with random weights, at widths {", ".join(map(str, WIDTHS))} and
+divisor 1. The full network's output is bit-identical to timm's. Sub-networks run forward and backward in evaluation
+and training mode; they equal the full-size network with the dropped parameters at zero, and the extracted dense
+network (output and gradients); parameters outside have no gradient. "Whole" is the number of groups of channels that
+stay at full width: single heads, or channels that are mixed. "Blocks" is the number that random depth may skip."""
 
 
 def table(findings: list[Finding], command: str) -> str:
-    """The findings as a Markdown page.
+    """Return the findings as a Markdown page.
 
     Args:
-        findings: What was found.
+        findings: Results of the checks.
         command: The command that wrote the page.
     """
     good = [finding for finding in findings if not finding.reason]
@@ -39,7 +39,7 @@ def table(findings: list[Finding], command: str) -> str:
         '|---|---|---|---|---|---|',
     ]
     for finding in findings:
-        what = (f'refused: {finding.reason} | | ' if finding.reason else
+        what = (f'not supported: {finding.reason} | | ' if finding.reason else
                 f'{finding.share:.0%} | {finding.whole} of {finding.groups} | {finding.blocks}')
         lines.append(f'| {finding.module} | {finding.architecture} | {what} | {finding.seconds:.1f} s |')
     return '\n'.join(lines) + '\n'

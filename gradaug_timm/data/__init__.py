@@ -1,4 +1,4 @@
-"""Data sets and image transforms shared by training and evaluation."""
+"""Data sets, image transforms and loaders shared by training and evaluation."""
 from .augmentations import PadCrop, PCALighting, insert_augmentations
 from .checks import check_classes, check_labels, check_shards, check_sizes, warn_of_unused_classes
 from .device_loader import DeviceLoader

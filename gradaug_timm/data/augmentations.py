@@ -1,4 +1,4 @@
-"""Image transforms of the paper's recipes that timm doesn't have."""
+"""Image transforms of the paper's recipes that timm does not have."""
 import numpy as np
 import torch
 from PIL import Image
@@ -15,10 +15,10 @@ PCA_EIGENVECTORS = np.array([
 
 
 class PadCrop(transforms.Compose):
-    """Pads an image of the network's size and crops that size at random.
+    """Random crop of a padded image.
 
     Args:
-        size: Height and width of the crop; an image of another size is first resized to it.
+        size: Height and width of the crop; an image of another size is first resized to this size.
         padding: Pixels added on each side.
         padding_mode: `reflect`, or `constant` for zeros.
     """
@@ -31,10 +31,10 @@ class PadCrop(transforms.Compose):
 
 
 class PCALighting:
-    """Adds noise along the principal components of ImageNet's colours to an RGB image.
+    """Random noise along the principal components of ImageNet's colours, added to an RGB image.
 
     Args:
-        std: Standard deviation of the factors on the components; AlexNet's is 0.1.
+        std: Standard deviation of the factors of the components; AlexNet uses 0.1.
     """
 
     def __init__(self, std: float):
@@ -50,7 +50,7 @@ class PCALighting:
 
 
 def lighting_shift(factors: np.ndarray) -> np.ndarray:
-    """What PCA lighting with these factors adds to each channel of pixels in 0..1."""
+    """Return the values that PCA lighting with these factors adds to each channel of pixels in 0..1."""
     return (PCA_EIGENVECTORS @ (factors * PCA_EIGENVALUES)).astype(np.float32)
 
 
@@ -62,7 +62,15 @@ def insert_augmentations(
         zero_pad: int = 0,
         pca_lighting: float = 0.,
 ) -> transforms.Compose:
-    """timm's training pipeline with a padded crop for its random resized crop, and PCA lighting after colours."""
+    """Return timm's training pipeline with a padded crop instead of the resized crop, and with PCA lighting.
+
+    Args:
+        pipeline: The pipeline of timm.
+        size: Height and width of the crop.
+        reflect_pad: Pixels of reflected padding; 0 for none.
+        zero_pad: Pixels of zero padding; 0 for none.
+        pca_lighting: Standard deviation of PCA lighting, which is applied after colour transforms; 0 for none.
+    """
     steps = list(pipeline.transforms)
     if reflect_pad or zero_pad:
         crop = PadCrop(size, reflect_pad or zero_pad, 'reflect' if reflect_pad else 'constant')

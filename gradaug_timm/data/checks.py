@@ -1,4 +1,4 @@
-"""Faults of data sets that must be found before the first epoch."""
+"""Checks that find faults of data sets before the first epoch."""
 import logging
 import os
 
@@ -9,13 +9,13 @@ _logger = logging.getLogger(__name__)
 
 
 def class_names(dataset: Dataset) -> dict[str, int] | None:
-    """Class name to label, where the data set has names (image folders, torchvision)."""
+    """Return labels by class name if the data set has class names (image folders, torchvision), otherwise None."""
     source = getattr(dataset, 'reader', dataset)
     return getattr(source, 'class_to_idx', None) or getattr(source, 'class_name_to_idx', None) or None
 
 
 def check_classes(train: Dataset, validation: Dataset) -> None:
-    """Raises ValueError where training and validation give labels different meanings."""
+    """Raise ValueError if training and validation have different classes or labels."""
     ours, theirs = class_names(train), class_names(validation)
     if ours is None or theirs is None or ours == theirs:
         return
@@ -26,21 +26,22 @@ def check_classes(train: Dataset, validation: Dataset) -> None:
 
 
 def check_labels(dataset: Dataset, num_classes: int) -> None:
-    """Raises ValueError where a label lies outside the network's classes."""
+    """Raise ValueError if a label is not among the network's classes."""
     highest = _highest_label(dataset)
     if highest is not None and highest >= num_classes:
-        raise ValueError(f'--num-classes {num_classes} is too small: the data set has labels 0 to {highest}')
+        raise ValueError(f'--num-classes {num_classes} is too small: the data set has labels 0 to {highest}; '
+                         f'use at least {highest + 1}')
 
 
 def warn_of_unused_classes(dataset: Dataset, num_classes: int) -> None:
-    """Warns where the network has more classes than the data set has names."""
+    """Log a warning if the network has more classes than the data set has class names."""
     names = class_names(dataset)
     if names and num_classes > len(names):
         _logger.warning(f'--num-classes {num_classes} is more than the {len(names)} classes of the data set.')
 
 
 def check_class_folders(dataset: Dataset) -> None:
-    """Raises ValueError where a class folder has no images; timm would leave it out and number the others anew."""
+    """Raise ValueError if a class folder has no images; timm would skip the folder and renumber the other classes."""
     reader = getattr(dataset, 'reader', None)
     if not isinstance(reader, ReaderImageFolder):
         return
@@ -52,13 +53,14 @@ def check_class_folders(dataset: Dataset) -> None:
 
 
 def check_sizes(dataset: Dataset, batches: int, *, batch_size: int) -> None:
-    """Raises ValueError where the loader would give no batch."""
+    """Raise ValueError if the loader would return no batch."""
     if batches == 0:
-        raise ValueError(f'--batch-size {batch_size} is larger than a process\'s share of the {len(dataset)} images')
+        raise ValueError(f'--batch-size {batch_size} is larger than the number of images of each process: the data set '
+                         f'has {len(dataset)} images; use a smaller --batch-size')
 
 
 def check_shards(dataset: Dataset, split: str, *, processes: int, workers: int) -> None:
-    """Raises ValueError where a data worker would have no shard of a web data set, and its process no batches."""
+    """Raise ValueError if a data worker would get no shard of a web data set, and so the process no batches."""
     if not isinstance(dataset, IterableDataset):
         return
     from timm.data.readers.reader_wds import ReaderWds  # imports webdataset

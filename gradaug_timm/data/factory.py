@@ -1,4 +1,4 @@
-"""Data sets by name: timm's own and ours, with plain errors where data are missing."""
+"""Data sets by name, timm's and ours, with clear errors if data are missing."""
 import os
 from collections.abc import Callable
 
@@ -21,18 +21,26 @@ def create_dataset(
         target_transform: Callable | None = None,
         **kwargs,
 ):
-    """Data set `name` in timm's notation, `gradaug/mnist5k` or `gradaug/stl10`.
+    """Create the data set `name`: a name in timm's notation, `gradaug/mnist5k` or `gradaug/stl10`.
 
-    As in timm, a folder that has no sub-folder for the split is read as a whole (`check_splits` tells).
+    As in timm, a folder without a sub-folder for the split is read as a whole (`check_splits` rejects this).
+
+    Args:
+        name: Name of the data set; empty for an image folder or tar files.
+        root: Folder or tar file of the data.
+        split: Name of the split.
+        input_img_mode: PIL mode of the images.
+        target_transform: Function applied to each label.
+        **kwargs: More arguments of timm's create_dataset.
 
     Raises:
-        ValueError: Nothing to read was found; says which path and which layout were expected.
+        ValueError: No data were found; the message names the path and the expected layout.
     """
     if name.lower() == STL10_NAME:
         return _create_stl10(root, split, download=kwargs.get('download', False))
     if name.lower().startswith('gradaug/'):
         if name.lower() != DIGITS:
-            raise ValueError(f'--dataset {name} is unknown, under gradaug/ are {DIGITS} and {STL10_NAME}')
+            raise ValueError(f'--dataset {name} is unknown; data sets of this package are {DIGITS} and {STL10_NAME}')
         return Digits(split, input_img_mode=input_img_mode, target_transform=target_transform)
     if not name and is_tar(root):
         return open_tar(
@@ -41,7 +49,7 @@ def create_dataset(
     if not name:
         check_folder(root, split)
     if name.lower().startswith('torch/') and not root:
-        raise ValueError(f'--data-dir is needed for --dataset {name}: the folder that holds it')
+        raise ValueError(f'--dataset {name} needs --data-dir, the folder that contains the data set')
     try:
         dataset = timm.data.create_dataset(
             name, root=root, split=split, input_img_mode=input_img_mode, target_transform=target_transform, **kwargs)
@@ -55,41 +63,43 @@ def create_dataset(
 
 def _create_stl10(root: str | None, split: str, *, download: bool) -> Stl10:
     if not root:
-        raise ValueError(f'--data-dir is needed for --dataset {STL10_NAME}: the folder that holds stl10_binary')
+        raise ValueError(f'--dataset {STL10_NAME} needs --data-dir, the folder that contains stl10_binary')
     try:
         return Stl10(root, split, download=download)
     except (OSError, RuntimeError) as error:
-        raise ValueError(f'--dataset {STL10_NAME} isn\'t in --data-dir {root}: {error}') from error
+        raise ValueError(f'--data-dir {root} does not contain --dataset {STL10_NAME}: {error}') from error
 
 
 def check_splits(root: str | None, train_split: str, val_split: str) -> None:
-    """Raises ValueError where an image folder lacks a wanted split; timm would read the whole folder instead.
+    """Raise ValueError if an image folder lacks a split; timm would read the whole folder instead.
 
-    Without a validation split the class folders may lie in `root` itself.
+    Without a validation split the class folders may be in `root` itself.
     """
     if is_tar(root):
         check_tar_splits(root, train_split, val_split)
         return
-    check_folder(root)
+    root = check_folder(root)
     for split in (train_split, val_split) if val_split else ():
         if split_folder(root, split) is None:
-            hint = ' (train without by --val-split "")' if split == val_split else ''
+            hint = ' (use --val-split "" to train without validation)' if split == val_split else ''
             found = ', '.join(sorted(os.listdir(root))[:5])
             raise ValueError(f'--data-dir {root} has no folder for split {split!r}{hint}; {LAYOUT}, found {found}')
 
 
-def check_folder(root: str | None, split: str = '') -> None:
-    """Raises ValueError unless `root`, or its folder for `split` where it has one, holds class folders."""
+def check_folder(root: str | None, split: str = '') -> str:
+    """Return `root`; raise ValueError unless it contains class folders, in the folder for `split` if there is one."""
     if not root:
-        raise ValueError(f'--data-dir is needed: the folder with the images ({LAYOUT}), or name a --dataset')
+        raise ValueError(f'--data-dir is missing: name the folder with the images ({LAYOUT}), or use --dataset')
     if not os.path.isdir(root):
-        raise ValueError(f'--data-dir {root} is no folder; {LAYOUT}')
+        problem = 'is not a folder' if os.path.exists(root) else 'does not exist'
+        raise ValueError(f'--data-dir {root} {problem}; {LAYOUT}')
     folder = split_folder(root, split) or root
     if not any(entry.is_dir() for entry in os.scandir(folder)):
         raise ValueError(f'{folder} has no class folders; {LAYOUT}')
+    return root
 
 
 def split_folder(root: str, split: str) -> str | None:
-    """The folder of `split` under `root`, by its name or one of the names timm takes for it."""
+    """Return the folder of `split` in `root`, by this name or one that timm accepts for it; None if there is none."""
     paths = (os.path.join(root, name) for name in split_names(split))
     return next((path for path in paths if os.path.isdir(path)), None)

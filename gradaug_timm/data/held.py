@@ -1,4 +1,4 @@
-"""A data set that lies on the device as a whole."""
+"""A data set that is held on the device as a whole."""
 import logging
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ READ_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class HeldImages:
-    """All images as one uint8 tensor [N, C, H, W], with `padding` pixels on each side, and their targets."""
+    """Images and targets on the device: one uint8 tensor [N, C, H, W] with `padding` pixels on each side."""
 
     images: torch.Tensor
     targets: torch.Tensor
@@ -26,7 +26,7 @@ class HeldImages:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width without the padding."""
+        """Return height and width without the padding."""
         height, width = self.images.shape[2:]
         return height - 2 * self.padding, width - 2 * self.padding
 
@@ -39,20 +39,20 @@ def hold(
         padding_mode: str = 'constant',
         workers: int = 0,
 ) -> HeldImages:
-    """Reads a data set onto the device.
+    """Read a data set onto the device.
 
     Args:
-        dataset: Gives uint8 tensors of one size, and targets.
-        device: Where they go.
+        dataset: Data set of uint8 tensors of one size, and targets.
+        device: Device that holds the images.
         padding: Pixels added on each side of an image.
         padding_mode: `reflect`, or `constant` for zeros.
-        workers: Processes that read; they end when all is read.
+        workers: Number of reading processes; they end after reading.
 
     Raises:
         ValueError: The data set has no known length, or would take more than 2 GiB.
     """
     if isinstance(dataset, IterableDataset):
-        raise ValueError('--device-augment needs a data set of known length, not an iterable one')
+        raise ValueError('--device-augment needs a data set of known length, not an iterable data set')
     images = torch.empty(_padded_shape(dataset, padding), dtype=torch.uint8, device=device)
     targets, start = [], 0
     for batch, labels in DataLoader(dataset, READ_AT_ONCE, num_workers=workers, collate_fn=fast_collate):
@@ -71,5 +71,5 @@ def _padded_shape(dataset: Dataset, padding: int) -> tuple[int, int, int, int]:
         padded = f' padded by {padding}' * bool(padding)
         raise ValueError(
             f'--device-augment: {len(dataset)} images of {channels}x{height}x{width}{padded} are '
-            f'{size / 2 ** 30:.3g} GiB, it holds at most {LIMIT / 2 ** 30:.3g}')
+            f'{size / 2 ** 30:.3g} GiB, more than the limit of {LIMIT / 2 ** 30:.3g} GiB')
     return shape

@@ -1,7 +1,7 @@
-"""Training data whose order and random transforms follow from keys, so that a run can go on at any batch.
+"""Training data whose order and random transforms follow from keys, so that a run can resume at any batch.
 
-The order of an epoch follows from (seed, epoch), the transforms of a sample from (seed, process, epoch, batch, place in
-it): the number of workers doesn't matter, and nothing of a generator's state has to be kept.
+The order of an epoch follows from (seed, epoch). The transforms of a sample follow from (seed, process, epoch, batch,
+place in the batch). So the number of workers does not matter, and no generator state has to be saved.
 """
 from collections.abc import Iterator
 
@@ -10,12 +10,12 @@ from timm.data.loader import MultiEpochsDataLoader, PrefetchLoader
 from timm.data.random_erasing import RandomErasing
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler
 
-from ..seeding import seed_all, seed_cpu, seed_of
+from ..seeding import generator, seed_all, seed_cpu, seed_of
 from .readable import ReadableDataset
 
 
 class KeyedDataset(Dataset):
-    """Reads item `index` of a data set, with all that is random in it following from `seed`: `dataset[seed, index]`."""
+    """Data set of which `dataset[seed, index]` reads item `index` with all random transforms seeded by `seed`."""
 
     def __init__(self, dataset: Dataset):
         self.dataset = dataset
@@ -30,14 +30,16 @@ class KeyedDataset(Dataset):
 
 
 class KeyedBatchSampler(Sampler):
-    """Batches of (seed of the sample, index), in the order that another batch sampler has in an epoch.
+    """Batch sampler that yields (seed of the sample, index) in the order of another batch sampler.
 
-    Each iteration is the next epoch: workers read ahead, and some iterate on before anyone could tell them the epoch.
+    Each iteration is the next epoch, because workers read ahead and may start the next epoch before `start_at` is
+    called.
 
     Args:
-        batches: The batch sampler; it, or the sampler in it, is random by its epoch or by torch's generator.
-        seed: Of order and samples.
-        rank: Of the process.
+        batches: The batch sampler; its order, or the order of the sampler in it, depends on the epoch or on torch's
+            generator.
+        seed: Seed of order and samples.
+        rank: Rank of the process.
     """
 
     def __init__(self, batches: Sampler, *, seed: int, rank: int = 0):
@@ -49,7 +51,7 @@ class KeyedBatchSampler(Sampler):
         return len(self.batches)
 
     def start_at(self, epoch: int, batch: int = 0) -> None:
-        """The next iteration is that epoch, without its first `batch` batches."""
+        """Make the next iteration that of `epoch`, without the first `batch` batches."""
         self._epoch, self._first = epoch, batch
 
     def __iter__(self) -> Iterator[list[tuple]]:
@@ -63,20 +65,21 @@ class KeyedBatchSampler(Sampler):
 
     def _set_epoch(self, epoch: int) -> None:
         if isinstance(self.sampler, RandomSampler):
-            self.sampler.generator = torch.Generator().manual_seed(seed_of(self.seed, 'order', epoch))
+            self.sampler.generator = generator(self.seed, 'order', epoch)
         for part in (self.batches, self.sampler):
-            if hasattr(part, 'set_epoch'):
-                part.set_epoch(epoch)
+            set_epoch = getattr(part, 'set_epoch', None)
+            if set_epoch is not None:
+                set_epoch(epoch)
 
 
 class KeyedErasing:
-    """Erases parts of the images of one batch after the other, each batch by its own key.
+    """Random erasing in which each batch has its own key.
 
     Args:
-        erasing: timm's, of its prefetching loader.
-        batches: Batches an epoch.
+        erasing: Random erasing of timm's prefetching loader.
+        batches: Batches in an epoch.
         seed: The seed.
-        rank: Of the process.
+        rank: Rank of the process.
     """
 
     def __init__(self, erasing: RandomErasing, batches: int, *, seed: int, rank: int = 0):
@@ -84,7 +87,7 @@ class KeyedErasing:
         self.start_at(0)
 
     def start_at(self, epoch: int, batch: int = 0) -> None:
-        """The next batch that is erased."""
+        """Set the epoch and the number of the next batch."""
         self._next = epoch * self._batches + batch
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
@@ -99,13 +102,19 @@ def key_loader(
         seed: int,
         rank: int = 0,
 ) -> list[KeyedBatchSampler | KeyedErasing]:
-    """Makes timm's loader of a map-style data set read by keys; returns what has to be told where to start."""
+    """Make timm's loader of a map-style data set read by keys; return the objects whose `start_at` must be called.
+
+    Args:
+        loader: The loader; it is changed in place.
+        seed: Seed of order and samples.
+        rank: Rank of the process.
+    """
     inner = loader.loader if isinstance(loader, PrefetchLoader) else loader
     repeated = inner.batch_sampler if isinstance(inner, MultiEpochsDataLoader) else None
     sampler = KeyedBatchSampler(inner.batch_sampler if repeated is None else repeated.sampler, seed=seed, rank=rank)
     if repeated is not None:
         repeated.sampler = sampler
-    else:  # DataLoader's own __setattr__ forbids it once it is made, and timm makes it
+    else:  # DataLoader's __setattr__ forbids this after construction, and timm constructs the loader
         object.__setattr__(inner, 'batch_sampler', sampler)
     object.__setattr__(inner, 'dataset', KeyedDataset(ReadableDataset(inner.dataset)))
     if not isinstance(loader, PrefetchLoader) or loader.random_erasing is None:

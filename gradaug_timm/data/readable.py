@@ -1,4 +1,4 @@
-"""Images that can't be read: others take their place, and they are counted."""
+"""Unreadable images: other images replace them, and they are counted."""
 import logging
 import multiprocessing
 
@@ -8,11 +8,11 @@ from torch.utils.data import Dataset
 _logger = logging.getLogger(__name__)
 
 MOST_IN_A_ROW = 50
-NAMED = 3  # of a process; the others are only counted
+NAMED = 3  # unreadable images that each process names in the log; others are only counted
 
 
 class ReadableDataset(Dataset):
-    """A data set in which the next item that can be read stands for one that can't.
+    """Data set in which the next readable item replaces an unreadable item.
 
     Args:
         dataset: The data set; an index is a number, or a tuple that begins with one.
@@ -24,7 +24,7 @@ class ReadableDataset(Dataset):
         self._named = 0
         source = _source(dataset)
         if isinstance(source, ImageDataset):
-            source._max_retries = 1  # else it takes other images itself, and counts nothing
+            source._max_retries = 1  # otherwise timm replaces images itself, without counting them
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -38,11 +38,11 @@ class ReadableDataset(Dataset):
                     self._count(index, error)
                 reason = error
             index = _next(index, len(self))
-        raise RuntimeError(f'{MOST_IN_A_ROW} images in a row can\'t be read, the last is {self._name(index)} '
+        raise RuntimeError(f'{MOST_IN_A_ROW} images in a row can\'t be read; the last is {self._name(index)} '
                            f'({type(reason).__name__}: {reason})')
 
     def take_skipped(self) -> int:
-        """How many items couldn't be read since the last call, by all workers."""
+        """Return how many items could not be read since the last call, in all workers."""
         with self._skipped.get_lock():
             skipped, self._skipped.value = self._skipped.value, 0
         return skipped
@@ -52,8 +52,8 @@ class ReadableDataset(Dataset):
             self._skipped.value += 1
         if self._named < NAMED:
             self._named += 1
-            _logger.warning(f'{self._name(index)} can\'t be read ({type(error).__name__}: {error}), another takes its '
-                            'place.')
+            _logger.warning(f'{self._name(index)} can\'t be read ({type(error).__name__}: {error}); another image '
+                            'replaces it.')
 
     def _name(self, index) -> str:
         source = _source(self.dataset)
@@ -64,7 +64,7 @@ class ReadableDataset(Dataset):
 
 
 def _source(dataset: Dataset) -> Dataset:
-    """The data set that reads, below those that choose and transform."""
+    """Return the innermost data set, which reads files, below those that select and transform."""
     while isinstance(getattr(dataset, 'dataset', None), Dataset):
         dataset = dataset.dataset
     return dataset

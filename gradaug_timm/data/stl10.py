@@ -1,4 +1,4 @@
-"""STL-10 by torchvision, which timm has no name for: 5,000 labelled images and 8,000 for validation, 96 pixels."""
+"""STL-10, which timm does not support: 5,000 labelled training images and 8,000 for validation, of 96 pixels."""
 from torchvision.datasets import STL10
 
 STL10_NAME = 'gradaug/stl10'
@@ -6,15 +6,15 @@ TRAIN = ('train', 'training')
 
 
 class Stl10(STL10):
-    """The labelled images of a split.
+    """Labelled images of a split of STL-10.
 
     Args:
-        root: The folder that holds stl10_binary.
+        root: The folder that contains stl10_binary.
         split: 'train', or any other name for the test images.
-        download: Fetch what is missing.
+        download: Download missing files.
 
     Raises:
-        RuntimeError: The files aren't there.
+        RuntimeError: Files are missing.
     """
 
     def __init__(self, root: str, split: str, *, download: bool = False):
@@ -22,5 +22,5 @@ class Stl10(STL10):
 
     @property
     def targets(self) -> list[int]:
-        """The label of each image."""
+        """Return the label of each image."""
         return self.labels.tolist()

@@ -1,4 +1,4 @@
-"""A part of a training set: as many images of each class, or the same share of each."""
+"""Subsets of a training set: the same number of images of each class, or the same share of each class."""
 import math
 from collections.abc import Iterator, Sequence
 
@@ -7,7 +7,7 @@ from torch.utils.data import Dataset, Subset
 
 
 class TransformedSubset(Subset):
-    """A part of a data set whose transform is set through it, as timm's loaders do."""
+    """Subset that passes its `transform` on to the whole data set, because timm's loaders set it."""
 
     @property
     def transform(self):
@@ -19,27 +19,37 @@ class TransformedSubset(Subset):
 
 
 def class_balanced(dataset: Dataset, per_class: int, *, seed: int) -> TransformedSubset:
-    """`per_class` random images of each class, the same for a seed wherever they are drawn.
+    """Return `per_class` random images of each class; the same seed gives the same images on all machines.
+
+    Args:
+        dataset: The data set.
+        per_class: Number of images of each class.
+        seed: Seed of the draws.
 
     Raises:
-        ValueError: A class has fewer, or the labels aren't known without reading all images.
+        ValueError: A class has fewer images, or the labels are not known without reading all images.
     """
     labels = _labels(dataset, f'--labels-per-class {per_class}')
     return TransformedSubset(dataset, balanced_indices(labels, per_class, seed=seed))
 
 
 def stratified(dataset: Dataset, fraction: float, *, seed: int) -> TransformedSubset:
-    """A random share of each class, at least an image; a smaller share of the same seed is a part of a larger one.
+    """Return a random share of each class, at least one image; with the same seed, larger shares contain smaller ones.
+
+    Args:
+        dataset: The data set.
+        fraction: Share of the images of each class.
+        seed: Seed of the draws.
 
     Raises:
-        ValueError: The labels aren't known without reading all images.
+        ValueError: The labels are not known without reading all images.
     """
     labels = _labels(dataset, f'--train-fraction {fraction:g}')
     return TransformedSubset(dataset, stratified_indices(labels, fraction, seed=seed))
 
 
 def balanced_indices(labels: Sequence[int], per_class: int, *, seed: int) -> list[int]:
-    """Indices, in increasing order, of `per_class` random items of each label.
+    """Return the indices, in increasing order, of `per_class` random items of each label.
 
     Raises:
         ValueError: A label has fewer items.
@@ -53,13 +63,14 @@ def balanced_indices(labels: Sequence[int], per_class: int, *, seed: int) -> lis
 
 
 def stratified_indices(labels: Sequence[int], fraction: float, *, seed: int) -> list[int]:
-    """Indices, in increasing order, of `fraction` of the items of each label, rounded, at least one."""
+    """Return the indices, in increasing order, of a share of the items of each label, rounded, but at least one."""
     return sorted(
         index for _, items in _shuffled_by_label(labels, seed)
         for index in items[:max(1, math.floor(fraction * len(items) + 0.5))].tolist())
 
 
 def _shuffled_by_label(labels: Sequence[int], seed: int) -> Iterator[tuple[int, torch.Tensor]]:
+    # Seeded by `seed` itself, not by a key: subsets must stay the same for a seed.
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     shuffled = torch.as_tensor(labels)[order]
     for label in shuffled.unique().tolist():

@@ -1,7 +1,8 @@
-"""Image folders that are packed in tar files."""
+"""Image folders packed in tar files."""
 import os
 import pickle
 import tarfile
+from typing import TypeGuard
 
 import torch.distributed as dist
 from timm.data import ImageDataset
@@ -10,24 +11,27 @@ from timm.data.readers.reader_image_in_tar import CACHE_FILENAME_SUFFIX, ReaderI
 
 SYNONYMS = (('train', 'training'), ('val', 'valid', 'validation', 'eval', 'evaluation'))
 LAYOUT = 'DIR/train.tar and DIR/validation.tar with CLASS/IMAGE, or DIR/train/CLASS.tar and DIR/validation/CLASS.tar'
-UNREADABLE = (  # what timm's readers and damaged pickles raise
+UNREADABLE = (  # errors that timm's readers and damaged pickles raise
     AssertionError, AttributeError, EOFError, ImportError, IndexError, KeyError, OSError, TypeError, ValueError,
     pickle.UnpicklingError)
 
 
 def split_names(split: str) -> list[str]:
-    """The name of a split, without a part such as `[100]`, and the names timm takes for it."""
+    """Return the name of a split, without a part such as `[100]`, and the names that timm accepts for the split."""
     name = split.split('[')[0]
     return [name, *next((group for group in SYNONYMS if name in group), ())]
 
 
-def is_tar(root: str | None) -> bool:
-    """Whether images are read from tar files: `root` is one, or its splits' folders hold some, or it without such.
+def is_tar(root: str | None) -> TypeGuard[str]:
+    """Return whether images are read from tar files.
 
-    Other archives beside sub-folders are what these came in.
+    This is the case if `root` is a tar file, or if folders of splits contain tar files, or if `root` has no such
+    folders and contains tar files itself. Tar files next to class folders are ignored: they are downloaded archives.
     """
-    if not root or not os.path.isdir(root):
-        return bool(root) and root.endswith('.tar')
+    if not root:
+        return False
+    if not os.path.isdir(root):
+        return root.endswith('.tar')
     splits = sum(SYNONYMS, ())
     folders = [entry.path for entry in os.scandir(root) if entry.is_dir() and entry.name in splits]
     if not folders:
@@ -36,13 +40,13 @@ def is_tar(root: str | None) -> bool:
 
 
 def find_tar(root: str, split: str) -> str | None:
-    """The tar file of a split, or its folder of one for each class; `root` itself where it isn't divided in splits.
+    """Return the tar file of a split, or the folder with a tar file for each class; `root` if it has no splits.
 
     Raises:
-        ValueError: There is no `root`.
+        ValueError: `root` does not exist.
     """
     if not os.path.exists(root):
-        raise ValueError(f'--data-dir {root} is not there')
+        raise ValueError(f'--data-dir {root} does not exist')
     if os.path.isfile(root):
         return root
     for name in split_names(split):
@@ -56,21 +60,27 @@ def find_tar(root: str, split: str) -> str | None:
 
 
 def check_tar_splits(root: str, train_split: str, val_split: str) -> None:
-    """Raises ValueError where a split is missing, or training and validation would read the same images."""
+    """Raise ValueError if a split is missing, or if training and validation would read the same images."""
     found = [find_tar(root, split) for split in (train_split, val_split) if split]
     if None in found:
         missing = (train_split, val_split)[found.index(None)]
         raise ValueError(f'--data-dir {root} has no tar files for split {missing!r}; expected {LAYOUT}')
     if len({*found}) < len(found):
         raise ValueError(f'--data-dir {root} would be trained and validated on the same tar files: expected {LAYOUT}; '
-                         'or train without validation by --val-split ""')
+                         'use --val-split "" to train without validation')
 
 
 def open_tar(root: str, split: str, *, class_map: str | None = None, **kwargs) -> ImageDataset:
-    """The images of a split.
+    """Return the images of a split as a data set.
+
+    Args:
+        root: A tar file, or the folder that contains tar files.
+        split: Name of the split.
+        class_map: File with the label of each class.
+        **kwargs: Arguments of timm's ImageDataset.
 
     Raises:
-        ValueError: It has no tar files, nothing in them is an image, or images aren't in folders of their classes.
+        ValueError: The split has no tar files, they contain no images, or images are not in class folders.
     """
     path = find_tar(root, split)
     if path is None:
@@ -82,14 +92,14 @@ def open_tar(root: str, split: str, *, class_map: str | None = None, **kwargs) -
         hint = f'; or {note} is out of date or damaged: delete it' if os.path.exists(note) else ''
         raise ValueError(f'--data-dir {path} has no images that can be read: {_one_line(error)}{hint}') from error
     if classes is None and {'', '.'} & {*reader.class_name_to_idx}:
-        raise ValueError(f'--data-dir {path} has images in no folder of a class: pack a class by `tar cf CLASS.tar '
-                         'CLASS`, a split by `tar cf train.tar -C train .`')
+        raise ValueError(f'--data-dir {path} has images outside of class folders: pack a class with `tar cf CLASS.tar '
+                         'CLASS`, a split with `tar cf train.tar -C train .`')
     _sort(reader)
     return ImageDataset(path, reader=reader, **kwargs)
 
 
 def _read_class_map(class_map: str | None, root: str) -> dict[str, int] | None:
-    """Class name to label, from a file that is looked up as given, then in `root`."""
+    """Return labels by class name from a file, which is searched as given and then in `root`."""
     if not class_map:
         return None
     try:
@@ -99,14 +109,14 @@ def _read_class_map(class_map: str | None, root: str) -> dict[str, int] | None:
 
 
 def _note_path(path: str) -> str:
-    """Where timm notes what is in large tar files."""
+    """Return the path of the index that timm writes for large tar files."""
     folder, name = os.path.split(os.path.abspath(path))
     folder = folder if os.path.isfile(path) else os.path.join(folder, name)
     return os.path.join(folder, f'_{name.removesuffix(".tar")}{CACHE_FILENAME_SUFFIX}')
 
 
 def _may_note(note: str) -> bool:
-    """Whether timm may read this file, or write it; several processes would write it at once."""
+    """Return whether timm may use the index file; several processes must not write it at the same time."""
     several = dist.is_initialized() and dist.get_world_size() > 1
     return os.path.exists(note) or (not several and os.access(os.path.dirname(note), os.W_OK))
 
@@ -116,7 +126,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _sort(reader: ReaderImageInTar) -> None:
-    """Orders images by tar file and name, in place; where names repeat timm's order is that of the file system."""
+    """Sort images by tar file and name, in place; with repeated names timm's order depends on the file system."""
     def place(index: int) -> tuple[str, str, str]:
         image, file, inner = reader.samples[index]
         return file or '', inner.path if inner else '', image.path

@@ -1,4 +1,4 @@
-"""Networks that know how to run as one of their own sub-networks."""
+"""Elastic networks: networks that can run as one of their own sub-networks. README.md explains how."""
 from .blocks import Skippable, register_block
 from .cost import multiply_adds
 from .network import (

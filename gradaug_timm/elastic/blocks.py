@@ -1,4 +1,4 @@
-"""Residual blocks that can be left out: only their shortcut runs."""
+"""Residual blocks that can be skipped: only the shortcut runs."""
 import copy
 from collections.abc import Callable
 
@@ -8,14 +8,15 @@ from torch import nn
 
 from .slicing import Elastic, elastic_class
 
-SKIP = 'skip'  # among what a block keeps: nothing but its shortcut
+SKIP = 'skip'  # key in a block's `kept`: only the shortcut runs
 
 
 class Skippable(Elastic):
-    """A residual block that runs as its shortcut alone while a sub-network without it is active.
+    """Residual block that runs its shortcut alone while a sub-network that skips the block is active.
 
-    In training it also does so at random where its `survival` probability is below 1 (stochastic depth); one draw holds
-    for the batch. A subclass, or the plain block, has `shortcut(x)`, and `dense_shortcut()`: the same as a module.
+    With a `survival` probability below 1 the block is also skipped at random in training (stochastic depth), with one
+    draw for the whole batch. A subclass or the plain block defines `shortcut(x)`; a subclass also defines
+    `dense_shortcut()`, which returns the shortcut as a module.
     """
     survival: float = 1.
 
@@ -28,7 +29,7 @@ class Skippable(Elastic):
 
 
 class SkippableResidual(Skippable):
-    """A block whose shortcut is its input."""
+    """Skippable block whose shortcut is the identity."""
 
     def shortcut(self, x: torch.Tensor) -> torch.Tensor:
         return x
@@ -38,14 +39,14 @@ class SkippableResidual(Skippable):
 
 
 class Shortcut(nn.Module):
-    """Stands for a block that was left out: gives its first argument back."""
+    """Replacement of a skipped block: returns the first argument unchanged."""
 
     def forward(self, x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
         return x
 
 
 class _WithZeroGradients(torch.autograd.Function):
-    """A block's output that parameters had no part in; they get zeros as gradients, for which DDP would wait."""
+    """Output of a skipped block; gives the block's parameters zero gradients, because DDP waits for every gradient."""
 
     @staticmethod
     def forward(ctx, output, *parameters):
@@ -62,7 +63,11 @@ BLOCKS: dict[type[nn.Module], type[Skippable]] = {}
 
 
 def register_block(*plain: type[nn.Module]) -> Callable[[type[Skippable]], type[Skippable]]:
-    """Class decorator: modules of these classes are blocks that random depth may skip, in the decorated way."""
+    """Return a class decorator: random depth may skip blocks of these classes, as the decorated class defines.
+
+    Args:
+        *plain: Classes of residual blocks, as a network has them before it is elastic.
+    """
     def register(mixin: type[Skippable]) -> type[Skippable]:
         BLOCKS.update(dict.fromkeys(plain, mixin))
         return mixin
@@ -71,7 +76,7 @@ def register_block(*plain: type[nn.Module]) -> Callable[[type[Skippable]], type[
 
 @register_block(BasicBlock, Bottleneck)
 class SkippableResNetBlock(Skippable):
-    """A block of timm's ResNet: activation(branch + shortcut); ReLU changes nothing of an input that it made."""
+    """Block of timm's ResNet: activation(branch + shortcut). An identity shortcut needs no second ReLU."""
 
     @property
     def _last_act(self) -> nn.Module:
@@ -81,7 +86,7 @@ class SkippableResNetBlock(Skippable):
         output = x if self.downsample is None else self.downsample(x)
         if output is not x:
             return self._last_act(output)
-        return x if isinstance(self._last_act, nn.ReLU) else self._last_act(x.clone())  # it may work in place
+        return x if isinstance(self._last_act, nn.ReLU) else self._last_act(x.clone())  # the activation may be in place
 
     def dense_shortcut(self) -> nn.Module:
         act = copy.copy(self._last_act)
@@ -92,12 +97,12 @@ class SkippableResNetBlock(Skippable):
 
 
 def skippable_blocks(network: nn.Module) -> list[nn.Module]:
-    """The blocks of a network, elastic already or not, that can be left out; in order."""
+    """Return the blocks of a network that can be skipped, in order; the network may be elastic or not."""
     return [module for module in network.modules() if type(module) in BLOCKS or isinstance(module, Skippable)]
 
 
 def drop_at_random(block: nn.Module, *, survival: float) -> None:
-    """Lets a block run with probability `survival` in training, else its shortcut alone; its class is swapped."""
+    """Swap the class of a block so that in training it runs with probability `survival`, otherwise the shortcut."""
     if not isinstance(block, Skippable):
         block.__class__ = elastic_class(type(block), (), BLOCKS[type(block)])
     block.survival = survival

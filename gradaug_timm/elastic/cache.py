@@ -1,7 +1,8 @@
-"""Plans on disk, so that a network is planned once.
+"""Plans on disk, so that each network is planned only once.
 
-`$GRADAUG_CACHE_DIR/plans/<fingerprint>.json`, by default in `~/.cache/gradaug_timm`; an empty GRADAUG_CACHE_DIR turns
-the cache off. A file that isn't what was written is made again; where none can be written, each process plans anew.
+A plan is stored as `$GRADAUG_CACHE_DIR/plans/<fingerprint>.json`, by default below `~/.cache/gradaug_timm`. An empty
+GRADAUG_CACHE_DIR turns the cache off. A damaged file is replaced by a new plan. If no file can be written, each process
+plans again.
 """
 import hashlib
 import json
@@ -31,13 +32,13 @@ def cached_plan(
         *,
         ignored: frozenset[str] = frozenset(),
 ) -> Plan:
-    """The plan of a network from the cache, else a new one, which is written there.
+    """Return the plan of a network from the cache; if there is none, make one and write it to the cache.
 
     Args:
         network: The network.
-        planner: What `make` plans with.
-        make: Plans the network.
-        ignored: Attributes of modules that the plan doesn't depend on.
+        planner: The planner that `make` uses.
+        make: Function that plans the network.
+        ignored: Attributes of modules on which the plan does not depend.
     """
     key = fingerprint(network, planner, ignored=ignored) if os.environ.get(VARIABLE) != '' else None
     if key is None:
@@ -56,19 +57,19 @@ def _path(key: str) -> Path:
 
 def _read(key: str, network: nn.Module) -> Plan | None:
     try:
-        document = json.loads(_path(key).read_text())
+        document = json.loads(_path(key).read_text(encoding='utf-8'))
         if document['checksum'] != _checksum(key, document['plan']):
-            raise ValueError('its checksum is another')
+            raise ValueError('its checksum differs')
         return _decoded(document['plan'], network)
     except FileNotFoundError:
         return None
     except Exception as error:  # a file may hold anything
-        _logger.debug(f'{key}.json: the cached plan can\'t be used ({error!r}).')
+        _logger.debug(f'{key}.json: the cached plan cannot be used ({error!r}).')
         return None
 
 
 def _write(key: str, plan: Plan) -> None:
-    """Writes a file aside and puts it in place, so that no process sees a part; the oldest files go."""
+    """Write a plan to a temporary file, move the file into place as a whole, and delete the oldest files."""
     content = _encoded(plan)
     text = json.dumps({'checksum': _checksum(key, content), 'plan': content}, separators=(',', ':'))
     try:
@@ -76,13 +77,13 @@ def _write(key: str, plan: Plan) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent.parent) as aside:
             new = Path(aside, path.name)
-            new.write_text(text)
+            new.write_text(text, encoding='utf-8')
             new.replace(path)
         files = sorted(path.parent.glob('*.json'), key=lambda file: file.stat().st_mtime, reverse=True)
         for old in files[KEPT_FILES:]:
             old.unlink(missing_ok=True)
-    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
-        _logger.debug(f'{key}.json: the plan can\'t be cached ({error}).')
+    except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home folder
+        _logger.debug(f'{key}.json: the plan cannot be cached ({error}).')
 
 
 def _checksum(key: str, content: dict) -> str:
@@ -90,8 +91,8 @@ def _checksum(key: str, content: dict) -> str:
 
 
 def _encoded(plan: Plan) -> dict:
-    """What stands in a file: sides once each, by number where they are used."""
-    numbers: dict[int, int] = {}  # by id of a side
+    """Return a plan as the content of a file; each side is written once and referred to by number."""
+    numbers: dict[int, int] = {}  # id of a side -> number
     sides: dict[tuple, int] = {}
 
     def number(side: Side | None) -> int | None:
@@ -114,15 +115,15 @@ def _encoded(plan: Plan) -> dict:
 
 
 def _decoded(content: dict, network: nn.Module) -> Plan:
-    """The plan that stands in a file.
+    """Return the plan that the content of a file describes.
 
     Raises:
-        Exception: It is none, or not one of `network`.
+        Exception: The content is not a plan, or does not fit `network`.
     """
     groups = tuple(Group(**fields) for fields in content['groups'])
     _require(all(type(value) is int and value > 0 for group in groups for value in asdict(group).values()), 'groups')
     sides = [Side(_array(group), _array(steps).cumsum()) for group, steps in content['sides']]
-    units = np.array([*(group.units for group in groups), np.iinfo(np.int64).max])  # the last for FIXED
+    units = np.array([*(group.units for group in groups), np.iinfo(np.int64).max])  # the last entry is for FIXED
     for side in sides:
         _require(side.group.shape == side.rank.shape and side.group.min() >= FIXED and side.group.max() < len(groups)
                  and side.rank.min() >= 0 and (side.rank < units[side.group]).all(), 'sides')
@@ -160,11 +161,11 @@ def _require_fit(plan: Plan, network: nn.Module) -> None:
 
 def _require(condition: bool, name: str) -> None:
     if not condition:
-        raise ValueError(f'{name} are wrong')
+        raise ValueError(f'{name}: the cached values do not fit the network')
 
 
 def _runs(values: np.ndarray) -> tuple[tuple[int, int], ...]:
-    """Equal values in a row as (value, how many)."""
+    """Return runs of equal values as (value, count)."""
     starts = np.flatnonzero(np.diff(values, prepend=values[0] - 1))
     return tuple(zip(values[starts].tolist(), np.diff(starts, append=len(values)).tolist()))
 

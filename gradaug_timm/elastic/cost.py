@@ -1,4 +1,4 @@
-"""What a sub-network costs."""
+"""Cost of a sub-network in multiply-adds."""
 from contextlib import nullcontext
 
 import torch
@@ -9,17 +9,17 @@ from .network import activate
 from .subnet import Subnet
 
 
-@torch.enable_grad()  # without, torch's counter fails where a network hands parameters to its modules, as cait does
+@torch.enable_grad()  # without gradients torch's counter fails if a network passes parameters to modules, as cait does
 def multiply_adds(
         model: nn.Module,
         subnet: Subnet | None,
         input_size: tuple[int, int, int] = (3, 224, 224),
 ) -> int:
-    """Multiply-adds of convolutions and matrix products in the forward pass of one image.
+    """Return the multiply-adds of convolutions and matrix products in the forward pass of one image.
 
     Args:
-        model: A network, elastic unless `subnet` is None.
-        subnet: The sub-network; None: the network as it is.
+        model: A network; it must be elastic unless `subnet` is None.
+        subnet: The sub-network; None for the network as it is.
         input_size: Channels, height and width.
     """
     weight = next(model.parameters())

@@ -1,4 +1,4 @@
-"""What timm's networks tell about their features, for a network that keeps a part of the channels."""
+"""Feature sizes that timm's networks report, corrected for a network that keeps a part of the channels."""
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -16,13 +16,13 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 class Features(NamedTuple):
-    """The features of a network with all channels: their shapes, and the attributes that tell of them."""
+    """Features of a network with all channels: the shapes, and the attributes that report the sizes."""
     shapes: Shapes
     counts: list[tuple[nn.Module, str, object]]
 
 
 def find_features(network: nn.Module) -> Features | None:
-    """The features of a network before it loses channels; None for other networks than timm's classifiers."""
+    """Return the features of a network before it loses channels; None if it is not a classifier of timm."""
     if not isinstance(getattr(network, 'feature_info', None), list):
         return None
     counts = [(module, name, vars(module)[name]) for module in _heads(network) for name in COUNTS
@@ -31,11 +31,11 @@ def find_features(network: nn.Module) -> Features | None:
 
 
 def tell_features(network: nn.Module, full: Features | None) -> None:
-    """Corrects, in place, how many channels a network says that its features have, so that its head can be reset.
+    """Correct the feature sizes that a network reports, in place, so that the classifier can be reset.
 
     Args:
         network: A network that has lost channels.
-        full: What `find_features` gave before.
+        full: Result of `find_features` before the channels were removed.
     """
     if full is None:
         return
@@ -54,12 +54,12 @@ def tell_features(network: nn.Module, full: Features | None) -> None:
 
 
 def _kept(channels: int, full: tuple[int, ...], kept: tuple[int, ...]) -> int:
-    """How many of `channels` are kept, where a feature of shape `full` has become one of shape `kept`."""
+    """Return how many of `channels` are kept if a feature of shape `full` has become one of shape `kept`."""
     return min(new for old, new in zip(full, kept) if old == channels)
 
 
 def _heads(network: nn.Module) -> list[nn.Module]:
-    """The network, and the modules that its classifiers lie in."""
+    """Return the network and the modules that contain the classifiers."""
     found = network.get_classifier()
     classifiers = set(found) if isinstance(found, tuple | nn.ModuleList) else {found}
     return [module for module in network.modules()
@@ -67,7 +67,7 @@ def _heads(network: nn.Module) -> list[nn.Module]:
 
 
 def _shapes(network: nn.Module) -> Shapes:
-    """Shapes of the outputs of the modules in `feature_info`, of the last feature and before the classifier."""
+    """Return the output shapes of the modules in `feature_info`, of the last feature and of the pre-logits."""
     shapes: Shapes = {}
 
     def note(name: str, output) -> None:
@@ -87,7 +87,7 @@ def _shapes(network: nn.Module) -> Shapes:
 
 
 def _shape(output) -> tuple[int, ...]:
-    """The shape of a tensor; of several the shapes one after the other."""
+    """Return the shape of a tensor, or the concatenated shapes of several tensors."""
     if isinstance(output, tuple | list):
         return sum(map(_shape, output), ())
     return tuple(output.shape)
@@ -100,6 +100,6 @@ def _evaluation(network: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        network.train()  # some layers of timm forget then what they have computed once for evaluation
+        network.train()  # makes some layers of timm clear values cached for evaluation
         for module, training in modes:
             module.training = training

@@ -1,4 +1,4 @@
-"""What the plan of a network depends on, as a hash: its structure, and the code that it is made of and planned with."""
+"""Hash of everything that the plan of a network depends on: the structure, and the code of network and planner."""
 import hashlib
 import io
 import logging
@@ -20,22 +20,22 @@ from .blocks import BLOCKS
 from .slicing import Elastic
 
 STARTED = time.time()
-KNOWN = sys.stdlib_module_names | {'torch'}  # packages whose version tells their code
-INSTALLED = {'site-packages', 'dist-packages'}  # folders of packages whose files don't change one by one
+KNOWN = sys.stdlib_module_names | {'torch'}  # packages whose version identifies the code
+INSTALLED = {'site-packages', 'dist-packages'}  # folders of packages whose files do not change one by one
 IMPORT = re.compile(rb'^\s*(?:from|import)\s+([\w.]+)', re.MULTILINE)
-ADDED = frozenset({'smart_apply'})  # to nn.Module by transformers, which initialises weights with it and nothing else
-PASSING = frozenset(vars(nn.Module())) | {'_compiled_call_impl', 'kept'}  # attributes of any module, told apart or not
+ADDED = frozenset({'smart_apply'})  # methods that transformers adds to nn.Module, only to initialise weights
+PASSING = frozenset(vars(nn.Module())) | {'_compiled_call_impl', 'kept'}  # attributes of every module, not described
 
 _logger = logging.getLogger(__name__)
 
 
 def fingerprint(network: nn.Module, planner: Callable, *, ignored: frozenset[str] = frozenset()) -> str | None:
-    """A hash of all that the plan of a network depends on; None where an attribute can't be told by its value.
+    """Return a hash of everything that the plan of a network depends on; None if an attribute cannot be hashed.
 
     Args:
-        network: The network, elastic already or not, on any device.
-        planner: Makes its plan.
-        ignored: Attributes of modules that don't matter.
+        network: The network, elastic or not, on any device.
+        planner: Function that makes the plan.
+        ignored: Attributes of modules that do not matter.
     """
     try:
         description = _Description(network, ignored)
@@ -43,21 +43,21 @@ def fingerprint(network: nn.Module, planner: Callable, *, ignored: frozenset[str
         engine = {name for name in sys.modules if name.startswith(__package__)}
         description.dump((torch.__version__, timm.__version__, _sources(engine | description.modules)))
         return hashlib.sha256(description.stream.getvalue()).hexdigest()
-    except Exception as error:  # that of any attribute's own code: lambdas, locks, open files
-        _logger.debug(f'{type(network).__name__}: its plan isn\'t cached ({error}).')
+    except Exception as error:  # an attribute's own code may raise anything: lambdas, locks, open files
+        _logger.debug(f'{type(network).__name__}: the plan is not cached ({error}).')
         return None
 
 
 class _Description(pickle.Pickler):
-    """Writes down a network; parameters and buffers without the values that a plan doesn't depend on.
+    """Description of a network as bytes; parameters and buffers without values on which no plan depends.
 
-    Pickle's format serves to tell values apart, classes and functions by name; nothing is ever read from it.
+    Pickle's format is used to tell values apart, with classes and functions by name; nothing is ever unpickled.
     """
 
     def __init__(self, network: nn.Module, ignored: frozenset[str]):
         self.stream = io.BytesIO()
         super().__init__(self.stream, protocol=4)
-        self.modules: set[str] = set()  # Python modules with classes and functions that were met
+        self.modules: set[str] = set()  # Python modules of the classes and functions in the description
         tensors = dict([*network.named_parameters(), *network.named_buffers()])
         self.names = {id(tensor): f'tensor {name}' for name, tensor in tensors.items()}
         self.names.update((id(module), f'module {name}') for name, module in network.named_modules())
@@ -72,7 +72,7 @@ class _Description(pickle.Pickler):
             self.dump((BLOCKS.get(cls), _patches(cls)))
 
     def dump(self, value) -> None:
-        self.clear_memo()  # each is told by itself, not by what it shares with others
+        self.clear_memo()  # describe each value by itself, not by what it shares with others
         super().dump(value)
 
     def persistent_id(self, value):
@@ -97,14 +97,14 @@ def _values(tensor: torch.Tensor) -> tuple[str, bytes | None]:
 
 
 def _patches(cls: type[nn.Module]) -> list[tuple[str, FunctionType]]:
-    """Methods put into a class or its bases from elsewhere, other than torch's own, which compiling adds, and ADDED."""
+    """Return methods that other modules have put into a class or its bases, except those of torch and ADDED."""
     return [(name, method) for base in cls.__mro__ for name, method in vars(base).items()
             if isinstance(method, FunctionType) and method.__module__ != base.__module__ and name not in ADDED
             and method.__module__.partition('.')[0] not in KNOWN]
 
 
 def _sources(names: set[str]) -> list[tuple[str, str]]:
-    """Hashes of the files of Python modules, and of those that they use in turn, unless these are installed ones."""
+    """Return hashes of the files of Python modules and of all modules that they use, except installed packages'."""
     found: dict[str, str] = {}
     pending = set(names)
     while pending:
@@ -117,10 +117,10 @@ def _sources(names: set[str]) -> list[tuple[str, str]]:
 
 @cache
 def _source(name: str) -> tuple[str, frozenset[str]]:
-    """Hash of a Python module's file, and the names of the modules that it uses.
+    """Return the hash of a Python module's file and the names of the modules that it uses.
 
     Raises:
-        ValueError: It has none, or may not be what its file tells now.
+        ValueError: The module has no file, or the file may have changed since it was imported.
     """
     module = sys.modules[name]
     if getattr(module, '__file__', None) is None:
@@ -129,7 +129,7 @@ def _source(name: str) -> tuple[str, frozenset[str]]:
         raise ValueError(f'{name} has no file')
     path = Path(module.__file__)
     if path.stat().st_mtime > STARTED:
-        raise ValueError(f'{path} has changed since this process began')
+        raise ValueError(f'{path} has changed since this process started')
     code = path.read_bytes()
     used = set() if INSTALLED & set(path.parts) else {*map(_home, vars(module).values()), *_imports(code, module)}
     return hashlib.sha256(code).hexdigest(), frozenset(used & sys.modules.keys())
@@ -140,6 +140,6 @@ def _imports(code: bytes, module: ModuleType) -> list[str]:
 
 
 def _home(value) -> str | None:
-    """Name of the Python module that a global variable is, or whose class or function it is."""
+    """Return the name of the Python module that a global variable is, or that defines its class or function."""
     name = value.__name__ if isinstance(value, ModuleType) else getattr(value, '__module__', None)
     return name if isinstance(name, str) else None

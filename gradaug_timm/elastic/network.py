@@ -1,4 +1,4 @@
-"""Making a network elastic, and running it as one of its sub-networks."""
+"""Functions that make a network elastic and run it as one of its sub-networks."""
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,12 +23,13 @@ ATTRIBUTE = '_elastic'
 
 _logger = logging.getLogger(__name__)
 
-# How networks that are, or hold, a module of some class are planned where probing isn't all that it takes.
+# Planners by class of module: a network that contains such a module is planned by this function instead of by
+# `plans_by_probing`.
 PLANNERS: dict[type[nn.Module], Callable[[nn.Module], Iterable[Plan]]] = {}
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The network below the wrappers of DDP, torch.compile and averages of weights."""
+    """Return the network below the wrappers of DDP, torch.compile and weight averages."""
     if isinstance(model, DistributedDataParallel | DataParallel | ModelEmaV2 | ModelEmaV3 | AveragedModel):
         return unwrap(model.module)
     if isinstance(model, ModelEma):
@@ -39,7 +40,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 @torch.inference_mode(False)
 @torch.enable_grad()
 def _plan(network: nn.Module) -> Plan:
-    """The network's plan, whatever the caller's modes and default device; the caller's random numbers stay."""
+    """Return the plan of a network, whatever modes and default device are set; the caller's random state is kept."""
     classes = (cls for module in network.modules() for cls in type(module).__mro__)
     planner = next((PLANNERS[cls] for cls in classes if cls in PLANNERS), plans_by_probing)
     name = (network.plain if isinstance(network, Elastic) else type(network)).__name__
@@ -60,35 +61,44 @@ def _plan(network: nn.Module) -> Plan:
     whole = [name.removesuffix('.weight') for name, sides in plan.tensors.items()
              if len(sides) > 1 and any(side is not None and side.groups & plan.frozen for side in sides)]
     if whole:
-        _logger.warning(f'{name}: channels of {", ".join(whole)} stay whole in sub-networks, since what is between '
-                        'them mixes channels.')
+        _logger.warning(f'{name}: sub-networks keep all channels of {", ".join(whole)}, because the code between '
+                        'these layers mixes channels.')
     return plan
 
 
 def mark_elastic(model: nn.Module) -> nn.Module:
-    """Marks a network, in place, to be planned when one of its sub-networks is first needed."""
+    """Mark a network as elastic, in place; it is planned when a sub-network is first used."""
     vars(model).setdefault(ATTRIBUTE, ElasticState())
     return model
 
 
 def is_elastic(model: nn.Module) -> bool:
-    """Whether `model`, under DDP's or torch.compile's wrapper or not, can run as sub-networks."""
+    """Return whether `model` can run as sub-networks; it may be wrapped by DDP or torch.compile."""
     return ATTRIBUTE in vars(unwrap(model))
 
 
 def make_elastic(model: nn.Module) -> nn.Module:
-    """Makes a network able to run as its own sub-networks, in place.
+    """Make a network elastic, in place: it can then run as its own sub-networks.
 
-    Parameters, buffers, state-dict keys and outputs at full width stay what they are.
+    Parameters, buffers, state-dict keys and outputs at full width do not change.
 
     Args:
-        model: A network that takes images [N, C, H, W] and returns a tensor or several.
+        model: A network that takes images [N, C, H, W] and returns a tensor or several tensors.
 
     Returns:
         `model`.
 
     Raises:
-        ValueError: It can't be carried; the message says why. `model` is unchanged then.
+        ValueError: The network is not supported; the message says why, and `model` is unchanged.
+
+    Example:
+        >>> import timm, torch
+        >>> from gradaug_timm import Subnet, activate, make_elastic
+        >>> network = make_elastic(timm.create_model('test_resnet'))
+        >>> with activate(network, Subnet(width=0.5)):
+        ...     logits = network(torch.randn(2, 3, 32, 32))
+        >>> logits.shape
+        torch.Size([2, 1000])
     """
     network = unwrap(model)
     state = vars(network).get(ATTRIBUTE) or ElasticState()
@@ -99,11 +109,11 @@ def make_elastic(model: nn.Module) -> nn.Module:
 
 
 def install(model: nn.Module, plan: Plan) -> nn.Module:
-    """Makes a network elastic by a plan that is known, in place.
+    """Make a network elastic with a known plan, in place.
 
     Args:
         model: The network, of plain modules.
-        plan: Its plan.
+        plan: The plan.
     """
     state = ElasticState()
     state.install(model, plan)
@@ -112,10 +122,12 @@ def install(model: nn.Module, plan: Plan) -> nn.Module:
 
 
 def elastic_state(model: nn.Module) -> tuple[nn.Module, ElasticState]:
-    """The network below any wrapper and its state, planned; planned anew where modules were replaced.
+    """Return the network below any wrapper and the network's state; plan it first if it has no current plan.
+
+    A network is planned again if modules were replaced.
 
     Raises:
-        ValueError: `model` isn't elastic, or can't be carried (any more).
+        ValueError: `model` is not elastic, or is not supported (any more).
     """
     network = unwrap(model)
     if ATTRIBUTE not in vars(network):
@@ -125,21 +137,38 @@ def elastic_state(model: nn.Module) -> tuple[nn.Module, ElasticState]:
     return network, vars(network)[ATTRIBUTE]
 
 
+def plan_of(model: nn.Module) -> Plan:
+    """Return the plan of an elastic network, which is planned first if it has no current plan."""
+    return elastic_state(model)[1].plan
+
+
 @contextmanager
 def activate(model: nn.Module, subnet: Subnet) -> Iterator[nn.Module]:
-    """Runs `model` as a sub-network for the time of the context, whose end always restores what was before.
+    """Run `model` as a sub-network inside a `with` block; afterwards the previous state is always restored.
 
-    In training mode BatchNorm takes the batch's statistics and leaves the running ones alone; in evaluation mode it
-    takes those recalibrated for `subnet` where there are some, else the kept entries of the running ones. Other layers'
-    buffers stay what they are, too. With activation checkpointing backward, which runs layers again, belongs into the
-    context.
+    In training mode BatchNorm uses the statistics of the batch and does not update the running statistics. In
+    evaluation mode it uses statistics recalibrated for `subnet`, if there are any, otherwise the kept entries of the
+    running statistics. Buffers of other layers do not change either. With activation checkpointing, call `backward()`
+    inside the `with` block, because it runs layers again.
 
     Args:
-        model: An elastic network, under DDP's or torch.compile's wrapper or not.
+        model: An elastic network; it may be wrapped by DDP or torch.compile.
         subnet: The sub-network.
 
     Raises:
-        ValueError: `model` isn't elastic, or `subnet` skips a block that it doesn't have.
+        ValueError: `model` is not elastic, or `subnet` skips a block that does not exist.
+
+    Example:
+        >>> import timm, torch
+        >>> from gradaug_timm import Subnet, activate
+        >>> network = timm.create_model('gradaug_resnet20_cifar').eval()
+        >>> images = torch.randn(2, 3, 32, 32)
+        >>> with activate(network, Subnet(width=0.5)):
+        ...     logits = network(images)
+        ...     network.conv1.weight.shape
+        torch.Size([8, 3, 3, 3])
+        >>> network.conv1.weight.shape
+        torch.Size([16, 3, 3, 3])
     """
     network, state = elastic_state(model)
     previous = state.active
@@ -151,25 +180,25 @@ def activate(model: nn.Module, subnet: Subnet) -> Iterator[nn.Module]:
 
 
 def num_blocks(model: nn.Module) -> int:
-    """How many residual blocks of an elastic network can be skipped."""
-    return len(elastic_state(model)[1].plan.blocks)
+    """Return how many residual blocks of an elastic network can be skipped."""
+    return len(plan_of(model).blocks)
 
 
 def statistics(model: nn.Module, subnet: Subnet) -> dict[str, tuple[Tensor, Tensor]] | None:
-    """The statistics recalibrated for `subnet`: by BatchNorm's name mean and variance [kept channels]."""
+    """Return the BatchNorm statistics recalibrated for `subnet`: name -> mean and variance [kept channels]."""
     return elastic_state(model)[1].statistics.get(subnet)
 
 
 def set_statistics(model: nn.Module, subnet: Subnet, statistics: dict[str, tuple[Tensor, Tensor]]) -> None:
-    """Gives `subnet` BatchNorm statistics of its own for evaluation.
+    """Set BatchNorm statistics that evaluation uses for `subnet` alone.
 
     Args:
         model: An elastic network.
         subnet: The sub-network.
-        statistics: By BatchNorm's name (in the network below any wrapper) mean and variance [kept channels].
+        statistics: Name of a BatchNorm (in the network below any wrapper) -> mean and variance [kept channels].
 
     Raises:
-        ValueError: `model` isn't elastic, or `statistics` don't fit it.
+        ValueError: `model` is not elastic, or `statistics` do not fit it.
     """
     network, state = elastic_state(model)
     state.set_statistics(network, subnet, statistics)

@@ -1,6 +1,7 @@
-"""The kept parts of parameters as leaves of the graph, whose gradients are as small as they are.
+"""Kept parts of parameters as leaves of the autograd graph, with gradients of the same small size.
 
-Differentiated by the parameter, a kept part costs a tensor of zeros of the parameter's size for each of its cuts.
+If a pass were differentiated by the whole parameter instead, autograd would fill a tensor of the parameter's full size
+with zeros for each slice.
 """
 from typing import NamedTuple
 
@@ -12,27 +13,28 @@ from .slicing import Cut
 
 
 class Part(NamedTuple):
-    """The kept part of a parameter.
+    """Kept part of a parameter.
 
     Attributes:
         parameter: The parameter.
-        cut: What of it is kept.
-        leaf: That part; it shares the parameter's memory, but not its graph.
+        cut: The slices that are kept.
+        leaf: The kept part; it shares the memory of the parameter, but not the autograd graph.
     """
     parameter: torch.Tensor
     cut: Cut
     leaf: torch.Tensor
 
     def add(self, gradient: torch.Tensor, total: torch.Tensor) -> None:
-        """Adds the leaf's gradient to the parameter's, in place."""
+        """Add the gradient of the leaf to `total`, the gradient of the whole parameter, in place."""
         self.cut.of(total).add_(gradient)
 
 
 def show_parts(model: nn.Module) -> list[Part]:
-    """Gives the active sub-network leaves for the kept parts of its parameters, where such a part is a view.
+    """Replace the kept parts of parameters by leaves while a sub-network is active, and return these parts.
 
-    Until its activation ends gradients reach the leaves, not the parameters. For eager passes that are differentiated
-    in that time and don't run layers again (activation checkpointing).
+    Only parts that are views are replaced. Until the activation ends, gradients reach the leaves and not the
+    parameters. Use it for eager passes that are differentiated before the activation ends and that do not run layers
+    again (activation checkpointing).
 
     Args:
         model: An elastic network that runs as a sub-network.

@@ -1,4 +1,4 @@
-"""The plan of a network: which channels of which tensors are kept or dropped together."""
+"""The plan of a network: which channels of which tensors must be kept or dropped together."""
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,13 +11,13 @@ FIXED = -1  # the group of channels that every sub-network keeps
 
 @dataclass(frozen=True)
 class Group:
-    """Interchangeable units, of which a sub-network keeps the first.
+    """Group of interchangeable units; a sub-network keeps the first units of each group.
 
     Args:
         units: Number of units.
-        size: Channels in a unit (1, or what a grouped convolution, a GroupNorm or an attention head ties together).
-        step: Units that are kept or dropped at a time, where another group of as many channels has larger ones.
-        expansion: 4 for the inner channels of bottlenecks, counted by the paper from their output (Subnet.kept).
+        size: Channels in a unit: 1, or as many as a grouped convolution, a GroupNorm or an attention head needs.
+        step: Units that are kept or dropped at a time, if the group must keep the same share as one with larger units.
+        expansion: 4 for inner channels of bottlenecks, which the paper counts from the block's output (Subnet.kept).
     """
     units: int
     size: int = 1
@@ -25,14 +25,14 @@ class Group:
     expansion: int = 1
 
     def kept(self, subnet: Subnet) -> int:
-        """How many units a sub-network keeps."""
+        """Return how many units a sub-network keeps."""
         channels = subnet.kept(self.units * self.size, unit=self.size * self.step, expansion=self.expansion)
         return channels // self.size
 
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """The entries of one dimension of a tensor: the group of each (or FIXED), and its unit's place in that group."""
+    """Entries of one dimension of a tensor: the group of each entry (or FIXED), and the unit's rank in the group."""
     group: np.ndarray
     rank: np.ndarray
 
@@ -45,11 +45,11 @@ class Side:
         return set(np.unique(self.group).tolist()) - {FIXED}
 
     def stays(self, kept: np.ndarray) -> np.ndarray:
-        """Which entries stay, bool [entries], given how many units each group keeps."""
+        """Return which entries stay, bool [entries], given how many units each group keeps."""
         return (self.group == FIXED) | (self.rank < kept[self.group])
 
     def ranges(self, kept: np.ndarray) -> Ranges | None:
-        """The runs of entries that stay; None where all do."""
+        """Return the runs of entries that stay; None if all entries stay."""
         stays = self.stays(kept)
         if stays.all():
             return None
@@ -57,19 +57,19 @@ class Side:
         return tuple((int(start), int(stop - start)) for start, stop in edges.reshape(-1, 2))
 
 
-Number = Side | tuple[Side | None, ...]  # what an integer counts; for a tuple or list, what each of its items counts
+Number = Side | tuple[Side | None, ...]  # the entries that an integer counts; a tuple for the items of a tuple or list
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Groups of a network, and what of its tensors and attributes they are.
+    """Groups of channels of a network, and how tensors and attributes consist of these groups.
 
     Args:
         groups: The groups, numbered by position.
-        tensors: For each sliced parameter or buffer the sides of its dimensions (None: never sliced).
-        numbers: For each attribute that counts channels, by 'module.attribute', what it counts.
+        tensors: Name of each sliced parameter or buffer -> sides of the dimensions (None: never sliced).
+        numbers: 'module.attribute' of each integer that counts channels -> the channels that it counts.
         blocks: Names of the residual blocks that can be skipped, in the network's order.
-        frozen: Groups that are kept whole, since what is between their layers mixes channels.
+        frozen: Groups that stay at full width, because the code between their layers mixes channels.
     """
     groups: tuple[Group, ...]
     tensors: dict[str, tuple[Side | None, ...]]
@@ -78,12 +78,12 @@ class Plan:
     frozen: frozenset[int] = frozenset()
 
     def kept_units(self, subnet: Subnet) -> np.ndarray:
-        """Units kept in each group, int [groups]; frozen ones stay whole."""
+        """Return how many units of each group are kept, int [groups]; frozen groups keep all."""
         return np.array([group.units if index in self.frozen else group.kept(subnet)
                          for index, group in enumerate(self.groups)], dtype=np.int64)
 
     def ranges(self, subnet: Subnet) -> dict[str, tuple[Ranges | None, ...]]:
-        """For each tensor of which a sub-network keeps a part the kept runs of its dimensions (None: all)."""
+        """Return the kept runs of each dimension (None: all), for each tensor of which a sub-network keeps a part."""
         kept = self.kept_units(subnet)
         known: dict[int, Ranges | None] = {}
 
@@ -98,7 +98,7 @@ class Plan:
         return {name: dims for name, dims in runs.items() if any(dim is not None for dim in dims)}
 
     def counts(self, subnet: Subnet) -> dict[str, int | tuple[int | None, ...]]:
-        """What each attribute counts in a sub-network (items of None stay what they are)."""
+        """Return the value of each counting attribute in a sub-network (items that are None do not change)."""
         kept = self.kept_units(subnet)
 
         def count(side: Side | None) -> int | None:

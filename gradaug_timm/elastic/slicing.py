@@ -1,8 +1,9 @@
-"""Modules that show the kept part of their tensors while a sub-network is active.
+"""Elastic classes: modules return slices of their tensors while a sub-network is active.
 
-A module of the network is given a subclass of its own class (`module.__class__ = ...`) in which the tensors that a
-sub-network cuts, and the integers that count their channels, are properties. So parameters, buffers and keys stay what
-they are, the module's own code runs on what it sees, and the slicing is part of `forward`, where torch.compile sees it.
+Each module of the network gets a subclass of its own class (`module.__class__ = ...`). In the subclass, the tensors
+that a sub-network slices and the integers that count channels are properties. So parameters, buffers and state-dict
+keys do not change, the module's own code runs on the slices, and slicing happens inside `forward`, where torch.compile
+traces it.
 """
 from functools import cache
 from typing import NamedTuple
@@ -12,21 +13,21 @@ from timm.layers import is_notrace_module, register_notrace_module
 from torch import nn
 
 Ranges = tuple[tuple[int, int], ...]  # (start, length) of each run of kept channels
-Attribute = tuple[str, str]  # its name, and where the module holds it: '_parameters', '_buffers' or '' (itself)
-WHOLE: dict[str, object] = {}  # what a module keeps in the full network
+Attribute = tuple[str, str]  # name, and the module's dictionary that holds it: '_parameters', '_buffers' or '' (vars)
+WHOLE: dict[str, object] = {}  # `kept` of every module in the full network
 
 
 class Cut(NamedTuple):
-    """The part of a tensor that is kept: the runs of some of its dimensions."""
+    """Slices of a tensor that are kept: the runs of some dimensions."""
     dims: tuple[tuple[int, Ranges], ...]
 
     @property
     def is_view(self) -> bool:
-        """Whether each dimension's entries are one run, so that the part lies in the tensor's memory."""
+        """Return whether each dimension keeps a single run, so that the kept part is a view of the tensor."""
         return all(len(ranges) == 1 for _, ranges in self.dims)
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The part; a copy unless `is_view`."""
+        """Return the kept part of `tensor`; a copy unless `is_view`."""
         for dim, ranges in self.dims:
             runs = [tensor.narrow(dim, start, length) for start, length in ranges]
             tensor = runs[0] if len(runs) == 1 else torch.cat(runs, dim)
@@ -34,10 +35,11 @@ class Cut(NamedTuple):
 
 
 class Elastic:
-    """What elastic classes share.
+    """Base of all elastic classes.
 
-    `plain` is the class that the module had, `attributes` are those that it shows otherwise, `mixin` is the base that
-    makes it elastic; `kept` tells, by name, how (a Cut, or another value) while a sub-network is active.
+    `plain` is the class that the module had before, `attributes` are the names that become properties, and `mixin` is
+    the base that makes the class elastic. While a sub-network is active, `kept` maps the name of an attribute to a Cut
+    or to another value that replaces the attribute.
     """
     plain: type[nn.Module]
     attributes: tuple[Attribute, ...] = ()
@@ -45,13 +47,13 @@ class Elastic:
     kept: dict[str, object] = WHOLE
 
     def __setattr__(self, name, value):
-        if name in self.kept and name in self._buffers:  # what a sub-network writes there ends with it
+        if name in self.kept and name in self._buffers:  # a buffer that a sub-network writes is dropped after it
             vars(self)['kept'] = {**self.kept, name: value}
         else:
             super().__setattr__(name, value)
 
     def __getstate__(self):
-        return {name: value for name, value in vars(self).items() if name != 'kept'}  # a copy is the full network
+        return {name: value for name, value in vars(self).items() if name != 'kept'}  # copies are the full network
 
     def __reduce_ex__(self, protocol):
         cls = type(self)
@@ -60,11 +62,11 @@ class Elastic:
 
 @cache
 def elastic_class(plain: type[nn.Module], attributes: tuple[Attribute, ...], mixin: type[Elastic]) -> type[Elastic]:
-    """The elastic class of a class of modules; the same for the same arguments.
+    """Return the elastic class of a class of modules; the same class for the same arguments.
 
     Args:
         plain: The class.
-        attributes: What its modules show otherwise while a sub-network is active.
+        attributes: Attributes of the modules that change while a sub-network is active.
         mixin: Elastic, or a subclass with more behaviour.
     """
     properties = {name: _property(name, holder) for name, holder in attributes}
@@ -81,7 +83,7 @@ def _rebuild(plain: type[nn.Module], attributes: tuple[Attribute, ...], mixin: t
 
 
 def _property(name: str, holder: str) -> property:
-    """A property of what a module holds, or, as after pruning or in DataParallel, of what stands in its place."""
+    """Return a property for an attribute of a module; pruning and DataParallel may hold the tensor elsewhere."""
     def set_value(self, value):
         self.__dict__[name] = value
 
@@ -99,7 +101,7 @@ def _property(name: str, holder: str) -> property:
         if not isinstance(cut, Cut):
             return cut.to(tensor)
         part = cut.of(tensor)
-        return part.clone() if holder == '_buffers' and self.training else part  # which a layer may update in place
+        return part.clone() if holder == '_buffers' and self.training else part  # a layer may update it in place
 
     if holder:
         return property(get_tensor, set_value, delete_value)

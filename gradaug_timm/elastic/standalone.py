@@ -1,4 +1,4 @@
-"""A sub-network as a network of its own."""
+"""Sub-networks as stand-alone networks."""
 import copy
 
 from torch import nn
@@ -12,22 +12,32 @@ from .swap import TRACKING, make_view, restore_classes, without_caches
 
 
 def extract(model: nn.Module, subnet: Subnet) -> nn.Module:
-    """A stand-alone dense network of plain layers that computes what `model` computes as `subnet`.
+    """Return a stand-alone dense network of plain layers that computes the same as `model` running as `subnet`.
 
-    Blocks of stochastic depth are still left out at random in training.
-
-    Its BatchNorms start from the statistics recalibrated for `subnet` where there are some, else from the kept entries
-    of the running ones.
+    Blocks of stochastic depth are still skipped at random in training. BatchNorms start from the statistics
+    recalibrated for `subnet`, if there are any, otherwise from the kept entries of the running statistics.
 
     Args:
-        model: An elastic network, under DDP's or torch.compile's wrapper or not; it is left as it is.
+        model: An elastic network; it may be wrapped by DDP or torch.compile, and is not changed.
         subnet: The sub-network.
 
     Returns:
         A new network; skipped blocks are replaced by their shortcuts.
 
     Raises:
-        ValueError: `model` isn't elastic, or `subnet` skips a block that it doesn't have.
+        ValueError: `model` is not elastic, or `subnet` skips a block that does not exist.
+
+    Example:
+        >>> import timm, torch
+        >>> from gradaug_timm import Subnet, activate, extract
+        >>> network = timm.create_model('gradaug_resnet20_cifar').eval()
+        >>> small = extract(network, Subnet(width=0.5))
+        >>> small.conv1
+        Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False)
+        >>> images = torch.randn(2, 3, 32, 32)
+        >>> with activate(network, Subnet(width=0.5)):
+        ...     torch.allclose(small(images), network(images), atol=1e-4)
+        True
     """
     network, state = elastic_state(model)
     dense = copy.deepcopy(network, without_caches(network))
@@ -46,7 +56,7 @@ def extract(model: nn.Module, subnet: Subnet) -> nn.Module:
 
 
 def leave_out(network: nn.Module, blocks: list[str]) -> None:
-    """Replaces residual blocks, in place, by their shortcuts.
+    """Replace residual blocks by their shortcuts, in place.
 
     Args:
         network: An elastic network, or one of plain modules.
@@ -60,7 +70,7 @@ def leave_out(network: nn.Module, blocks: list[str]) -> None:
 
 
 def _keep(module: nn.Module, attribute: str, value) -> None:
-    """Makes what a module shows in a sub-network permanent."""
+    """Make the value that an attribute has in a sub-network permanent."""
     for tensors in (module._parameters, module._buffers):
         if attribute in tensors:
             old = tensors[attribute]

@@ -1,4 +1,4 @@
-"""What an elastic network carries."""
+"""State of an elastic network."""
 from torch import Tensor, nn
 
 from .plan import Plan
@@ -10,9 +10,10 @@ CACHED_VIEWS = 512
 
 
 class ElasticState:
-    """What an elastic network carries: its plan, recalibrated statistics, and the sub-network that is active.
+    """State of an elastic network: the plan, recalibrated statistics, and the active sub-network.
 
-    It hangs on the network, so that a deep copy is an independent elastic network. The plan is None until it is needed.
+    It is an attribute of the network, so that a deep copy is an independent elastic network. The plan is None until a
+    sub-network is first used.
     """
 
     def __init__(self):
@@ -27,11 +28,11 @@ class ElasticState:
         return {**vars(self), '_views': {}, 'active': None}
 
     def is_current(self) -> bool:
-        """Whether the network still consists of the modules that were planned."""
+        """Return whether the network still consists of the modules that were planned."""
         return self.plan is not None and all(parent._modules == children for parent, children in self._tree)
 
     def install(self, network: nn.Module, plan: Plan) -> None:
-        """Swaps the classes of the layers and blocks of a network with this plan."""
+        """Store the plan and swap the classes of the network's layers and blocks."""
         self.plan = plan
         swap_classes(network, plan)
         self._tree = [(parent, dict(parent._modules)) for parent in network.modules()]
@@ -41,7 +42,7 @@ class ElasticState:
                            if not self._misfits(network, subnet, values)}
 
     def activate(self, network: nn.Module, subnet: Subnet | None) -> None:
-        """Makes `network` run as `subnet`; as itself if that is None."""
+        """Make `network` run as `subnet`, or as the full network if `subnet` is None."""
         apply_view(self.modules, [] if subnet is None else self._view(network, subnet))
         self.active = subnet
 
@@ -66,7 +67,7 @@ class ElasticState:
         self._views.pop(subnet, None)
 
     def _misfits(self, network: nn.Module, subnet: Subnet, statistics: dict) -> list[str]:
-        """The names that are no BatchNorm's, or whose statistics are of another size."""
+        """Return the names that are not those of a BatchNorm, or whose statistics have another size."""
         ranges, modules = self.plan.ranges(subnet), dict(network.named_modules())
         return [name for name, values in statistics.items() if not (
             is_batch_norm(modules.get(name))

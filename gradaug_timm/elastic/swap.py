@@ -1,4 +1,4 @@
-"""Giving the modules of a network elastic classes, and telling them what to keep."""
+"""Functions that give the modules of a network elastic classes and set what these modules keep."""
 import itertools
 
 from torch import Tensor, nn
@@ -12,11 +12,11 @@ View = list[tuple[nn.Module, dict[str, object]]]
 
 STATISTICS = ('running_mean', 'running_var')
 TRACKING = 'track_running_stats'
-CACHES = frozenset({'attention_bias_cache'})  # where modules of timm keep what they computed from parameters
+CACHES = frozenset({'attention_bias_cache'})  # names of caches in modules of timm
 
 
 def swap_classes(network: nn.Module, plan: Plan) -> None:
-    """Gives every module that a sub-network shows otherwise, or may skip, its elastic class; in place."""
+    """Give an elastic class to every module that a sub-network changes or may skip, in place."""
     blocks = set(plan.blocks)
     counts = _by_module(plan.numbers)
     for name, module in network.named_modules():
@@ -36,7 +36,7 @@ def swap_classes(network: nn.Module, plan: Plan) -> None:
 
 
 def restore_classes(network: nn.Module) -> None:
-    """Undoes `swap_classes`."""
+    """Undo `swap_classes`."""
     for module in network.modules():
         if isinstance(module, Elastic):
             module.__class__ = module.plain
@@ -44,17 +44,17 @@ def restore_classes(network: nn.Module) -> None:
 
 
 def _caches(module: nn.Module) -> frozenset[str]:
-    """The names under which a module keeps what it computed from parameters."""
+    """Return the names of the attributes in which a module caches values computed from parameters."""
     return CACHES & vars(module).keys()
 
 
 def without_caches(network: nn.Module) -> dict[int, object]:
-    """What to hand to `copy.deepcopy` as memo, since tensors that were computed from parameters can't be copied."""
+    """Return a memo for `copy.deepcopy` that leaves out caches: tensors computed from parameters cannot be copied."""
     return {id(vars(module)[key]): {} for module in network.modules() for key in _caches(module)}
 
 
 def is_batch_norm(module: nn.Module) -> bool:
-    """Whether a module follows running statistics."""
+    """Return whether a module is a BatchNorm with running statistics."""
     return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
 
 
@@ -64,16 +64,16 @@ def make_view(
         subnet: Subnet,
         statistics: dict[str, tuple[Tensor, Tensor]] | None = None,
 ) -> View:
-    """The modules of an elastic network that behave otherwise in `subnet`, with what they keep.
+    """Return the modules of an elastic network that change in `subnet`, each with its `kept` values.
 
     Args:
-        network: The network, of elastic classes.
-        plan: Its plan.
+        network: The network, with elastic classes.
+        plan: The plan of the network.
         subnet: The sub-network.
-        statistics: By BatchNorm's name the mean and variance [kept channels] that were recalibrated for `subnet`.
+        statistics: Statistics recalibrated for `subnet`: name of a BatchNorm -> mean and variance [kept channels].
 
     Raises:
-        ValueError: `subnet.skipped` names a block that isn't there.
+        ValueError: `subnet.skipped` names a block that does not exist.
     """
     blocks = len(plan.blocks)
     if any(index >= blocks for index in subnet.skipped):
@@ -99,18 +99,18 @@ def make_view(
 
 
 def _own_buffers(module: nn.Module, kept: dict[str, object], statistics: tuple[Tensor, ...]) -> dict[str, object]:
-    """What a module keeps so that training as a sub-network leaves its buffers alone."""
+    """Return the `kept` values that make training as a sub-network leave the module's buffers unchanged."""
     if is_batch_norm(module):
         return {TRACKING: False, **dict(zip(STATISTICS, statistics))}
     return {key: kept.get(key, Cut(())) for key, buffer in module._buffers.items() if buffer is not None}
 
 
 def apply_view(modules: list[nn.Module], view: View) -> None:
-    """Makes the network run as the sub-network of `view`; as itself if that is empty.
+    """Make a network run as the sub-network of `view`, or as the full network if `view` is empty.
 
     Args:
-        modules: Its modules of elastic classes.
-        view: What `make_view` gave.
+        modules: All modules of the network with elastic classes.
+        view: Result of `make_view`.
     """
     for module in modules:
         vars(module)['kept'] = WHOLE
@@ -127,7 +127,7 @@ def _filled(value: int | tuple | list, count: int | tuple[int | None, ...]):
 
 
 def _by_module(values: dict[str, object]) -> dict[str, dict[str, object]]:
-    """Values by 'module.attribute' as those of each module by attribute."""
+    """Return values by 'module.attribute' as a dictionary of values by attribute for each module."""
     found: dict[str, dict[str, object]] = {}
     for name, value in values.items():
         module, _, attribute = name.rpartition('.')

@@ -189,7 +189,7 @@ def _some(jobs: list[tuple[str, str]], argument: str) -> list[tuple[str, str]]:
 
 def _names_in(path: str) -> list[str]:
     try:
-        with open(path) as file:
+        with open(path, encoding='utf-8') as file:
             return [line.strip() for line in file if line.strip()]
     except UnicodeDecodeError as error:
         raise ValueError(f'--model {path} must be a name or a text file of names; weights: --checkpoint') from error

@@ -78,7 +78,7 @@ def read_valid_labels(path: str, num_classes: int) -> list[int]:
         ValueError: The file can't be read, or an index is not an output of the model.
     """
     try:
-        with open(path) as file:
+        with open(path, encoding='utf-8') as file:
             labels = [int(line) for line in file if line.strip()]
     except (OSError, ValueError) as error:
         raise ValueError(f'--valid-labels {path} must hold one index per line: {error}') from error

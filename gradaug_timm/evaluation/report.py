@@ -19,7 +19,7 @@ def write_results(path: str, results: dict | list[dict], *, format: str = 'csv')
     Raises:
         OSError: The file can't be written.
     """
-    with written_aside(path) as partial, open(partial, mode='w', newline='') as file:
+    with written_aside(path) as partial, open(partial, mode='w', newline='', encoding='utf-8') as file:
         if format == 'json':
             json.dump(results, file, indent=4)
             return

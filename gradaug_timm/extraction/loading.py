@@ -21,6 +21,14 @@ def load_extracted(path: str | os.PathLike) -> nn.Module:
     Raises:
         ValueError: The file does not exist, is damaged, was written by another program or a newer version, or timm
             lacks the network.
+
+    Example:
+        >>> import timm
+        >>> from gradaug_timm import Subnet, load_extracted, save_extracted
+        >>> network = timm.create_model('gradaug_resnet20_cifar')
+        >>> _ = save_extracted(network, Subnet(width=0.5), 'small.safetensors')
+        >>> load_extracted('small.safetensors').conv1.out_channels
+        8
     """
     if not os.path.isfile(path):
         raise ValueError(f'{path} does not exist')

@@ -43,6 +43,14 @@ def save_extracted(
     Raises:
         ValueError: `model` is not elastic, or these arguments do not create such a network.
         OSError: The file can't be written.
+
+    Example:
+        >>> import timm
+        >>> from gradaug_timm import Subnet, save_extracted
+        >>> network = timm.create_model('gradaug_resnet20_cifar')
+        >>> small = save_extracted(network, Subnet(width=0.5), 'small.safetensors')
+        >>> network.conv1.out_channels, small.conv1.out_channels
+        (16, 8)
     """
     network, state = elastic_state(model)
     cfg = getattr(network, 'pretrained_cfg', None) or {}

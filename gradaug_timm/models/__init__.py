@@ -1,4 +1,4 @@
-"""Networks that timm's registry gets from us: CIFAR networks, and `gradaug_<name>` for them and timm's own."""
+"""Networks that this package adds to timm's registry: CIFAR networks, and `gradaug_<name>` for all architectures."""
 from . import cifar_elastic, gradaug_models
 from .cifar_pyramidnet import PyramidNet
 from .cifar_resnet import CifarResNet

@@ -1,4 +1,4 @@
-"""What the CIFAR networks share: a 3x3 stem, three stages, a pooled classifier, and timm's model API around them."""
+"""Base of the CIFAR networks: a 3x3 stem, three stages, a pooled classifier, and timm's model API."""
 from collections.abc import Callable, Sequence
 
 import torch
@@ -23,7 +23,7 @@ BlockFn = Callable[[int, int, int, nn.Module], nn.Module]
 
 
 def cifar_cfg(**kwargs) -> dict:
-    """Default configuration of a network for 32 x 32 images of 100 classes."""
+    """Return the default configuration of a network for 32 x 32 images of 100 classes."""
     return {
         'num_classes': 100, 'input_size': (3, 32, 32), 'pool_size': (8, 8), 'crop_pct': 1.0,
         'interpolation': 'bilinear', 'mean': CIFAR_MEAN, 'std': CIFAR_STD,
@@ -35,20 +35,22 @@ class CifarNet(nn.Module):
     """Three stages of residual blocks at strides 1, 2 and 4, for any input size.
 
     Args:
-        block_fn: Makes a residual block.
+        block_fn: Function that makes a residual block.
         channels: Output channels of every block, by stage.
         stem_chs: Output channels of the first convolution.
         stem_norm: Whether a norm follows the first convolution.
-        stem_act: Whether an activation follows it.
+        stem_act: Whether an activation follows the first convolution.
         final_norm: Whether norm and activation follow the last stage, as pre-activation blocks need.
         num_classes: Number of classes; 0 for no classifier.
         in_chans: Number of image channels.
         global_pool: Type of the global pooling.
         drop_rate: Dropout before the classifier.
         drop_path_rate: Rate of stochastic depth at the last block, linear from 0 at the first.
-        zero_init_last: Start with the last norm of every residual branch at zero; published CIFAR recipes don't.
+        zero_init_last: Initialise the last norm of every residual branch with zero; published CIFAR recipes do not.
         act_layer: Activation.
         norm_layer: Norm.
+        device: Device of the parameters.
+        dtype: Type of the parameters.
     """
 
     def __init__(
@@ -130,7 +132,7 @@ class CifarNet(nn.Module):
         return 'head.fc' if name_only else self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None):
-        """Replaces the classifier; the pooling stays unless `global_pool` names another."""
+        """Replace the classifier; the pooling changes only if `global_pool` is given."""
         dd = get_device_dtype(self)
         self.num_classes = num_classes
         self.head.reset(num_classes, global_pool, in_features=self.num_features, **dd)
@@ -142,7 +144,7 @@ class CifarNet(nn.Module):
             prune_norm: bool = False,
             prune_head: bool = True,
     ) -> list[int]:
-        """Removes what the features at `indices` don't need; returns the indices, counted from the start."""
+        """Remove layers that the features at `indices` do not need; return the indices, counted from the start."""
         take_indices, max_index = feature_take_indices(len(self.feature_info), indices)
         prune_end = max_index < len(self.stages)
         for index in range(max_index, len(self.stages)):
@@ -167,15 +169,15 @@ class CifarNet(nn.Module):
             output_fmt: str = 'NCHW',
             intermediates_only: bool = False,
     ) -> list[torch.Tensor] | tuple[torch.Tensor, list[torch.Tensor]]:
-        """Features of the stem (index 0) and of the stages, with the final features unless `intermediates_only`.
+        """Return features of the stem (index 0) and of the stages, and the final features if requested.
 
         Args:
             x: Images.
-            indices: The last n features if an integer, all if None.
+            indices: Indices of the features; an integer n for the last n features, None for all.
             norm: Apply the final norm and activation to the last stage's feature.
-            stop_early: Don't run the stages after the last feature that is wanted.
+            stop_early: Skip the stages after the last requested feature.
             output_fmt: Must be 'NCHW'.
-            intermediates_only: Return the list of features alone.
+            intermediates_only: Return only the list of features, without the final features.
         """
         if output_fmt != 'NCHW':
             raise ValueError(f'output_fmt={output_fmt!r} must be NCHW.')

@@ -1,4 +1,4 @@
-"""How the CIFAR networks' blocks are skipped, and PyramidNet's own plan; the CIFAR ResNets' blocks are timm's."""
+"""Skippable blocks of the CIFAR networks, and the plan of PyramidNet; CIFAR ResNets use the blocks of timm."""
 from torch import nn
 
 from ..elastic import PLANNERS, Plan, Skippable, prefix_plan, register_block
@@ -8,7 +8,7 @@ from .cifar_wide_resnet import WideResNetBlock
 
 @register_block(WideResNetBlock)
 class SkippableWideResNetBlock(Skippable):
-    """Its shortcut is the input, or the projection of the normalised input."""
+    """Block of a wide ResNet; the shortcut is the input, or the projection of the normalised input."""
 
     def dense_shortcut(self) -> nn.Module:
         return nn.Identity() if self.downsample is None else nn.Sequential(self.norm1, self.act1, self.downsample)
@@ -16,14 +16,17 @@ class SkippableWideResNetBlock(Skippable):
 
 @register_block(PyramidBasicBlock, PyramidBottleneck)
 class SkippablePyramidBlock(Skippable):
-    """Its shortcut pads with zero channels."""
+    """Block of a PyramidNet; the shortcut pads with zero channels."""
 
     def dense_shortcut(self) -> nn.Module:
         return self.downsample
 
 
 def plan_pyramidnet(model: nn.Module) -> list[Plan]:
-    """Every layer keeps a prefix of its own: the shortcut brings back, as zeros, what a narrower one dropped."""
+    """Return the plan in which every layer keeps its own prefix of channels.
+
+    Channels that a narrow layer drops come back as zeros, because shortcuts pad with zero channels.
+    """
     names = {cls: [name for name, module in model.named_modules() if isinstance(module, cls)]
              for cls in (nn.Conv2d, nn.Linear, PyramidBasicBlock | PyramidBottleneck)}
     convs, linears, blocks = names.values()

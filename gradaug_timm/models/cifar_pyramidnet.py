@@ -27,7 +27,7 @@ class PadShortcut(nn.Module):
 
 
 class PyramidBasicBlock(nn.Module):
-    """Norm-conv-norm-ReLU-conv-norm on the residual branch, a zero-padded shortcut, no activation after the sum."""
+    """Block with norm-conv-norm-ReLU-conv-norm, a zero-padded shortcut, and no activation after the sum."""
     expansion = 1
 
     def __init__(
@@ -56,7 +56,7 @@ class PyramidBasicBlock(nn.Module):
         nn.init.zeros_(self.norm3.weight)
 
     def shortcut(self, x: torch.Tensor) -> torch.Tensor:
-        """The block's output where its residual branch adds nothing."""
+        """Return the output of the block without the residual branch."""
         return self.downsample(x)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -66,7 +66,7 @@ class PyramidBasicBlock(nn.Module):
 
 
 class PyramidBottleneck(nn.Module):
-    """The same with 1x1, 3x3 and 1x1 convolutions, the last one four times as wide."""
+    """Block with 1x1, 3x3 and 1x1 convolutions, the last one four times as wide; otherwise as PyramidBasicBlock."""
     expansion = 4
 
     def __init__(
@@ -99,7 +99,7 @@ class PyramidBottleneck(nn.Module):
         nn.init.zeros_(self.norm4.weight)
 
     def shortcut(self, x: torch.Tensor) -> torch.Tensor:
-        """The block's output where its residual branch adds nothing."""
+        """Return the output of the block without the residual branch."""
         return self.downsample(x)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -117,14 +117,14 @@ def pyramid_channels(
         *,
         half_to_even: bool = False,
 ) -> list[list[int]]:
-    """Output channels of every block: from the stem's, `alpha` more by the end, in equal steps.
+    """Return the output channels of every block, which grow in equal steps to `stem_chs + alpha`.
 
     Args:
         blocks: Blocks in each of the three stages.
-        alpha: Channels that the last block has more than the stem.
-        expansion: Multiplies the channels.
+        alpha: Channels that the last block adds to the channels of the stem.
+        expansion: Factor that multiplies the channels.
         stem_chs: Channels of the stem.
-        half_to_even: Add the steps up one by one, and round halves to even, as PyTorch codes of the paper do.
+        half_to_even: Add the steps up one by one and round halves to even, as PyTorch implementations of the paper do.
     """
     total = 3 * blocks
     if half_to_even:
@@ -140,7 +140,7 @@ class PyramidNet(CifarNet):
 
     Args:
         depth: Number of layers: 6n + 2, with bottlenecks 9n + 2.
-        alpha: Channels that the last block has more than the stem (before a bottleneck's expansion).
+        alpha: Channels that the last block adds to the channels of the stem (before a bottleneck's expansion).
         bottleneck: Use bottleneck blocks.
         half_to_even: Round a width of half a channel to even, as some checkpoints need (`pyramid_channels`).
         act_layer: Activation.
@@ -148,6 +148,18 @@ class PyramidNet(CifarNet):
         device: Device of the parameters.
         dtype: Type of the parameters.
         **kwargs: Arguments of `CifarNet`.
+
+    Raises:
+        ValueError: No PyramidNet has this depth.
+
+    Example:
+        >>> import torch
+        >>> from gradaug_timm import PyramidNet
+        >>> network = PyramidNet(depth=20, alpha=48, num_classes=10)
+        >>> network(torch.randn(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
+        >>> network.num_features
+        64
     """
 
     def __init__(
@@ -185,11 +197,11 @@ def _create(variant: str, pretrained: bool, **kwargs) -> PyramidNet:
 
 @register_model
 def pyramidnet110_a270(pretrained: bool = False, **kwargs) -> PyramidNet:
-    """PyramidNet-110, alpha 270, basic blocks."""
+    """Create PyramidNet-110 for CIFAR with alpha 270 and basic blocks."""
     return _create('pyramidnet110_a270', pretrained, **dict(dict(depth=110, alpha=270), **kwargs))
 
 
 @register_model
 def pyramidnet200_a240(pretrained: bool = False, **kwargs) -> PyramidNet:
-    """PyramidNet-200, alpha 240, bottleneck blocks."""
+    """Create PyramidNet-200 for CIFAR with alpha 240 and bottleneck blocks."""
     return _create('pyramidnet200_a240', pretrained, **dict(dict(depth=200, alpha=240, bottleneck=True), **kwargs))

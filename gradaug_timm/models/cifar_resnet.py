@@ -19,7 +19,7 @@ def cifar_basic_block(
         norm_layer: type[nn.Module],
         **layers,
 ) -> BasicBlock:
-    """timm's basic block, with a projection where the shape changes."""
+    """Return timm's basic block, with a projection if the shape changes."""
     downsample = None
     if stride != 1 or in_chs != out_chs:
         dd = {'device': layers['device'], 'dtype': layers['dtype']}
@@ -37,6 +37,16 @@ class CifarResNet(CifarNet):
         device: Device of the parameters.
         dtype: Type of the parameters.
         **kwargs: Arguments of `CifarNet`.
+
+    Raises:
+        ValueError: No CIFAR ResNet has this depth.
+
+    Example:
+        >>> import torch
+        >>> from gradaug_timm import CifarResNet
+        >>> network = CifarResNet(depth=20, num_classes=10)
+        >>> network(torch.randn(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(
@@ -70,17 +80,17 @@ def _create(variant: str, pretrained: bool, **kwargs) -> CifarResNet:
 
 @register_model
 def resnet20_cifar(pretrained: bool = False, **kwargs) -> CifarResNet:
-    """ResNet-20 for CIFAR."""
+    """Create ResNet-20 for CIFAR."""
     return _create('resnet20_cifar', pretrained, **dict(dict(depth=20), **kwargs))
 
 
 @register_model
 def resnet56_cifar(pretrained: bool = False, **kwargs) -> CifarResNet:
-    """ResNet-56 for CIFAR."""
+    """Create ResNet-56 for CIFAR."""
     return _create('resnet56_cifar', pretrained, **dict(dict(depth=56), **kwargs))
 
 
 @register_model
 def resnet110_cifar(pretrained: bool = False, **kwargs) -> CifarResNet:
-    """ResNet-110 for CIFAR."""
+    """Create ResNet-110 for CIFAR."""
     return _create('resnet110_cifar', pretrained, **dict(dict(depth=110), **kwargs))

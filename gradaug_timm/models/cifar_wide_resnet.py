@@ -12,7 +12,7 @@ __all__ = ['WideResNet', 'WideResNetBlock']
 
 
 class WideResNetBlock(nn.Module):
-    """Norm-ReLU-conv twice; a block that changes the shape projects its activated input.
+    """Block with norm-ReLU-conv twice; if the shape changes, the shortcut projects the activated input.
 
     Args:
         in_chs: Input channels.
@@ -20,6 +20,10 @@ class WideResNetBlock(nn.Module):
         stride: Stride of the first convolution.
         drop_path: Stochastic depth on the residual branch.
         drop_rate: Dropout between the convolutions.
+        act_layer: Activation.
+        norm_layer: Norm.
+        device: Device of the parameters.
+        dtype: Type of the parameters.
     """
 
     def __init__(
@@ -52,11 +56,11 @@ class WideResNetBlock(nn.Module):
         nn.init.zeros_(self.conv2.weight)
 
     def shortcut(self, x: torch.Tensor, activated: torch.Tensor | None = None) -> torch.Tensor:
-        """The block's output where its residual branch adds nothing.
+        """Return the output of the block without the residual branch.
 
         Args:
-            x: The block's input.
-            activated: The input after its norm and activation, where that is known already.
+            x: The input of the block.
+            activated: The input after norm and activation, if it is already computed.
         """
         if self.downsample is None:
             return x
@@ -74,13 +78,23 @@ class WideResNet(CifarNet):
 
     Args:
         depth: Number of layers, 6n + 4.
-        widen_factor: Multiplies the 16, 32 and 64 channels of the stages.
+        widen_factor: Factor that multiplies the 16, 32 and 64 channels of the stages.
         block_drop_rate: Dropout between the two convolutions of a block.
         act_layer: Activation.
         norm_layer: Norm.
         device: Device of the parameters.
         dtype: Type of the parameters.
         **kwargs: Arguments of `CifarNet`.
+
+    Raises:
+        ValueError: No wide ResNet has this depth.
+
+    Example:
+        >>> import torch
+        >>> from gradaug_timm import WideResNet
+        >>> network = WideResNet(depth=10, widen_factor=2, num_classes=10)
+        >>> network(torch.randn(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(
@@ -117,11 +131,11 @@ def _create(variant: str, pretrained: bool, **kwargs) -> WideResNet:
 
 @register_model
 def wide_resnet28_10(pretrained: bool = False, **kwargs) -> WideResNet:
-    """WRN-28-10 for CIFAR."""
+    """Create WRN-28-10 for CIFAR."""
     return _create('wide_resnet28_10', pretrained, **dict(dict(depth=28, widen_factor=10), **kwargs))
 
 
 @register_model
 def wide_resnet16_8(pretrained: bool = False, **kwargs) -> WideResNet:
-    """WRN-16-8 for CIFAR."""
+    """Create WRN-16-8 for CIFAR."""
     return _create('wide_resnet16_8', pretrained, **dict(dict(depth=16, widen_factor=8), **kwargs))

@@ -1,4 +1,4 @@
-"""What a command line says of the network to create."""
+"""Model name and model arguments from the settings of a command."""
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -9,7 +9,7 @@ from ..cli import nearest
 
 
 def name_problem(name: str) -> str | None:
-    """Why timm's registry, with our models, has no model `name`; None if it has, or the name is of another source."""
+    """Return why the model `name` is unknown; None if timm's registry has it, or the name has a source prefix."""
     if ':' in name or timm.is_model(name):
         return None
     close = nearest(name, timm.list_models())
@@ -27,10 +27,10 @@ class ModelSettings(Protocol):
 
 
 def model_arguments(args: ModelSettings) -> dict:
-    """The arguments of the model: those given, and the size of the images where it is built for one.
+    """Return the arguments of the model: --model-kwargs, and the image size if the model is built for one size.
 
     Raises:
-        ValueError: The given ones contradict the size of the images.
+        ValueError: The given arguments contradict the image size.
     """
     resolved = resolve_model_input_args(args.model, vars(args), **args.model_kwargs)
     size = dict(img_size=resolved['img_size']) if 'img_size' in resolved else {}

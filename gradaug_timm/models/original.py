@@ -1,7 +1,7 @@
-"""Networks of the original code (github.com/taoyang1122/GradAug), known by the keys and shapes of their checkpoints.
+"""Networks of the original code (github.com/taoyang1122/GradAug), recognised by checkpoint keys and shapes.
 
-A network is described by what our model of it is called, and by a table that renames its keys. Tables are pairs of a
-regular expression and its replacement; the first expression that matches all of a key renames it.
+A network is described by the name of our model and by a table that renames the keys. A table is a sequence of pairs of
+a regular expression and a replacement; the first expression that matches the full key renames it.
 """
 import re
 from collections import defaultdict
@@ -20,7 +20,7 @@ __all__ = []
 Rules = tuple[tuple[str, str], ...]
 Shapes = Mapping[str, torch.Size]
 
-# How the original code shows images to the network when it evaluates.
+# Preprocessing of images in the original code's evaluation.
 IMAGENET_DATA = {
     'input_size': (3, 224, 224), 'mean': IMAGENET_DEFAULT_MEAN, 'std': IMAGENET_DEFAULT_STD,
     'crop_pct': 0.875, 'interpolation': 'bilinear',
@@ -67,16 +67,16 @@ MIN_SURVIVAL = 0.8
 
 @dataclass(frozen=True)
 class Original:
-    """A network of the original code, and how ours of the same function is made and evaluated.
+    """Network of the original code, and how our equivalent model is created and evaluated.
 
     Args:
-        title: What it is called in papers.
-        model: Our model.
-        model_kwargs: Arguments for it, where its own defaults are others.
+        title: Name in papers.
+        model: Name of our model.
+        model_kwargs: Arguments of our model that differ from the defaults.
         num_classes: Number of classes.
-        rules: Names of its parameters and buffers -> ours.
-        data: Size and normalisation of its images.
-        survival: Survival probability of the last block, by which evaluation scales the residual branches linearly.
+        rules: Table that renames parameters and buffers to our names.
+        data: Size and normalisation of images.
+        survival: Survival probability of the last block; evaluation scales residual branches linearly down to it.
     """
     title: str
     model: str
@@ -87,30 +87,30 @@ class Original:
     survival: float | None = None
 
     def shapes(self) -> dict[str, torch.Size]:
-        """Keys and shapes of our model's state dict."""
+        """Return keys and shapes of our model's state dict."""
         with torch.device('meta'):
             model = timm.create_model(self.model, num_classes=self.num_classes, **self.model_kwargs)
         return {key: tensor.shape for key, tensor in model.state_dict().items()}
 
 
 def recognise(shapes: Shapes) -> Original:
-    """The network of the original code that has these keys and shapes.
+    """Return the network of the original code that has these keys and shapes.
 
     Raises:
-        ValueError: There is none.
+        ValueError: No network has these keys.
     """
     for marks, describe in FAMILIES:
         if all(len(shapes.get(key, ())) == dims for key, dims in marks.items()):
             return describe(shapes)
-    raise ValueError('its keys are those of no network of the original code (ResNet-50/101/152, WideResNet, '
-                     f'PyramidNet, CIFAR ResNet): {", ".join(shapes)}')
+    raise ValueError('the keys match no network of the original code (ResNet-50/101/152, WideResNet, PyramidNet, '
+                     f'CIFAR ResNet): {", ".join(shapes)}')
 
 
 def rename(shapes: Shapes, original: Original) -> dict[str, str]:
-    """Our name for each key.
+    """Return our name for each key.
 
     Raises:
-        ValueError: Keys are unknown, too many, missing, or of another shape; lists them all.
+        ValueError: Keys are unknown, repeated, missing, or have another shape; the message lists all of them.
     """
     ours, names = original.shapes(), {key: _renamed(key, original.rules) for key in shapes}
     sources = defaultdict(list)
@@ -127,7 +127,7 @@ def rename(shapes: Shapes, original: Original) -> dict[str, str]:
     }
     if any(problems.values()):
         listed = '; '.join(f'{what}: {", ".join(keys)}' for what, keys in problems.items() if keys)
-        raise ValueError(f'it looks like {original.title}, but not all of its keys do: {listed}')
+        raise ValueError(f'it looks like {original.title}, but some keys do not match: {listed}')
     return names  # type: ignore[return-value]
 
 
@@ -140,13 +140,13 @@ def _resnet(shapes: Shapes) -> Original:
     blocks = _count(shapes, r'features\.\d+\.body\.0\.weight')
     depth = next((depth for depth, stages in RESNET_STAGES.items() if sum(stages) == blocks), None)
     if depth is None:
-        raise ValueError(f'it looks like a ResNet, but {blocks} blocks are not those of ResNet-50, -101 or -152')
+        raise ValueError(f'it looks like a ResNet with {blocks} blocks, but must be ResNet-50, -101 or -152')
     classes = shapes['classifier.0.weight'][0]
     return Original(f'ResNet-{depth}', f'gradaug_resnet{depth}', {}, classes, _resnet_rules(depth), IMAGENET_DATA)
 
 
 def _resnet_rules(depth: int) -> Rules:
-    """The table of a ResNet: the original numbers all of its blocks in one sequence, from 1."""
+    """Return the table of a ResNet; the original code numbers all blocks in one sequence, starting at 1."""
     stages = enumerate(RESNET_STAGES[depth], 1)
     names = [f'layer{stage}.{index}' for stage, blocks in stages for index in range(blocks)]
     return (
@@ -193,12 +193,12 @@ def _count(shapes: Shapes, pattern: str) -> int:
 
 
 def _variant(variants: Mapping[str, dict], **settings) -> tuple[str, dict]:
-    """The registered model of these settings, else the first one with the settings that differ."""
+    """Return the registered model with these settings, otherwise the first model and the settings that differ."""
     name = next((name for name, own in variants.items() if own == settings), next(iter(variants)))
     return f'gradaug_{name}', {key: value for key, value in settings.items() if variants[name][key] != value}
 
 
-# Keys that tell a family, with their number of dimensions; the first family that has them all is taken.
+# Keys that identify a family, with their number of dimensions; the first family whose keys are all present is used.
 FAMILIES: tuple[tuple[dict[str, int], Callable[[Shapes], Original]], ...] = (
     ({'features.0.0.weight': 4, 'classifier.0.weight': 2}, _resnet),
     ({'block1.layer.0.conv1.weight': 4, 'fc.weight': 2}, _wide_resnet),

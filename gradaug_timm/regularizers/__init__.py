@@ -1,6 +1,6 @@
-"""Regularisers of residual networks, as their papers have them; each is added to a network of timm in place.
+"""Regularisers of residual networks as described in their papers; each is added to a network of timm in place.
 
-No state-dict key changes, and only `make_elastic` has to come after them.
+State-dict keys do not change. Add regularisers before `make_elastic`.
 """
 from .drop_block import DropBlock, DropBlockRamp, add_drop_block, drop_block
 from .places import linear_decay, residual_places

@@ -1,7 +1,7 @@
-"""DropBlock as in its paper (Ghiasi et al., arXiv 1810.12890), after every convolution and shortcut of two stages.
+"""DropBlock as in the paper (Ghiasi et al., arXiv 1810.12890), after every convolution and shortcut of two stages.
 
-timm's DropBlock sits once in a block, has blocks of 5 and 3, and draws seeds also where a block would leave the map;
-on a map of the block's size that drops nearly everything.
+timm's DropBlock differs: it is applied once in each residual block, drops squares of side 5 and 3, and also draws
+seeds at positions where the square would leave the map. On a map as small as the square, it drops nearly everything.
 """
 import torch
 import torch.nn.functional as F
@@ -10,8 +10,8 @@ from torch import nn
 
 from ..models.cifar_pyramidnet import PyramidBasicBlock, PyramidBottleneck
 
-EARLIER_SHARE = 0.25  # of the rate, in the last stage but one
-INNER_ACTIVATIONS = {  # of each class of blocks, what follows a convolution and its norm; the last one follows the sum
+EARLIER_SHARE = 0.25  # share of the rate in the last stage but one
+INNER_ACTIVATIONS = {  # class of block -> activations after a convolution and norm, without the one after the sum
     BasicBlock: ('act1',),
     Bottleneck: ('act1', 'act2'),
     PyramidBasicBlock: ('act2',),
@@ -20,14 +20,14 @@ INNER_ACTIVATIONS = {  # of each class of blocks, what follows a convolution and
 
 
 def drop_block(x: torch.Tensor, rate: torch.Tensor | float, size: int = 7) -> torch.Tensor:
-    """Drops square blocks of each channel on its own, and scales what is left to the same mean.
+    """Drop square blocks, separately in each channel, and rescale the other entries to keep the mean.
 
-    A block has its corner where the whole block is inside the map, with the probability
-    rate * area / size^2 / valid positions; on maps smaller than the block it is as large as the map.
+    Each position at which a block fits into the map is the corner of a block with probability
+    rate * area / size^2 / valid positions. On maps smaller than a block, the block is as large as the map.
 
     Args:
         x: Features [N, C, H, W].
-        rate: About the share that is dropped; a tensor [] on the CPU or the device of `x`.
+        rate: Approximate share of dropped entries; a tensor [] must be on the CPU or on the device of `x`.
         size: Side of the blocks.
     """
     images, channels, height, width = x.shape
@@ -42,10 +42,10 @@ def drop_block(x: torch.Tensor, rate: torch.Tensor | float, size: int = 7) -> to
 
 
 class DropBlock(nn.Module):
-    """DropBlock as a layer; the rate in use can be changed without a new graph or a wait for the device.
+    """DropBlock as a layer; the current rate can change without a new graph and without waiting for the device.
 
     Args:
-        rate: The rate.
+        rate: The final rate.
         size: Side of the blocks.
     """
 
@@ -53,7 +53,7 @@ class DropBlock(nn.Module):
         super().__init__()
         self.rate = rate
         self.size = size
-        self.current = torch.tensor(rate, device='cpu')  # no buffer: it stays on the CPU, in its precision
+        self.current = torch.tensor(rate, device='cpu')  # not a buffer, so it stays on the CPU in full precision
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return drop_block(x, self.current, self.size) if self.training else x
@@ -63,7 +63,7 @@ class DropBlock(nn.Module):
 
 
 class DropBlockRamp:
-    """Raises the rates of a network from 0, linearly over all updates.
+    """Schedule that raises the rates of a network linearly from 0 over all updates.
 
     Args:
         model: A network with DropBlock layers.
@@ -75,26 +75,26 @@ class DropBlockRamp:
         self.updates = updates
 
     def set(self, done: int) -> None:
-        """Sets the rates that hold after `done` updates."""
+        """Set the rates for the state after `done` updates."""
         for layer in self.layers:
             layer.current.fill_(layer.rate * min(1., done / self.updates))
 
 
 def add_drop_block(model: nn.Module, rate: float = 0.1, *, size: int = 7) -> nn.Module:
-    """Puts DropBlock after every convolution, norm and activation included, and shortcut of the last two stages.
+    """Add DropBlock after every convolution (with norm and activation) and shortcut of the last two stages, in place.
 
-    It comes after other regularisers, which must not be added later.
+    Add DropBlock after all other regularisers.
 
     Args:
         model: A ResNet of timm or for CIFAR, or a PyramidNet.
-        rate: Rate in the last stage; a quarter of it holds in the stage before.
+        rate: Rate in the last stage; the stage before has a quarter of the rate.
         size: Side of the blocks.
 
     Returns:
         `model`.
 
     Raises:
-        ValueError: `model` isn't of these, or an argument is out of range.
+        ValueError: `model` is not supported, or an argument is out of range.
     """
     if not 0 < rate < 1:
         raise ValueError(f'DropBlock rate={rate!r} must be above 0 and below 1.')
@@ -106,7 +106,7 @@ def add_drop_block(model: nn.Module, rate: float = 0.1, *, size: int = 7) -> nn.
             stages.setdefault(name.rpartition('.')[0], []).append(module)  # type: ignore[arg-type]
     if not stages:
         names = ', '.join(block.__name__ for block in INNER_ACTIVATIONS)
-        raise ValueError(f'{type(model).__name__} has no place for it; blocks that have are {names}.')
+        raise ValueError(f'{type(model).__name__} has no place for DropBlock; supported blocks: {names}.')
     rates = [*[0.] * (len(stages) - 2), rate * EARLIER_SHARE, rate][-len(stages):]
     for blocks, stage_rate in zip(stages.values(), rates):
         for block in blocks if stage_rate else ():
@@ -126,7 +126,7 @@ def _add_to_block(block: nn.Module, rate: float, size: int) -> None:
 
 
 def _joined(first: nn.Module | None, second: nn.Module | None) -> nn.Module:
-    """One after the other; a sequence stays that module, whose keys are those of a checkpoint."""
+    """Return both modules as a sequence; an existing sequence is extended, so that state-dict keys do not change."""
     if first is None or second is None:
         return second if first is None else first  # type: ignore[return-value]
     return first.append(second) if isinstance(first, nn.Sequential) else nn.Sequential(first, second)

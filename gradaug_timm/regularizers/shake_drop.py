@@ -1,8 +1,8 @@
-"""ShakeDrop (Yamada et al., arXiv 1802.02375): now and then a residual branch is scaled at random.
+"""ShakeDrop (Yamada et al., arXiv 1802.02375): residual branches are scaled at random in some steps.
 
-With b ~ Bernoulli(p_l) for a block and batch, the branch is multiplied by b + alpha - b * alpha in the forward pass and
-its gradient by b + beta - b * beta; in evaluation it is multiplied by the expected value p_l + (1 - p_l) * E[alpha].
-The paper found the level "pixel" best, and its authors published that.
+With b ~ Bernoulli(p_l) for each block and batch, the branch is multiplied by b + alpha - b * alpha in the forward pass,
+and the gradient by b + beta - b * beta. In evaluation the branch is multiplied by the expected value
+p_l + (1 - p_l) * E[alpha]. The paper found the level "pixel" best; the authors' code uses it.
 """
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ LEVELS = ('batch', 'image', 'channel', 'pixel')
 
 
 class _ScaleBothWays(torch.autograd.Function):
-    """`x` times one factor, its gradient times another."""
+    """Product of `x` and a factor, with another factor for the gradient."""
 
     @staticmethod
     def forward(x, forward_factor, backward_factor):
@@ -30,8 +30,8 @@ class _ScaleBothWays(torch.autograd.Function):
 
 
 def shake(x: torch.Tensor, gate: torch.Tensor, alpha: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
-    """ShakeDrop with given draws; `gate` (0 or 1), `alpha` and `beta` broadcast to `x`."""
-    closed = 1 - gate  # so that an open gate gives exactly 1 in low precision, too
+    """Apply ShakeDrop with given draws; `gate` (0 or 1), `alpha` and `beta` broadcast to `x`."""
+    closed = 1 - gate  # an open gate then gives exactly 1, also in low precision
     return _ScaleBothWays.apply(x, gate + closed * alpha, gate + closed * beta)
 
 
@@ -39,12 +39,12 @@ class ShakeDrop(nn.Module):
     """ShakeDrop at the end of a residual branch.
 
     Args:
-        survival: Probability p_l that the branch of a batch stays as it is.
+        survival: Probability p_l that the branch is not scaled in a batch.
         alpha: Range of the uniform forward factors.
         beta: Range of the uniform backward factors.
-        level: What shares a factor: the batch, an image, a channel of an image, or nothing ("pixel"). Channels are the
-            last dimension of [N, tokens, C], the second one of [N, C, H, W] (so not those of blocks that pass
-            [N, H, W, C], as Swin's).
+        level: Entries that share a factor: "batch", "image", "channel" (of an image), or "pixel" for a factor of each
+            entry. Channels are the last dimension of [N, tokens, C] and the second of [N, C, H, W]; the level
+            "channel" is wrong for blocks that pass [N, H, W, C], such as Swin's.
 
     Raises:
         ValueError: An argument is out of range.
@@ -104,17 +104,17 @@ def add_shake_drop(
         beta: tuple[float, float] = (0., 1.),
         level: str = 'pixel',
 ) -> nn.Module:
-    """Puts ShakeDrop at the end of every residual branch of a network, in place of DropPath.
+    """Add ShakeDrop at the end of every residual branch of a network, in place; it replaces DropPath.
 
-    The residual branches of the paper's networks end with a norm; where they don't (as in wide ResNets), training may
+    The residual branches of the paper's networks end with a norm. For other branches (as in wide ResNets), training may
     become unstable.
 
     Args:
         model: A network of timm with places for DropPath, or one of our CIFAR networks.
-        survival: Probability p_L that the last branch stays as it is, linear from the first.
+        survival: Probability p_L that the last branch is not scaled; it decreases linearly from the first branch on.
         alpha: Range of the forward factors.
         beta: Range of the backward factors.
-        level: What shares a factor: batch, image, channel or pixel.
+        level: Entries that share a factor: batch, image, channel or pixel.
 
     Returns:
         `model`.

@@ -1,8 +1,8 @@
 """Stochastic depth of whole batches (Huang et al., arXiv 1603.09382), and residual branches scaled in evaluation.
 
-timm's DropPath drops the branches of single images after computing them and rescales the others; here a block is left
-out for the whole batch, which saves its computation, and evaluation scales its residual branch by its survival
-probability.
+timm's DropPath computes all branches, drops them for single images, and rescales the other images. Here a block is
+skipped for the whole batch, which saves computation, and evaluation scales each residual branch by the survival
+probability of the block.
 """
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ from .places import linear_decay, residual_places
 
 
 class ResidualScale(nn.Module):
-    """Multiplies a residual branch in evaluation, and leaves it as it is in training.
+    """Layer that multiplies a residual branch by a factor in evaluation and does nothing in training.
 
     Args:
         factor: The factor.
@@ -30,12 +30,12 @@ class ResidualScale(nn.Module):
 
 
 def add_stochastic_depth(model: nn.Module, survival: float = 0.5) -> nn.Module:
-    """Leaves whole residual blocks of a network out at random, in place; takes the place of DropPath.
+    """Add stochastic depth to a network, in place: whole residual blocks are skipped at random. It replaces DropPath.
 
-    In training mode block l runs with probability p_l, linear to the last block, else its shortcut alone; the draws
-    come from torch's generator on the CPU. In evaluation mode its residual branch is multiplied by p_l. A dropped
-    block's parameters get zeros as gradients: momentum and weight decay go on, and DDP doesn't wait for them.
-    SyncBatchNorm would: it needs processes that drop the same blocks.
+    In training mode block l runs with probability p_l, otherwise only the shortcut runs; p_l decreases linearly to
+    `survival` at the last block. The draws come from torch's generator on the CPU. In evaluation mode the residual
+    branch is multiplied by p_l. The parameters of a skipped block get zero gradients, so momentum and weight decay
+    still apply and DDP does not hang. With SyncBatchNorm all processes must skip the same blocks.
 
     Args:
         model: A network with blocks that random depth may skip.
@@ -50,7 +50,8 @@ def add_stochastic_depth(model: nn.Module, survival: float = 0.5) -> nn.Module:
     blocks = skippable_blocks(model)
     if not blocks:
         names = ', '.join(sorted(plain.__name__ for plain in BLOCKS))
-        raise ValueError(f'{type(model).__name__} has no residual blocks that can be left out; these can: {names}.')
+        raise ValueError(
+            f'{type(model).__name__} has no residual blocks that can be skipped; supported blocks: {names}.')
     residual_places(model)
     for block, p in zip(blocks, linear_decay(len(blocks), survival)):
         drop_at_random(block, survival=p)
@@ -59,13 +60,13 @@ def add_stochastic_depth(model: nn.Module, survival: float = 0.5) -> nn.Module:
 
 
 def scale_residuals(model: nn.Module, last: float) -> nn.Module:
-    """Scales the residual branches of a network in evaluation mode, in place: linear from 1 at the first to `last`.
+    """Scale residual branches in evaluation mode, in place: the factor falls linearly from 1 at the first to `last`.
 
-    So the original code evaluates its ResNet-110 of random depth, although its training doesn't scale anything.
+    The original code evaluates the ResNet-110 of random depth in this way, although training scales nothing.
 
     Args:
         model: A network of timm with places for DropPath, or one of our CIFAR networks.
-        last: Factor of the last residual branch, the survival probability of the last block.
+        last: Factor of the last residual branch, which is the survival probability of the last block.
 
     Returns:
         `model`.

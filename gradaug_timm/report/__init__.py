@@ -1,1 +1,1 @@
-"""The comparison of runs: what `python -m gradaug_timm.report` does."""
+"""`python -m gradaug_timm.report` compares runs."""

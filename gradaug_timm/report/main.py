@@ -1,4 +1,4 @@
-"""`python -m gradaug_timm.report` from its command line to its last line."""
+"""The command `python -m gradaug_timm.report`."""
 import argparse
 import os
 import sys
@@ -14,23 +14,24 @@ from .runs import RunData, column_of, find_runs, read_run
 from .tables import MARK, markdown, write_csv
 
 STANDARD = ('top1', 'top5')
-DESCRIPTION = """Compares runs of train.py, finished or under way, in one table (Markdown and CSV) and a picture.
+DESCRIPTION = """Compare finished and unfinished runs of train.py in one table (Markdown and CSV) and a picture.
 
-Runs that differ in their --seed alone are one row, with mean and standard deviation. A row is named by --method of its
-runs, else by their folders without the seed; --published-top1 and --published-top5 of the runs are the paper's figures
-beside ours. A folder that is broken is named, and so is a run that isn't finished; the others are still reported."""
+Runs that differ only in --seed are one row, with mean and standard deviation. The name of a row is the --method of the
+runs, otherwise the name of their folders without the seed. The table shows --published-top1 and --published-top5 of
+the runs as the paper's figures next to ours. Broken folders and unfinished runs are listed; all other runs are still
+reported."""
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Writes and prints the report.
+    """Write and print the report.
 
     Raises:
-        SystemExit: With 2 and one line where nothing can be reported.
+        SystemExit: Nothing can be reported; exit code 2 and one line on stderr.
     """
     parser = build_parser()
     args = parser.parse_args(argv)
     if not args.name or os.path.basename(args.name) != args.name:
-        parser.error(f'--name {args.name} must be the name of a file without its folder: that is --output')
+        parser.error(f'--name {args.name} must be the name of a file without a folder; set the folder with --output')
     runs, notes = collect(args.runs, leave_out=args.output)
     if not runs:
         parser.error(f'nothing to report: {"; ".join(notes)}')
@@ -50,13 +51,13 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def command() -> None:
-    """`main` as a program, on terminals that have no ± as well."""
+    """Run `main` as a program that also works on terminals without the character ±."""
     sys.stdout.reconfigure(errors='backslashreplace')  # type: ignore[union-attr]
     main()
 
 
 def build_parser() -> StrictParser:
-    """The parser of `python -m gradaug_timm.report`."""
+    """Return the parser of `python -m gradaug_timm.report`."""
     parser = StrictParser(
         prog='python -m gradaug_timm.report',
         usage='%(prog)s [options] RUN...',
@@ -66,16 +67,16 @@ def build_parser() -> StrictParser:
     parser.add_argument('runs', nargs='+', metavar='RUN', help='output folder of a run, or a folder of such folders')
     add = parser.add_argument_group('content').add_argument
     add('--metric', nargs='+', metavar='NAME',
-        help='metrics of the table, the first also of the picture (default: top1 top5, else --eval-metric of the runs)')
+        help='metrics in the table; the picture shows the first (default: top1 top5, else --eval-metric)')
     add('--title', default='Comparison', metavar='TEXT', help='heading of the report (default: Comparison)')
     add = parser.add_argument_group('files').add_argument
-    add('--output', default='.', metavar='DIR', help='where the report is written (default: the current folder)')
-    add('--name', default='report', metavar='NAME', help='name of its files, .md, .csv and .png (default: report)')
+    add('--output', default='.', metavar='DIR', help='folder for the report (default: the current folder)')
+    add('--name', default='report', metavar='NAME', help='name of the files NAME.md, .csv and .png (default: report)')
     return parser
 
 
 def collect(paths: Sequence[str], *, leave_out: str) -> tuple[list[RunData], list[str]]:
-    """The runs in `paths`, each once, and a line for each folder that can't be read."""
+    """Return the runs in `paths`, each once, and a note for each folder that can't be read."""
     folders, runs, notes = {}, [], []
     for path in paths:
         with _noted(notes):
@@ -97,10 +98,10 @@ def _noted(notes: list[str]) -> Iterator[None]:
 
 
 def choose_metrics(runs: Sequence[RunData], asked: Sequence[str] | None) -> list[str]:
-    """The metrics that were asked for; else top-1 and top-5, or where no run has them the runs' own.
+    """Return the requested metrics; by default top-1 and top-5, or --eval-metric if no run has these.
 
     Raises:
-        ValueError: No run has a value of one that was asked for.
+        ValueError: No run has values of a requested metric.
     """
     columns = {column for run in runs for row in run.rows for column in row}
     if asked:
@@ -127,10 +128,10 @@ def write_report(
         metrics: Sequence[str],
         notes: list[str],
 ) -> tuple[list[str], str]:
-    """Writes the files; returns their names and the Markdown text.
+    """Write the files; return their names and the Markdown text.
 
     Raises:
-        ValueError: A file of that name is none of ours.
+        ValueError: A file of that name exists and is not a report.
     """
     os.makedirs(args.output, exist_ok=True)
     table, figures, picture = (os.path.join(args.output, f'{args.name}.{kind}') for kind in ('md', 'csv', 'png'))
@@ -159,4 +160,4 @@ def _check_ours(table: str, *others: str) -> None:
         with open(table, encoding='utf-8', errors='replace') as file:
             ours = file.readline().strip() == MARK
     if not ours:
-        raise ValueError(f'--name: {there[0]} is there and no report of ours; take another --name or --output')
+        raise ValueError(f'--name: {there[0]} already exists and is not a report; use another --name or --output')

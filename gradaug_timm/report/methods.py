@@ -1,4 +1,4 @@
-"""Runs that differ in their seed alone are one method, with a mean and a spread."""
+"""Methods: runs that differ only in the seed, with a mean and a standard deviation."""
 import json
 import math
 import os
@@ -12,21 +12,21 @@ from ..flags import Role, names_of
 from ..training.arguments import TrainSettings
 from .runs import RunData
 
-# settings that say where a run lies, what it logs and how it is named, but not what it computes
+# settings that change the location, logs or name of a run, but not what is computed
 NEUTRAL = frozenset({'seed', *names_of(TrainSettings, Role.PLACE, Role.WRITTEN)})
-TIMESTAMP = r'^\d{8}-\d{6}-'  # with which train.py begins the names that it gives
+TIMESTAMP = r'^\d{8}-\d{6}-'  # start of the names that train.py gives
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """A mean, and over two runs or more the standard deviation (n - 1)."""
+    """Mean, and for two or more runs the standard deviation (n - 1)."""
 
     mean: float
     spread: float | None
 
     @classmethod
     def of(cls, values: Sequence[float]) -> 'Statistic | None':
-        """None of no values."""
+        """Return the statistic of `values`; None if there are none."""
         if not values:
             return None
         if len(values) == 1:
@@ -37,7 +37,7 @@ class Statistic:
 
 @dataclass
 class Method:
-    """Runs alike but for their seed: the finished ones, or where there are none those under way."""
+    """Runs that differ only in the seed: the finished runs, or all runs if none is finished."""
 
     name: str
     runs: list[RunData]
@@ -55,11 +55,11 @@ class Method:
         return [run.seed for run in self.runs]
 
     def final(self, metric: str) -> Statistic | None:
-        """The metric after each run's last epoch."""
+        """Return the metric after the last epoch of each run."""
         return self._statistic(metric, lambda values: values[-1])
 
     def best(self, metric: str) -> Statistic | None:
-        """The metric after each run's best validated epoch."""
+        """Return the metric after the best validated epoch of each run."""
         best = min if lower_is_better(metric) else max
         return self._statistic(metric, lambda values: best(filter(math.isfinite, values), default=math.nan))
 
@@ -68,22 +68,22 @@ class Method:
         return Statistic.of([pick(values) for values in series if values])
 
     def published(self, metric: str) -> float | None:
-        """The paper's figure, as the first run that was told it has it."""
+        """Return the paper's figure, from the first run whose flags have it."""
         figures = (run.flags.get(f'published_{metric}') for run in self.runs)
         return next((figure for figure in figures if figure is not None), None)
 
     def recorded(self, key: str) -> Any:
-        """What the first run that recorded it says of the network or the step; None in older runs."""
+        """Return a value that the first run with this key recorded; None in older runs."""
         return next((run.record[key] for run in self.runs if key in run.record), None)
 
     def seconds_per_epoch(self) -> float | None:
-        """Mean over the runs that recorded it."""
+        """Return the mean over the runs that recorded it."""
         seconds = [run.seconds_per_epoch() for run in self.runs]
         timed = [value for value in seconds if value is not None]
         return statistics.mean(timed) if timed else None
 
     def epochs(self) -> str:
-        """`200`, or `34 and 50 of 200` where no run is finished; `34 of 200` where all are as far."""
+        """Return for example `200`, or `34 and 50 of 200` for unfinished runs (`34 of 200` if all are at 34)."""
         planned = self.runs[0].planned
         if self.finished:
             return f'{planned}'
@@ -91,12 +91,12 @@ class Method:
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether the best value is the lowest."""
+    """Return whether the lowest value of a metric is the best."""
     return metric.endswith('loss')
 
 
 def group_runs(runs: Sequence[RunData]) -> tuple[list[Method], list[str]]:
-    """The methods in the order of their first runs, and what has to be said about runs that don't count."""
+    """Return the methods in the order of their first runs, and notes about runs that are not in the table."""
     groups: dict[str, list[RunData]] = {}
     for run in runs:
         groups.setdefault(_key(run), []).append(run)
@@ -106,7 +106,7 @@ def group_runs(runs: Sequence[RunData]) -> tuple[list[Method], list[str]]:
         methods.append(Method(_name(group), counted))
         for run in group:
             if not run.finished:
-                effect = 'its row shows it as it is' if run in counted else 'not in the table'
+                effect = 'in the table with the last values' if run in counted else 'not in the table'
                 notes.append(f'{run.path}: unfinished: {run.trained} of {run.planned} epochs; {effect}')
     notes += _tell_apart(methods)
     for method in methods:
@@ -118,7 +118,7 @@ def _without_repeats(runs: list[RunData], notes: list[str]) -> list[RunData]:
     first: dict[int, RunData] = {}
     for run in runs:
         if first.setdefault(run.seed, run) is not run:
-            notes.append(f'{run.path}: seed {run.seed} again, left out: the same flags as {first[run.seed].path}')
+            notes.append(f'{run.path}: skipped: the same seed {run.seed} and flags as {first[run.seed].path}')
     return list(first.values())
 
 
@@ -127,7 +127,7 @@ def _key(run: RunData) -> str:
 
 
 def _identity(run: RunData) -> dict[str, Any]:
-    """What makes the method; a run that began from another run's checkpoint isn't one that continued its own."""
+    """Return the flags that define the method; starting from another run's checkpoint is a method of its own."""
     flags = {name: value for name, value in run.flags.items() if name not in NEUTRAL}
     resume = run.flags.get('resume') or 'auto'
     begun_elsewhere = resume != 'auto' and os.path.basename(os.path.dirname(resume)) != _folder(run.path)
@@ -137,7 +137,7 @@ def _identity(run: RunData) -> dict[str, Any]:
 
 
 def _number(text: str) -> int | float:
-    """0.0 as 0, so that both are one value."""
+    """Return whole numbers as int, so that 0.0 and 0 are the same value."""
     value = float(text)
     return int(value) if value.is_integer() else value
 
@@ -147,7 +147,7 @@ def _folder(path: str) -> str:
 
 
 def _name(group: list[RunData]) -> str:
-    """The flag `method`, else what the folders' names share when their seeds are taken out."""
+    """Return the flag `method`, otherwise the folder name that all runs share without the seed."""
     if group[0].flags.get('method'):
         return group[0].flags['method']
     for pattern in (r'(?:^|[-_.])s(?:eed)?[-_=]?{}(?!\d)', r'(?:^|[-_.]){}$'):
@@ -164,7 +164,7 @@ def _without_seed(run: RunData, pattern: str) -> str:
 
 
 def _tell_apart(methods: list[Method]) -> list[str]:
-    """Adds to equal names, in place, the flags that tell them apart; returns notes of what else differs."""
+    """Add to equal names, in place, the flags that distinguish them; return notes of other differing flags."""
     notes = []
     for name in dict.fromkeys(method.name for method in methods):
         alike = [method for method in methods if method.name == name]
@@ -177,12 +177,12 @@ def _tell_apart(methods: list[Method]) -> list[str]:
             method.name = f'{name} ({", ".join(f"{key} {_show(flag.get(key))}" for key in shown)})'
         others = [key for key in differing if key not in shown]
         if others:
-            notes.append(f'{name}: the rows of this name also differ in {", ".join(others)}')
+            notes.append(f'{name}: rows with this name also differ in {", ".join(others)}')
     return notes
 
 
 def _fewest(keys: list[str], flags: list[dict]) -> list[str]:
-    """Keys, in their order, each of which tells more of the `flags` apart than those before it, until all are."""
+    """Return keys, in order, each of which distinguishes more of `flags` than the keys before it."""
     chosen, distinct = [], 1
     for key in keys:
         found = len({tuple(_show(flag.get(name)) for name in [*chosen, key]) for flag in flags})
@@ -196,5 +196,5 @@ def _show(value: Any) -> str:
 
 
 def one_line(text: str) -> str:
-    """`text` without line breaks, and without what UTF-8 can't hold."""
+    """Return `text` without line breaks and without characters that UTF-8 can't encode."""
     return ' '.join(text.encode(errors='backslashreplace').decode().split())

@@ -1,4 +1,4 @@
-"""The curves of all methods, and where they end, in one picture."""
+"""Picture of the curves and final values of all methods."""
 import itertools
 import statistics
 import textwrap
@@ -8,21 +8,21 @@ from .methods import Method
 from .tables import label
 
 SIZE = (13, 5.5)  # inches
-LINE = 0.3  # inches of height that a method needs at least
-LONGEST = 40  # letters of a name on a line
+LINE = 0.3  # smallest height of a method, in inches
+LONGEST = 40  # most letters of a name on a line
 
 
 def draw(methods: Sequence[Method], metric: str, *, title: str):
-    """`metric` over epochs, the mean over the seeds thick and each seed thin; beside it the values at the end.
+    """Return a figure with `metric` over epochs (mean over seeds thick, each seed thin) and with the final values.
 
     Returns:
-        The figure; None where matplotlib isn't installed.
+        The figure; None if matplotlib is not installed.
     """
     try:
         from matplotlib import rc_context
     except ImportError:
         return None
-    with rc_context({'text.parse_math': False}):  # a $ in a name is one
+    with rc_context({'text.parse_math': False}):  # a $ in a name does not start a formula
         return _figure([method for method in methods if method.final(metric)], metric, title)
 
 
@@ -65,7 +65,7 @@ def _draw_curves(axis, method: Method, metric: str, color) -> None:
 
 
 def _draw_ends(axis, place: int, method: Method, metric: str, color) -> None:
-    """A dot for each seed and a bar at their mean."""
+    """Draw a dot for each seed and a bar at the mean."""
     values = [run.series(metric)[-1][1] for run in method.runs if run.series(metric)]
     axis.plot(values, [place] * len(values), 'o', color=color, markersize=5, alpha=0.6)
     axis.plot([method.final(metric).mean], [place], '|', color=color, markersize=18, markeredgewidth=2.5)
@@ -76,7 +76,7 @@ def _split(points: list[tuple[int, float]]) -> tuple[tuple, ...]:
 
 
 def mean_curve(method: Method, metric: str) -> list[tuple[int, float]]:
-    """The mean over the runs after each number of epochs for which all of them have a value."""
+    """Return the mean over the runs after each number of epochs for which all runs have a value."""
     series = [dict(run.series(metric)) for run in method.runs if run.series(metric)]
     common = set.intersection(*map(set, series))
     return [(epoch, statistics.mean(values[epoch] for values in series)) for epoch in sorted(common)]

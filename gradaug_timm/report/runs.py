@@ -1,4 +1,4 @@
-"""What an output folder tells about its run."""
+"""Data of a run, read from the output folder."""
 import csv
 import functools
 import itertools
@@ -25,7 +25,7 @@ USED_FLAGS = {
 
 @dataclass(frozen=True)
 class RunData:
-    """A run: its folder, its completed flags, its table of epochs by column, and `run.json` (older runs: empty)."""
+    """Run: folder, completed flags, rows of the table of epochs by column, and `run.json` (empty for older runs)."""
 
     path: str
     flags: dict[str, Any]
@@ -38,12 +38,12 @@ class RunData:
 
     @property
     def trained(self) -> int:
-        """Epochs up to the last that was validated."""
+        """Return the number of epochs up to the last validated one."""
         return int(self.rows[-1]['epoch']) + 1 if self.rows else 0
 
     @property
     def planned(self) -> int:
-        """Epochs of the whole run; where they weren't recorded, those of the flags."""
+        """Return the number of epochs of the whole run, as recorded or otherwise as in the flags."""
         return self.record.get('epochs') or self.flags.get('stop_epoch') or self.flags['epochs']
 
     @property
@@ -51,12 +51,12 @@ class RunData:
         return self.trained >= self.planned
 
     def series(self, metric: str) -> list[tuple[int, float]]:
-        """The metric's values, each with the number of epochs after which it was taken."""
+        """Return the values of a metric as (number of epochs, value)."""
         column = column_of(metric)
         return [(int(row['epoch']) + 1, row[column]) for row in self.rows if column in row]
 
     def seconds_per_epoch(self) -> float | None:
-        """Mean time of training an epoch; a row's is the mean over the epochs since the row before."""
+        """Return the mean training time of an epoch; a row holds the mean over the epochs since the row before."""
         began = min((session['first_epoch'] for session in self.record.get('sessions', ())), default=0)
         ends = [began, *(row['epoch'] + 1 for row in self.rows)]
         timed = [(row['train_seconds'], max(end - start, 1))
@@ -67,25 +67,25 @@ class RunData:
 
 
 def column_of(metric: str) -> str:
-    """The column of summary.csv that holds `metric`: that of the validation, or a `train_` one by its full name."""
+    """Return the column of summary.csv with `metric`: a validation metric, or a `train_` column by its full name."""
     return metric if metric.startswith('train_') else f'eval_{metric}'
 
 
 def find_runs(path: str, *, leave_out: str) -> list[str]:
-    """The folder itself where it is that of a run, else the folders in it, but for `leave_out`, where reports go.
+    """Return `path` if it is the folder of a run, otherwise the folders in it except `leave_out`, the report's folder.
 
     Raises:
-        ValueError: `path` is no folder, or is empty.
+        ValueError: `path` is not a folder, or contains no folders.
     """
     if not os.path.isdir(path):
-        raise ValueError(f'{path}: there is no such folder')
+        raise ValueError(f'{path}: {"not a folder" if os.path.exists(path) else "does not exist"}')
     if _is_run(path):
         return [path]
     entries = [os.path.join(path, name) for name in sorted(os.listdir(path)) if not name.startswith('.')]
     inside = [entry for entry in entries if os.path.isdir(entry)
               and (os.path.realpath(entry) != os.path.realpath(leave_out) or _is_run(entry))]
     if not inside:
-        raise ValueError(f'{path}: no run, it has neither {FLAGS} nor folders of runs')
+        raise ValueError(f'{path}: not a run: it has neither {FLAGS} nor folders of runs')
     return inside
 
 
@@ -94,24 +94,24 @@ def _is_run(path: str) -> bool:
 
 
 def read_run(path: str) -> RunData:
-    """Reads the folder of a run.
+    """Read the folder of a run.
 
     Raises:
         OSError: A file is missing or can't be read.
-        ValueError: One is broken; the line names it.
+        ValueError: A file is broken; the message names it.
     """
     if not _is_run(path):
-        raise ValueError(f'{path}: no run, it has no {FLAGS}')
+        raise ValueError(f'{path}: not a run: it has no {FLAGS}')
     flags = _read_flags(os.path.join(path, FLAGS))
     return RunData(path, flags, _read_table(os.path.join(path, SUMMARY)), read_record(path))
 
 
 def _read_flags(path: str) -> dict[str, Any]:
-    """The flags, those that the run didn't know yet at their defaults, completed as training does."""
+    """Return the flags, completed as in training; flags that an older run did not have get the defaults."""
     try:
         with open(path, encoding='utf-8') as file:
             given = json.loads(json.dumps(yaml.safe_load(file), default=str))  # values that can be compared
-    except (*BAD_YAML, TypeError) as error:  # json's, of what it can't write
+    except (*BAD_YAML, TypeError) as error:  # TypeError: json can't write a value
         raise ValueError(f'{path} is broken: {error}') from None
     check_kinds(path, given, USED_FLAGS)
     flags = {**_default_flags(), **given}
@@ -124,7 +124,7 @@ def _default_flags() -> dict[str, Any]:
 
 
 def _read_table(path: str) -> list[dict[str, float]]:
-    """The rows without their empty cells."""
+    """Return the rows without empty cells."""
     try:
         rows = read_rows(path)
     except (ValueError, csv.Error) as error:
@@ -145,7 +145,7 @@ def _numbers(path: str, line: int, row: dict) -> Iterator[tuple[str, float]]:
         try:
             value = float(text)
         except ValueError:
-            raise ValueError(f'{path} is broken: line {line}: {column} {text!r} is no number') from None
+            raise ValueError(f'{path} is broken: line {line}: {column} {text!r} is not a number') from None
         if column == 'epoch' and not (value.is_integer() and value >= 0):
-            raise ValueError(f'{path} is broken: line {line}: epoch {text!r} is none')
+            raise ValueError(f'{path} is broken: line {line}: epoch {text!r} is not a whole number')
         yield column, value

@@ -1,22 +1,22 @@
-"""The table of methods, to read as Markdown and to compute with as CSV."""
+"""The table of methods, as Markdown for people and as CSV for programs."""
 import csv
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from .methods import Method, Statistic
 
-MARK = '<!-- made by gradaug_timm.report -->'  # what a report starts with, so that no other file is overwritten
+MARK = '<!-- made by gradaug_timm.report -->'  # first line of a report, so that no other file is overwritten
 LABELS = {'top1': 'top-1', 'top5': 'top-5'}
 LEGEND = (
-    'Mean ± standard deviation (n - 1) over seeds. Final: after the last epoch; best: after the best validated one, '
+    'Mean ± standard deviation (n - 1) over seeds. Final: after the last epoch; best: after the best validated epoch, '
     'chosen on the validation images themselves. {paper}'
-    'Passes: of the network a step. Cost: multiply-adds of a step relative to one without sub-networks. '
-    'GFLOPs: 10⁹ multiply-adds for an image, as papers count. s/epoch: training alone.')
-PAPER = 'Paper: its figure, for its recipe. '
+    'Passes: forward passes in a step. Cost: multiply-adds of a step, relative to a step without sub-networks. '
+    'GFLOPs: 10⁹ multiply-adds for an image, as papers count. s/epoch: time of training without validation.')
+PAPER = 'Paper: the published figure, for the recipe of the paper. '
 
 
 def label(metric: str) -> str:
-    """The metric's name in headings."""
+    """Return the name of a metric in headings."""
     return LABELS.get(metric, metric)
 
 
@@ -28,14 +28,14 @@ def markdown(
         title: str,
         picture: str | None,
 ) -> str:
-    """The report as Markdown text.
+    """Return the report as Markdown text.
 
     Args:
-        methods: One a row.
-        metrics: Their figures that are shown.
-        notes: What has to be said below the table.
+        methods: The rows.
+        metrics: The metrics that are shown.
+        notes: Notes below the table.
         title: The heading.
-        picture: File of the curves, relative to the report.
+        picture: Path of the picture, relative to the report; None for no picture.
     """
     published = [metric for metric in metrics if any(method.published(metric) is not None for method in methods)]
     head = ['method', *(heading for metric in metrics for heading in _headings(metric, metric in published)),
@@ -96,7 +96,7 @@ def _line(cells) -> str:
 
 
 def trained_on(methods: Sequence[Method]) -> list[str]:
-    """Devices and versions, each with its methods where there are several."""
+    """Return lines with devices and versions; if they differ, each with the methods that used them."""
     found: dict[str, list[str]] = {}
     for method in methods:
         for run in method.runs:
@@ -116,7 +116,7 @@ def _place(session: dict) -> str:
 
 
 def write_csv(file: TextIO, methods: Sequence[Method], metrics: Sequence[str]) -> None:
-    """The same figures unrounded, and the folders that they come from; what isn't known is empty."""
+    """Write the figures unrounded, with the folders of the runs; unknown values are empty."""
     rows = [_record(method, metrics) for method in methods]
     writer = csv.DictWriter(file, list(rows[0]))
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""One backward for several passes: their gradients, known early, wait for the caller's `backward()`."""
+"""One backward for several passes: gradients are computed early and stored until the caller's `backward()`."""
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +10,7 @@ Gradients = list[torch.Tensor | None]
 
 
 class _Carry(torch.autograd.Function):
-    """A value whose gradient by each parameter is given."""
+    """Value with given gradients by the parameters."""
 
     @staticmethod
     def forward(ctx, value, gradients, *parameters):
@@ -20,22 +20,23 @@ class _Carry(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_output):
         if torch.is_grad_enabled():
-            raise RuntimeError('A GradAug step has no second derivatives: backward with create_graph=True is refused.')
+            raise RuntimeError(
+                'A GradAug step has no second derivatives: call backward() without create_graph=True.')
         if ctx.gradients is None:
-            raise RuntimeError('The loss of a GradAug step can be differentiated only once.')
+            raise RuntimeError('The loss of a GradAug step can be differentiated only once: call backward() once.')
         gradients, ctx.gradients = ctx.gradients, None
-        if grad_output.device.type != 'cpu' or grad_output != 1:  # elsewhere asking would wait for the device
+        if grad_output.device.type != 'cpu' or grad_output != 1:  # on other devices the comparison would synchronise
             torch._foreach_mul_([gradient for gradient in gradients if gradient is not None], grad_output)
         return None, None, *gradients
 
 
 class CarriedLoss:
-    """The sum of losses whose graphs are freed before it is differentiated.
+    """Sum of losses; the graph of each loss is freed before the sum is differentiated.
 
     Args:
-        parameters: The parameters by which they are differentiated.
-        loss_scale: The scale for fp16; None without.
-        copies: Keep copies of gradients, whose memory the next pass may use again (CUDA graphs).
+        parameters: The parameters by which the losses are differentiated.
+        loss_scale: The loss scale for fp16; None without fp16.
+        copies: Keep copies of gradients, because the next pass may reuse their memory (CUDA graphs).
 
     Raises:
         ValueError: A parameter has a gradient hook.
@@ -50,8 +51,8 @@ class CarriedLoss:
     ):
         if any(parameter._backward_hooks for parameter in parameters):
             raise ValueError(
-                'GradAug refuses parameters with hooks of Tensor.register_hook, which would run on each pass and again '
-                'on their sum; those of register_post_accumulate_grad_hook run once.')
+                'GradAug does not support parameters with hooks of Tensor.register_hook, which would run for each pass '
+                'and again for the sum; use register_post_accumulate_grad_hook, whose hooks run once.')
         self._parameters = parameters
         self._index = {parameter: index for index, parameter in enumerate(parameters)}
         self._loss_scale = loss_scale
@@ -61,11 +62,11 @@ class CarriedLoss:
         self._gradients: Gradients = [None] * len(parameters)
 
     def add(self, loss: torch.Tensor, parts: Sequence[Part] = ()) -> None:
-        """Differentiates `loss` [], which frees its graph.
+        """Differentiate `loss` [], which frees its graph.
 
         Args:
             loss: The loss.
-            parts: The parts of parameters by which it is to be differentiated as well.
+            parts: Parts of parameters by which the loss is differentiated as well.
         """
         count = len(self._parameters)
         with torch.autocast(loss.device.type, enabled=False):
@@ -87,24 +88,25 @@ class CarriedLoss:
         for part, gradient in zip(parts, gradients):
             if gradient is not None:
                 index = self._index[part.parameter]
-                if self._gradients[index] is None:
-                    self._gradients[index] = torch.zeros_like(part.parameter)
-                part.add(gradient, self._gradients[index])
+                total = self._gradients[index]
+                if total is None:
+                    total = self._gradients[index] = torch.zeros_like(part.parameter)
+                part.add(gradient, total)
 
     def total(self, last: torch.Tensor | None = None) -> torch.Tensor:
-        """The sum of all losses [], for one `backward()`; `last` is one more, whose graph is alive."""
-        if self._loss_scale is not None:
+        """Return the sum of all losses [], for one `backward()`; `last` is one more loss, which still has its graph."""
+        if self._loss_scale is not None and self._scale is not None:
             self._loss_scale.unscale([g for g in self._gradients if g is not None], self._scale)
         carried = _Carry.apply(self._value, self._gradients, *self._parameters)
         return carried if last is None else carried + last
 
 
 def _apart(gradients: Gradients, *, copies: bool) -> Gradients:
-    """Gradients that can be added to in place: none shares memory (as by a and b of a + b) or repeats it.
+    """Return gradients that can be changed in place: none shares memory (as those of a + b do) or is expanded.
 
     Args:
         gradients: The gradients.
-        copies: Whether all of them are copied.
+        copies: Copy all gradients.
     """
     seen, apart = set(), []
     for gradient in gradients:

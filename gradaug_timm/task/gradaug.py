@@ -1,4 +1,4 @@
-"""The training task: the full network's loss and those of its sub-networks, as one loss."""
+"""The GradAug training task: the losses of the full network and of sub-networks as one loss."""
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -21,28 +21,39 @@ from .transforms import apply_transform
 
 
 class GradAugTask(SubnetSteps, ClassificationTask):
-    """Training of a network together with random sub-networks of its own (paper, section 3).
+    """Training of a network together with random sub-networks (paper, section 3).
 
-    A step's loss is L0 + weight * sum of L_i: the criterion on the full network's logits, and for each sub-network the
-    divergence of its prediction for a transformed batch from the full network's for the batch. Every pass but the last
-    is differentiated as soon as its loss is known, so that the memory is that of one pass; `result['loss'].backward()`,
-    to be called once, brings the gradient of the sum. In evaluation mode and without gradients the result is the plain
-    task's.
+    The loss of a step is L0 + weight * sum of L_i. L0 is the criterion on the full network's logits. L_i is the
+    divergence between the prediction of sub-network i for a transformed batch and the full network's prediction for
+    the batch. Every pass but the last is differentiated as soon as its loss is known, so a step needs the memory of a
+    single pass. Call `result['loss'].backward()` once to get the gradient of the sum. In evaluation mode and without
+    gradients the result is the same as that of timm's task.
 
     Args:
-        model: The network; made elastic where it isn't.
+        model: The network; it is made elastic if necessary.
         criterion: Loss function of the full network. Created from criterion_kwargs when None.
         criterion_kwargs: Arguments for timm's create_classification_loss() when criterion is None.
         settings: Settings of GradAug.
-        loss_scale: With an fp16 gradient scaler, gives its scale [] as a tensor on the device (None before its first
-            use). Without it the task keeps a scale of its own for the passes that it differentiates.
+        loss_scale: For fp16: a function that returns the scale [] of the gradient scaler as a tensor on the device, or
+            None before its first use. Without it the task keeps its own scale for the passes that it differentiates.
         device: Device for task tensors/buffers.
         dtype: Dtype for task tensors/buffers.
         verbose: Enable info logging.
 
     Raises:
-        ValueError: `model` can't be made elastic, or has no blocks to skip for random depth; or the criterion isn't a
-            mean over the batch.
+        ValueError: `model` is not supported, or has no blocks to skip for random depth; or the criterion is not a mean
+            over the batch.
+
+    Example:
+        >>> import timm, torch
+        >>> from gradaug_timm import GradAugSettings, GradAugTask
+        >>> network = timm.create_model('gradaug_resnet20_cifar')
+        >>> settings = GradAugSettings.preset(32, subnets=2)
+        >>> task = GradAugTask(network, torch.nn.CrossEntropyLoss(), settings=settings, verbose=False)
+        >>> result = task(torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 3]))
+        >>> result['loss'].backward()
+        >>> sorted(result)
+        ['loss', 'loss_full', 'loss_subnet_0', 'loss_subnet_1', 'output']
     """
 
     def __init__(
@@ -67,33 +78,35 @@ class GradAugTask(SubnetSteps, ClassificationTask):
             self._prepare_compilation()
         if self.settings.subnets and self.settings.random_depth and not self._num_blocks:
             raise ValueError(f'mode={self.settings.mode!r} needs residual blocks that can be skipped: '
-                             f'{type(model).__name__} has none; mode=\'width\' is allowed.')
+                             f'{type(model).__name__} has none; use mode=\'width\'.')
 
     def compile(self, backend: str = 'inductor', mode: str | None = None, **compile_kwargs) -> nn.Module:  # type: ignore[override]
-        """Compiles the network; one graph for each pair of width and size, and none is run without being compiled.
+        """Compile the network, with one graph for each pair of width and size; no graph falls back to eager mode.
 
         Args:
             backend: Backend of torch.compile.
             mode: Mode of torch.compile.
-            **compile_kwargs: More of its arguments.
+            **compile_kwargs: More arguments of torch.compile.
 
         Raises:
-            ValueError: Widths are continuous or depth is random, which would compile anew at nearly every step.
+            ValueError: Widths are continuous or depth is random, so that nearly every step would compile a new graph.
         """
         self._prepare_compilation()
         return super().compile(backend=backend, mode=mode, **{'dynamic': False, **compile_kwargs})
 
     def _prepare_compilation(self) -> None:
-        """Lets steps make a graph for each pair of width and size, instead of giving up at torch's usual limit."""
+        """Raise torch's limit of graphs so that steps can compile a graph for each pair of width and size."""
         widths = width_grid(self.settings)
         if self.settings.subnets and (self.settings.random_depth or not widths):
-            raise ValueError('torch.compile needs few sub-networks: mode=\'width\' and width_steps of at least 1.')
-        batches = 2 + 2  # of two sizes in training; in evaluation as many, of the network and its average
+            raise ValueError(
+                f'torch.compile needs few different sub-networks, not those of mode={self.settings.mode!r} and '
+                f'width_steps={self.settings.width_steps}: use mode=\'width\' and width_steps of at least 1.')
+        batches = 2 + 2  # batches of two sizes in training; two more in evaluation, of the network and the average
         graphs = batches * (1 + len(widths) * len(self.settings.sizes))
         self._graph_limit = GraphLimit(graphs * most_alike(self.trainable_module))
 
     def prepare_distributed(self, device_ids: list | None = None, **ddp_kwargs) -> 'GradAugTask':
-        """Wraps the network in DDP.
+        """Wrap the network in DDP.
 
         Args:
             device_ids: The device of this process, for DDP.
@@ -103,7 +116,7 @@ class GradAugTask(SubnetSteps, ClassificationTask):
             The task.
 
         Raises:
-            ValueError: `static_graph` is asked for, whose reduction would start with the first pass.
+            ValueError: `static_graph` is true; its reduction would start after the first pass.
         """
         if ddp_kwargs.get('static_graph'):
             raise ValueError('static_graph=True must be False: it reduces gradients after GradAug\'s first pass.')
@@ -111,15 +124,16 @@ class GradAugTask(SubnetSteps, ClassificationTask):
         return self
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
-        """One training step's loss.
+        """Return the loss of one training step.
 
         Args:
             input: Batch [N, C, H, W].
             target: Class indices [N] or soft targets [N, classes].
 
         Returns:
-            'loss' [], for one backward(); 'output', the full network's logits [N, classes], detached; in training also,
-            [] each and detached, the components 'loss_full' and 'loss_subnet_0' (the widest) onwards.
+            A dictionary with 'loss' [], for one call of backward(), and 'output', the full network's logits
+            [N, classes], detached. In training also the components 'loss_full', 'loss_subnet_0' (the widest),
+            'loss_subnet_1' and so on, [] each and detached.
         """
         with nullcontext() if self._graph_limit is None else self._graph_limit.applied():
             return self._forward(input, target)
@@ -131,7 +145,7 @@ class GradAugTask(SubnetSteps, ClassificationTask):
         full = super().forward(input, target)
         loss, output = full['loss'], full['output'].detach()
         if self._graph_limit is not None:
-            output = output.clone()  # replays of CUDA graphs write over what they gave
+            output = output.clone()  # later replays of CUDA graphs overwrite their outputs
         components = {'loss_full': loss.detach().clone()} if training else {}
         if draws:
             repeats = self._repeats(input, draws) if rng_unchanged(input.device, states) else set()
@@ -140,7 +154,7 @@ class GradAugTask(SubnetSteps, ClassificationTask):
         return {'loss': loss, 'output': output, **components}
 
     def _repeats(self, input: torch.Tensor, draws: list[Draw]) -> set[int]:
-        """Which passes would repeat the full network's where that drew no random numbers: their gradient is zero."""
+        """Return the passes that would repeat the pass of the full network, if this drew no random numbers."""
         if images_seen(len(input), self.settings.batch_fraction) < len(input):
             return set()
         return {index for index, draw in enumerate(draws)
@@ -154,14 +168,14 @@ class GradAugTask(SubnetSteps, ClassificationTask):
             draws: list[Draw],
             repeats: set[int],
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """The loss of all passes, and those of the sub-networks, detached.
+        """Return the loss of all passes, and the losses of the sub-networks, detached.
 
         Args:
-            loss: The full network's.
+            loss: The full network's loss.
             input: The batch [N, C, H, W].
             output: The full network's logits [N, classes], detached.
             draws: The sub-networks.
-            repeats: Those whose logits are `output`, and which aren't run.
+            repeats: Indices of sub-networks that are not run, because their logits are `output`.
         """
         module = self.trainable_module
         network = module.module if isinstance(module, DistributedDataParallel) else module
@@ -188,4 +202,16 @@ class GradAugTask(SubnetSteps, ClassificationTask):
 
 
 class MultiLabelGradAugTask(GradAugTask, MultiLabelClassificationTask):
-    """GradAug with independent classes: dense float targets [N, classes]; sub-networks learn sigmoid targets."""
+    """GradAug for independent classes: targets are dense floats [N, classes], and sub-networks learn sigmoid targets.
+
+    Example:
+        >>> import timm, torch
+        >>> from gradaug_timm import GradAugSettings, MultiLabelGradAugTask
+        >>> network = timm.create_model('gradaug_resnet20_cifar', num_classes=5)
+        >>> settings = GradAugSettings.preset(32, subnets=1)
+        >>> task = MultiLabelGradAugTask(network, torch.nn.BCEWithLogitsLoss(), settings=settings, verbose=False)
+        >>> result = task(torch.randn(4, 3, 32, 32), torch.ones(4, 5))
+        >>> result['loss'].backward()
+        >>> result['output'].shape
+        torch.Size([4, 5])
+    """

@@ -1,18 +1,18 @@
-"""The scale by which losses are multiplied under fp16, so that small gradients don't vanish."""
+"""Loss scale for fp16: losses are multiplied by it so that small gradients do not vanish."""
 from collections.abc import Callable
 
 import torch
 
-INITIAL_SCALE, GROWTH_FACTOR, BACKOFF_FACTOR, GROWTH_INTERVAL = 2.0 ** 16, 2.0, 0.5, 2000  # torch.amp.GradScaler's
+INITIAL_SCALE, GROWTH_FACTOR, BACKOFF_FACTOR, GROWTH_INTERVAL = 2.0 ** 16, 2.0, 0.5, 2000  # as in torch.amp.GradScaler
 
 
 class EarlyLossScale:
-    """The scale of the passes that are differentiated before the caller's `backward()`.
+    """Loss scale of passes that are differentiated before the caller's `backward()`.
 
     Args:
-        source: Gives the scale [] that the caller's scaler uses, or None while it has none. Without a source the scale
-            is halved after a step whose gradients overflow, and doubled after 2,000 without; none of that waits for the
-            device. Skipping a step with an overflow is left to the caller's scaler.
+        source: Function that returns the scale [] of the caller's scaler, or None while the scaler has none. Without a
+            source, the scale is halved after a step whose gradients overflow and doubled after 2,000 steps without
+            overflow, without waiting for the device. The caller's scaler must skip steps that overflow.
     """
 
     def __init__(self, source: Callable[[], torch.Tensor | None] | None = None):
@@ -21,7 +21,7 @@ class EarlyLossScale:
         self._growth: torch.Tensor | None = None
 
     def current(self, device: torch.device) -> torch.Tensor:
-        """The scale [] of this step, in float32."""
+        """Return the scale [] of this step, in float32."""
         scale = self._own if self._source is None else self._source()
         if scale is None:
             scale = torch.full((), INITIAL_SCALE, dtype=torch.float32, device=device)
@@ -30,15 +30,17 @@ class EarlyLossScale:
         return scale.clone()
 
     def unscale(self, gradients: list[torch.Tensor], scale: torch.Tensor) -> None:
-        """Divides `gradients` by `scale`, in place (an overflow stays Inf or NaN), and adapts a scale of our own."""
+        """Divide `gradients` by `scale` in place (an overflow stays Inf or NaN), and update the scale if it is ours."""
         overflow = torch.zeros((), dtype=torch.float32, device=scale.device)
         torch._amp_foreach_non_finite_check_and_unscale_(gradients, overflow, scale.reciprocal())
-        if self._source is None:
+        if self._source is None and self._own is not None and self._growth is not None:
             torch._amp_update_scale_(
                 self._own, self._growth, overflow, GROWTH_FACTOR, BACKOFF_FACTOR, GROWTH_INTERVAL)
 
     def state_dict(self) -> dict:
-        return {} if self._own is None else {'scale': self._own.cpu(), 'growth': self._growth.cpu()}
+        if self._own is None or self._growth is None:
+            return {}
+        return {'scale': self._own.cpu(), 'growth': self._growth.cpu()}
 
     def load_state_dict(self, state: dict, device: torch.device) -> None:
         if state:

@@ -1,4 +1,4 @@
-"""The loss by which a sub-network learns what the full network predicts."""
+"""Losses with which a sub-network learns the predictions of the full network."""
 from collections.abc import Callable
 
 import torch
@@ -14,12 +14,14 @@ SIGMOID_FUNCTIONS = (F.binary_cross_entropy_with_logits, F.multilabel_soft_margi
 
 
 def softmax_divergence(logits: torch.Tensor, full_logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-    """KL(softmax(full / T) || softmax(sub / T)) * T^2, mean over the batch, in float32 (paper, section 3: T = 1).
+    """Return KL(softmax(full / T) || softmax(sub / T)) * T^2, mean over the batch, in float32.
+
+    The paper (section 3) uses T = 1.
 
     Args:
-        logits: The sub-network's [N, classes].
-        full_logits: The full network's [N, classes], detached.
-        temperature: T.
+        logits: Logits of the sub-network [N, classes].
+        full_logits: Logits of the full network [N, classes], detached.
+        temperature: Temperature T.
     """
     log_q = F.log_softmax(full_logits.float() / temperature, dim=-1)
     log_p = F.log_softmax(logits.float() / temperature, dim=-1)
@@ -32,13 +34,13 @@ def sigmoid_divergence(
         temperature: float = 1.0,
         sum_classes: bool = False,
 ) -> torch.Tensor:
-    """Binary cross-entropy of sigmoid(sub / T) with sigmoid(full / T) as target, * T^2, in float32.
+    """Return the binary cross-entropy of sigmoid(sub / T) with target sigmoid(full / T), times T^2, in float32.
 
     Args:
-        logits: The sub-network's [N, classes].
-        full_logits: The full network's [N, classes], detached.
-        temperature: T.
-        sum_classes: Sum over classes, mean over the batch, in place of the mean over both.
+        logits: Logits of the sub-network [N, classes].
+        full_logits: Logits of the full network [N, classes], detached.
+        temperature: Temperature T.
+        sum_classes: Sum over classes and take the mean over the batch, instead of the mean over both.
     """
     target = torch.sigmoid(full_logits.float() / temperature)
     loss = F.binary_cross_entropy_with_logits(logits.float() / temperature, target)
@@ -46,22 +48,22 @@ def sigmoid_divergence(
 
 
 def subnet_loss_for(criterion: nn.Module | Callable, multi_label: bool = False) -> Callable[..., torch.Tensor]:
-    """The sub-networks' loss that goes with the full network's criterion: `loss(logits, full_logits, temperature)`.
+    """Return the loss of sub-networks that matches a criterion: `loss(logits, full_logits, temperature)`.
 
     Args:
         criterion: Criterion of the full network.
-        multi_label: Whether classes are independent of each other, where the criterion doesn't tell.
+        multi_label: Treat classes as independent even if the criterion does not imply it.
 
     Raises:
-        ValueError: The criterion divides the batch, or isn't a mean over it.
+        ValueError: The criterion splits the batch, or is not a mean over the batch.
     """
     parts = list(criterion.modules()) if isinstance(criterion, nn.Module) else [criterion]
     if any(isinstance(part, timm_loss.JsdCrossEntropy) for part in parts):
-        raise ValueError('GradAug refuses the criterion JsdCrossEntropy, which divides the batch into splits.')
+        raise ValueError('GradAug does not support the criterion JsdCrossEntropy, which divides the batch into splits.')
     reduction = getattr(criterion, 'reduction', 'mean')
     if reduction in ('sum', 'none') and not getattr(criterion, 'sum_classes', False):
         raise ValueError(
-            f'GradAug refuses {type(criterion).__name__} with reduction={reduction!r}: it must be a mean.')
+            f'GradAug does not support {type(criterion).__name__} with reduction={reduction!r}: use a mean.')
     independent = any(isinstance(part, SIGMOID_CRITERIA) or part in SIGMOID_FUNCTIONS for part in parts)
     if not multi_label and not independent:
         return softmax_divergence

@@ -1,4 +1,4 @@
-"""The passes of a step through sub-networks: one loss, and no more memory than that of one pass."""
+"""Passes of a step through sub-networks: one loss, with the memory of a single pass."""
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from .loss_scale import EarlyLossScale
 
 @dataclass(frozen=True)
 class Pass:
-    """A sub-network, and what computes its loss [] while it is active."""
+    """Sub-network, and the function that computes its loss [] while it is active."""
     subnet: Subnet
     loss: Callable[[], torch.Tensor]
 
@@ -26,23 +26,23 @@ def run_passes(
         scale: EarlyLossScale | None = None,
         keeps_last: bool = False,
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Runs sub-networks one after the other, each differentiated as soon as its loss is known.
+    """Run sub-networks one after the other, and differentiate each as soon as its loss is known.
 
     Args:
-        network: What is trained, below DDP's wrapper.
-        loss: The full network's loss [], whose graph is alive; it is differentiated first.
+        network: The trained network, below the wrapper of DDP.
+        loss: The full network's loss [] with its graph; it is differentiated first.
         passes: The sub-networks.
-        elastic: The part of `network` that runs as a sub-network; None: the whole.
-        scale: The scale for fp16; None without.
-        keeps_last: Leave the last pass's graph to the caller's backward, for which DDP waits.
+        elastic: The part of `network` that runs as a sub-network; None for the whole network.
+        scale: The loss scale for fp16; None without fp16.
+        keeps_last: Keep the graph of the last pass for the caller's `backward()`, because DDP waits for it.
 
     Returns:
-        The sum of all losses [], for one `backward()`; and those of the passes, detached.
+        The sum of all losses [], for one `backward()`; and the losses of the passes, detached.
     """
     compiled = hasattr(network, '_orig_mod')
     recomputes = any(getattr(module, 'grad_checkpointing', False) for module in network.modules())
     in_parts = not recomputes and not compiled
-    keeps_last = keeps_last and not recomputes  # checkpointed activations need the sub-network in backward
+    keeps_last = keeps_last and not recomputes  # with checkpointing, backward must run while the sub-network is active
     carried = CarriedLoss([p for p in network.parameters() if p.requires_grad], scale, copies=compiled)
     carried.add(loss)
     elastic, last, losses = network if elastic is None else elastic, None, []

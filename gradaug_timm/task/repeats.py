@@ -1,15 +1,15 @@
-"""Passes of sub-networks that could only repeat the full network's, from which nothing is learnt."""
+"""Detection of passes that would only repeat the full network's pass and so have zero gradients."""
 import torch
 from torch import nn
 
-from ..elastic.network import elastic_state
+from ..elastic.network import plan_of
 from ..elastic.subnet import Subnet
 from ..elastic.swap import is_batch_norm
 from .transforms import InputTransform, output_size
 
 
 def is_whole(model: nn.Module, subnet: Subnet) -> bool:
-    """Whether a sub-network computes what the full network does, in training and from the same random numbers.
+    """Return whether a sub-network computes the same as the full network in training with the same random numbers.
 
     Args:
         model: An elastic network.
@@ -17,30 +17,33 @@ def is_whole(model: nn.Module, subnet: Subnet) -> bool:
     """
     if subnet.skipped or subnet.updates_statistics or _reads_buffers(model):
         return False
-    plan = elastic_state(model)[1].plan
+    plan = plan_of(model)
     return subnet.width == 1 or all(
         index in plan.frozen or group.kept(subnet) == group.units for index, group in enumerate(plan.groups))
 
 
 def _reads_buffers(model: nn.Module) -> bool:
-    """Whether layers other than BatchNorm have numbers that the full network's pass may have changed."""
+    """Return whether layers other than BatchNorm have buffers that the full network's pass may have changed."""
     return any(
         buffer is not None and buffer.is_floating_point()
         for module in model.modules() if not is_batch_norm(module) for buffer in module._buffers.values())
 
 
 def is_unchanged(transform: InputTransform, height: int, width: int) -> bool:
-    """Whether images of this size stay what they are."""
+    """Return whether a transformation leaves images of this size unchanged."""
     return not transform.angle and output_size(transform.size, height, width) == (height, width)
 
 
 def random_states(device: torch.device) -> list[torch.Tensor] | None:
-    """The states of the generators that passes on a device draw from, read on the host; None where that can't be."""
+    """Return the states of the generators from which passes on a device draw; None if they cannot be read."""
     if device.type not in ('cpu', 'cuda'):
         return None
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == 'cuda' else [])]
 
 
 def rng_unchanged(device: torch.device, before: list[torch.Tensor] | None) -> bool:
-    """Whether no random numbers were drawn since `random_states` gave `before`."""
-    return before is not None and all(map(torch.equal, before, random_states(device)))
+    """Return whether no random numbers were drawn since `random_states` returned `before`."""
+    if before is None:
+        return False
+    now = random_states(device)
+    return now is not None and all(map(torch.equal, before, now))

@@ -36,6 +36,13 @@ class GradAugSettings:
 
     Raises:
         ValueError: Names every value that is out of range, with the range.
+
+    Example:
+        >>> from gradaug_timm import GradAugSettings
+        >>> GradAugSettings.preset(224).min_width, GradAugSettings.preset(32).min_width
+        (0.9, 0.8)
+        >>> GradAugSettings.preset(32, subnets=2, sizes=(1.0, 0.5)).sizes
+        (1.0, 0.5)
     """
     subnets: int = 3
     mode: str = 'width'

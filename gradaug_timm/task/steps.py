@@ -1,4 +1,4 @@
-"""What training tasks with sub-networks have in common: which of them a step draws, and their state."""
+"""Base of training tasks with sub-networks: step counter, draws of sub-networks, and task state."""
 import torch
 from torch import nn
 
@@ -8,12 +8,12 @@ from .settings import GradAugSettings
 
 
 class SubnetSteps:
-    """A part of timm's training tasks: counts the steps, and draws each step's sub-networks from its number.
+    """Mixin for training tasks of timm that counts steps and draws the sub-networks of a step from the step's number.
 
     Attributes:
         settings: Settings of GradAug.
         step: Number of the next step.
-        epoch: Number of the epoch, which `settings.off_epoch` and `settings.size_epochs` need.
+        epoch: Number of the current epoch, used by `settings.off_epoch` and `settings.size_epochs`.
     """
     settings: GradAugSettings
     device: torch.device
@@ -23,7 +23,7 @@ class SubnetSteps:
     _num_blocks: int = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Tells the epoch."""
+        """Set the current epoch."""
         self.epoch = epoch
 
     def get_task_state(self, module: nn.Module | None = None, ema: bool = False) -> dict:
@@ -35,7 +35,7 @@ class SubnetSteps:
             self._early_scale.load_state_dict(state['loss_scale'], self.device)
 
     def draws(self, step: int) -> list[Draw]:
-        """The sub-networks of training step `step` of the present epoch, the widest first."""
+        """Return the sub-networks of training step `step` in the current epoch, the widest first."""
         if step % self.settings.interval:
             return []
         return draw_step(self.settings.at(self.epoch), step, num_blocks=self._num_blocks)

@@ -20,7 +20,7 @@ class SignalAgreement:
 
     def __init__(self, process: Process):
         self._group = dist.new_group(backend='gloo') if process.distributed else None
-        self._pending: tuple[torch.Tensor, dist.Work] | None = None
+        self._pending: tuple[torch.Tensor, dist.Work | None] | None = None
 
     def highest(self, *numbers: int) -> list[int]:
         """The highest of each number over all processes, as of the last call; of one process, as of now."""
@@ -29,7 +29,8 @@ class SignalAgreement:
         agreed = [0] * len(numbers)
         if self._pending is not None:
             tensor, work = self._pending
-            work.wait()
+            if work is not None:  # None: no member of the group
+                work.wait()
             agreed = tensor.tolist()
         tensor = torch.tensor(numbers)
         work = dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self._group, async_op=True)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 from timm.utils import setup_default_logging
@@ -29,6 +29,8 @@ from .run import Run
 from .summary import print_results
 
 _logger = logging.getLogger(__name__)
+
+Loop = TypeVar('Loop', bound=LoopSettings)
 FAILED = 1
 INTERRUPTED = 130
 SEPARATE_STORE = 'TORCH_DISABLE_SHARE_RDZV_TCP_STORE'  # else torch reads the addresses of the last attempt (2.15)
@@ -59,39 +61,43 @@ def run_command(
     _set_up_logging()
     args, text = parse_arguments(parser, argv)
     try:
-        run = None
-        try:
-            process = start_process(args.device)
-            if not process.primary:
-                logging.root.setLevel(logging.WARNING)
-            args = continue_restarted(args, parser, process)
-            run = prepare(args, text, process)
-        except RuntimeError as error:
-            if not is_distributed_env() or dist.is_initialized():
-                raise
-            parser.exit(FAILED, f'{parser.prog}: error: the processes can\'t be connected '
-                                f'({" ".join(str(error).split())[:120]}); torchrun\'s restarts need it to be started '
-                                f'with {SEPARATE_STORE}=1\n')
-        except (OSError, ValueError) as error:
-            _logger.debug('Preparation failed.', exc_info=True)
-            parser.error(str(error))
-        except KeyboardInterrupt:
-            parser.exit(INTERRUPTED, f'{parser.prog}: interrupted\n')
-        _train(parser, run)
+        _train(parser, _prepare(parser, args, text, prepare))
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
-def continue_restarted(args: LoopSettings, parser: SettingsParser, process: Process) -> LoopSettings:
-    """The settings, by which processes that torchrun starts anew resume what the last ones saved.
+def _prepare(parser: SettingsParser, args: Any, text: str, prepare: Callable[[Any, str, Process], Run]) -> Run:
+    try:
+        process = start_process(args.device)
+        if not process.primary:
+            logging.root.setLevel(logging.WARNING)
+        return prepare(continue_restarted(args, process), text, process)
+    except RuntimeError as error:
+        if not is_distributed_env() or dist.is_initialized():
+            raise
+        parser.exit(FAILED, f'{parser.prog}: error: the processes can\'t be connected '
+                            f'({" ".join(str(error).split())[:120]}); torchrun\'s restarts need it to be started '
+                            f'with {SEPARATE_STORE}=1\n')
+    except (OSError, ValueError) as error:
+        _logger.debug('Preparation failed.', exc_info=True)
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        parser.exit(INTERRUPTED, f'{parser.prog}: interrupted\n')
+
+
+def continue_restarted(args: Loop, process: Process) -> Loop:
+    """Return the settings by which processes that torchrun starts anew resume what the last ones saved.
 
     torchrun counts the restarts only on the machine whose process had died.
+
+    Raises:
+        ValueError: The run has no name by which its checkpoints could be found.
     """
     if not any(gather(process, _restarts())):
         return args
     if not args.experiment:
-        parser.error('torchrun restarts the run: it needs --experiment NAME to go on with what is saved')
+        raise ValueError('torchrun restarts the run: it needs --experiment NAME to go on with what is saved')
     if not args.resume or os.path.exists(os.path.join(args.output or DEFAULT_OUTPUT, args.experiment, LAST)):
         return replace(args, resume='auto')
     return args
@@ -127,8 +133,8 @@ def _train(parser, run: Run) -> None:
         parser.exit(128 + stopped.signal, f'{parser.prog}: stopped by {name}; --resume goes on from what is saved\n')
     except KeyboardInterrupt:
         parser.exit(INTERRUPTED, f'{parser.prog}: interrupted\n')
-    if run.process.primary:
-        print_results(run, results)
+    if run.folder is not None:
+        print_results(run, run.folder, results)
 
 
 def _lost_a_peer(error: RuntimeError) -> bool:

@@ -1,8 +1,9 @@
 """Everything that comes before the first epoch."""
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from timm.data import resolve_data_config
 from timm.scheduler import create_scheduler_v2, scheduler_kwargs
@@ -21,17 +22,21 @@ from .building.loaders import Loaders, build_loaders
 from .building.networks import build_network, drop_block_rises, enable_checkpointing, place_network
 from .building.optimizers import create_optimizer, with_learning_rate
 from .building.tasks import build_task
+from .callbacks import Callback, restore_states
 from .checkpoints.compatibility import check_continues, check_exact
 from .checkpoints.restoring import load_checkpoint, restore, starting_position
 from .checkpoints.saver import Checkpoints
 from .checkpoints.schedules import restore_scheduler
+from .checkpoints.state import CheckpointState
 from .loop.validation import evaluate
-from .outputs.folder import claim_folder, drop_rows, resume_path
-from .outputs.loggers import continue_log, open_loggers
+from .outputs.folder import RunFolder, claim_folder, drop_rows, resume_path
+from .outputs.loggers import Logger, Loggers, continue_log, open_loggers
 from .outputs.run_json import network_facts, session, training_images, write_record
 from .position import Position
 from .processes import Precision, Process
 from .run import Run, updates_per_epoch
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class Parts:
         shared_statistics: As for `Run`.
         ramp: Makes what raises DropBlock's rate over so many updates; None where nothing rises.
         compilation: Makes what watches torch.compile; None where nothing is compiled.
+        loggers: The user's own.
+        callbacks: The user's own.
     """
 
     task: TrainingTask
@@ -69,9 +76,18 @@ class Parts:
     shared_statistics: str = ''
     ramp: Callable[[int], DropBlockRamp] | None = None
     compilation: Callable[[], Compilation] | None = None
+    loggers: Sequence[Logger] = ()
+    callbacks: Sequence[Callback] = ()
 
 
-def prepare(args: TrainSettings, text: str, process: Process) -> Run:
+def prepare(
+        args: TrainSettings,
+        text: str,
+        process: Process,
+        *,
+        loggers: Sequence[Logger] = (),
+        callbacks: Sequence[Callback] = (),
+) -> Run:
     """Network, data, task, optimizer and folder of a run, as far as the checkpoint that it resumes.
 
     Args:
@@ -79,6 +95,8 @@ def prepare(args: TrainSettings, text: str, process: Process) -> Run:
             are filled in.
         text: The settings as they were given, for `args.yaml`.
         process: The device and the processes.
+        loggers: The user's own.
+        callbacks: The user's own.
 
     Raises:
         ValueError: Flags, network, data and files don't fit each other.
@@ -109,12 +127,14 @@ def prepare(args: TrainSettings, text: str, process: Process) -> Run:
         config=config,
         facts=facts,
         image_size=input_size[-1],
-        metric=args.eval_metric if loaders.validation is not None else 'loss',
+        metric=args.eval_metric if args.eval_metric and loaders.validation is not None else 'loss',
         evaluate=evaluate,
         shared_statistics='' if args.sync_bn else args.dist_bn,
         ramp=partial(DropBlockRamp, network) if drop_block_rises(args) else None,
         compilation=None if not args.torchcompile else lambda: Compilation(
             expected_graphs(args, settings, loaders, input_size), most_alike(network)),
+        loggers=loggers,
+        callbacks=callbacks,
     ))
 
 
@@ -136,8 +156,8 @@ def assemble(args: LoopSettings, text: str, process: Process, parts: Parts) -> R
     args = with_learning_rate(args, loaders.batch_size * process.world_size * args.grad_accum_steps)
     optimizer = create_optimizer(args, task)
     resumed_from = resume_path(args)
-    state = load_checkpoint(resumed_from) if resumed_from else {}
-    start = starting_position(args, resumed_from, state)
+    state = load_checkpoint(resumed_from) if resumed_from else CheckpointState()
+    start = starting_position(args, state)
     origin = {'world_size': process.world_size, 'training_images': training_images(loaders.train)}
     if resumed_from:
         check_continues(args, parts.settings, parts.settings_for, resumed_from, state)
@@ -152,6 +172,19 @@ def assemble(args: LoopSettings, text: str, process: Process, parts: Parts) -> R
     scheduler, epochs = create_scheduler_v2(
         optimizer, **scheduler_kwargs(args, decreasing_metric=decreasing), updates_per_epoch=updates)
     folder = claim_folder(args, parts.image_size, resumed_from) if process.primary else None
+    saver = None if folder is None else Checkpoints(
+        model=task.get_trainable_module(),
+        optimizer=optimizer,
+        args=args,
+        amp_scaler=parts.scaler,
+        checkpoint_dir=folder.path,
+        decreasing=decreasing,
+        max_history=args.checkpoint_hist,
+        task=task,
+        scheduler=scheduler,
+        config=parts.config,
+        facts=origin,
+    )
     run = Run(
         args=args,
         process=process,
@@ -166,33 +199,28 @@ def assemble(args: LoopSettings, text: str, process: Process, parts: Parts) -> R
         metric=parts.metric,
         start=start,
         end_epoch=min(epochs, args.stop_epoch or epochs),
-        saver=None if folder is None else Checkpoints(
-            model=task.get_trainable_module(),
-            optimizer=optimizer,
-            args=args,
-            amp_scaler=parts.scaler,
-            checkpoint_dir=folder.path,
-            decreasing=decreasing,
-            max_history=args.checkpoint_hist,
-            task=task,
-            scheduler=scheduler,
-            config=parts.config,
-            facts=origin,
-        ),
+        saver=saver,
         folder=folder,
         shared_statistics=parts.shared_statistics,
         ramp=parts.ramp(epochs * updates) if parts.ramp is not None else None,
         compilation=parts.compilation() if parts.compilation is not None else None,
-        saved_progress=state.get('progress') if args.start_epoch is None else None,
+        callbacks=parts.callbacks,
+        stateful=(*parts.callbacks, *parts.loggers),
+        saved_progress=state.progress if args.start_epoch is None else None,
         facts=parts.facts,
         resumed_from=resumed_from,
     )
     advance_schedule(run, start)
     if not args.no_resume_opt:
-        restore_scheduler(scheduler, state.get('scheduler'))
-    if folder is not None:
-        open_records(args, text, run, state)
-    return run
+        restore_scheduler(scheduler, state.scheduler)
+    if resumed_from:
+        for name in restore_states(run.stateful, state.callbacks):
+            _logger.warning(f'--resume {resumed_from} holds no state of {name}, which starts anew.')
+    if folder is None or saver is None:
+        return run
+    if resumed_from is not None and folder.holds(resumed_from):
+        saver.continue_from(resumed_from, state)
+    return replace(run, logs=open_records(args, text, run, folder, parts.loggers))
 
 
 def wrap(args: LoopSettings, task: TrainingTask, process: Process) -> nn.Module:
@@ -200,7 +228,7 @@ def wrap(args: LoopSettings, task: TrainingTask, process: Process) -> nn.Module:
     if args.torchcompile:
         task.compile(backend=args.torchcompile, mode=args.torchcompile_mode)
         task.compile_ema(backend=args.torchcompile, mode=args.torchcompile_mode)
-    eval_network = task.get_eval_model()
+    eval_network = cast(nn.Module, task.get_eval_model())
     if process.distributed:
         device_ids = [process.device] if process.device.type == 'cuda' else None
         task.prepare_distributed(device_ids=device_ids, broadcast_buffers=not args.no_ddp_bb)
@@ -218,23 +246,28 @@ def advance_schedule(run: Run, start: Position) -> None:
         run.scheduler.step(start.epoch)
 
 
-def open_records(args: LoopSettings, text: str, run: Run, state: dict) -> None:
-    """args.yaml, run.json, the history of the run that is continued, and the loggers."""
-    folder, start = run.folder, run.start
+def open_records(
+        args: LoopSettings,
+        text: str,
+        run: Run,
+        folder: RunFolder,
+        more: Sequence[Logger],
+) -> Loggers:
+    """Write args.yaml and run.json, take over the history of a run that is continued, and return the loggers."""
+    start = run.start
     continued = run.resumed_from is not None and folder.holds(run.resumed_from)
-    if continued:
-        run.saver.continue_from(run.resumed_from, state)
     if start.epoch >= run.end_epoch:
-        return folder.clear()
+        folder.clear()
+        return Loggers()
     step, ahead = run.updates_until(start), 0
     if continued:
         drop_rows(folder.summary, start.epoch)
         begun = run.updates_until(Position(start.epoch))
         ahead = continue_log(folder.log, start.epoch, begun, step - begun)
-    logs = open_loggers(args, folder, continued_at=step + ahead if continued else None, ahead=ahead)
+    logs = open_loggers(args, folder, continued_at=step + ahead if continued else None, ahead=ahead, more=more)
     folder.clear()
     with replacing(f'{folder.path}/args.yaml') as file:
         file.write(text)
     facts = {**run.facts, 'epochs': run.end_epoch, 'training_images': training_images(run.loaders.train)}
     write_record(folder.path, facts, session(run.process, start.epoch), continued=continued)
-    run.logs = logs
+    return logs

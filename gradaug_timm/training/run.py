@@ -1,5 +1,5 @@
 """What a run consists of."""
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +12,7 @@ from ..regularizers import DropBlockRamp
 from ..task.compile_limit import Compilation
 from .arguments.settings import LoopSettings
 from .building.loaders import Loaders
+from .callbacks import Callback, Stateful
 from .checkpoints.saver import Checkpoints
 from .outputs.folder import RunFolder
 from .outputs.loggers import Loggers
@@ -45,6 +46,8 @@ class Run:
         shared_statistics: Whether processes share BatchNorm's running statistics after an epoch: `reduce` to their
             mean, `broadcast` the first process's, or not (``).
         logs: The loggers.
+        callbacks: The user's own code.
+        stateful: Callbacks and loggers whose state is part of checkpoints.
         saved_progress: What the checkpoint that is resumed holds of an epoch under way.
         facts: Size and cost of network and step, as of `network_facts`.
         resumed_from: Path of the checkpoint that is resumed.
@@ -69,6 +72,8 @@ class Run:
     compilation: Compilation | None = None
     shared_statistics: str = ''
     logs: Loggers = field(default_factory=Loggers)
+    callbacks: Sequence[Callback] = ()
+    stateful: Sequence[Stateful] = ()
     saved_progress: dict | None = None
     facts: dict = field(default_factory=dict)
     resumed_from: str | None = None

@@ -9,7 +9,7 @@ from .run import Run
 SHOWN = 10  # epochs in the JSON, as in timm
 
 
-def print_results(run: Run, results: list[dict]) -> None:
+def print_results(run: Run, folder: RunFolder, results: list[dict]) -> None:
     """Prints the best epochs as JSON behind timm's `--result` mark, then a summary to read."""
     ranked = sorted(
         results,
@@ -17,12 +17,11 @@ def print_results(run: Run, results: list[dict]) -> None:
         reverse=run.lower_is_better,
     )
     print(f'--result\n{json.dumps(ranked[-SHOWN:], indent=4)}')
-    print('\n'.join(summary_lines(run)))
+    print('\n'.join(summary_lines(run, folder)))
 
 
-def summary_lines(run: Run) -> list[str]:
+def summary_lines(run: Run, folder: RunFolder) -> list[str]:
     """Final and best metric of the whole run, and where its files are."""
-    folder = run.folder
     name, column = run.metric, _column(run)
     rows = [row for row in read_rows(folder.summary) if row.get(column)]
     lines = []

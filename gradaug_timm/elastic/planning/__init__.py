@@ -1,1 +1,1 @@
-"""How a plan is found: which channels of which layers must be kept or dropped together."""
+"""Planning: finds which channels of which layers must be kept or dropped together (see ../README.md)."""

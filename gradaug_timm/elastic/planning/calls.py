@@ -1,4 +1,4 @@
-"""How calls of torch's functions are probed: layers, normalisations, activations, and those that take lengths."""
+"""Replacements of torch's functions while a network is probed: layers, norms, activations, reshapes and splits."""
 from collections.abc import Callable
 
 import torch
@@ -62,7 +62,7 @@ def _prelu(probe, func, input, weight):
 
 
 def _larger(probe, func, input, other=None, *args, **kwargs):
-    if isinstance(other, torch.Tensor):  # depends on both, whichever is larger now
+    if isinstance(other, torch.Tensor):  # the result depends on both, whichever is larger now
         return input + other
     return func(input, *args, **kwargs) if other is None else func(input, other, *args, **kwargs)
 
@@ -75,7 +75,7 @@ REPLACED: dict[Callable, Callable] = {
     **dict.fromkeys((
         torch.mean, torch.Tensor.mean, torch.var, torch.Tensor.var, torch.std, torch.Tensor.std, torch.var_mean,
         torch.std_mean), _statistic),
-    **dict.fromkeys((  # flat somewhere, or a mere scaling
+    **dict.fromkeys((  # functions that are flat somewhere, or only scale
         F.normalize, F.relu, F.relu6, F.hardtanh, F.hardswish, F.hardsigmoid, F.hardshrink, F.threshold, torch.relu,
         torch.relu_, torch.Tensor.relu, torch.Tensor.relu_), _activation),
     **dict.fromkeys((

@@ -1,9 +1,9 @@
-"""Which entries of tensors a dimension of another depends on, read off by vector-Jacobian products.
+"""Dependencies between entries of tensors, found by vector-Jacobian products.
 
-A product with a cotangent on some of the entries of a dimension is non-zero just where these depend on a tensor.
-Cotangents on the entries whose number has bit b, and on those whose number hasn't, name the entry with 2 log2(n)
-products where there is one. Where there are more (a head uses all channels of its query), the entries are halved until
-there is one, or until all of them depend on the same.
+The product with a cotangent on some entries of a dimension is non-zero exactly where these entries depend on a tensor.
+For each bit b of the entry's number there are two cotangents: one on the entries whose number has bit b, one on the
+other entries. If a single entry depends on something, these 2 log2(n) products identify the entry. If several do (a
+head uses all channels of the query), the entries are halved until one is left or all of them depend on the same.
 """
 import math
 from enum import Enum
@@ -15,21 +15,21 @@ import torch
 from .probe import positive
 from .trace import Key, Leaf
 
-Place = tuple[int, int]  # a leaf by number, and a dimension of it
-Hits = dict[Place, np.ndarray]  # by place which entries are meant, bool [entries]
-Pattern = tuple[int, int]  # the bits that the numbers of some users share, and their value
-ENTRIES_AT_ONCE = 2 ** 20  # of the cotangents of products that are computed together
+Place = tuple[int, int]  # number of a leaf, and one of the dimensions
+Hits = dict[Place, np.ndarray]  # place -> which entries are meant, bool [entries]
+Pattern = tuple[int, int]  # the bits that the numbers of some users share, and the value of these bits
+ENTRIES_AT_ONCE = 2 ** 20  # entries of the cotangents of products that are computed together
 
 
 class Kind(Enum):
-    """What depends on what."""
-    PARTIAL = 1  # users on entries of their own
-    COMPLETE = 2  # all users on all entries that are used: those of a single head, or what weighs tokens
-    TRANSPOSED = 3  # all users on all entries, each at a place of its own: tokens on channels (without pairs)
+    """Kind of a dependency."""
+    PARTIAL = 1  # each user depends on some entries only
+    COMPLETE = 2  # all users depend on all entries in use: the entries of a single head, or weights of tokens
+    TRANSPOSED = 3  # all users depend on all entries, each at another position: tokens on channels (without pairs)
 
 
 class Dependency(NamedTuple):
-    """Pairs of an entry `entries[i]` of dimension `key` of a leaf and an entry `users[i]` that depends on it."""
+    """Pairs of entries: entry `users[i]` depends on entry `entries[i]` of the dimension `key` of a leaf."""
     key: Key
     entries: np.ndarray
     users: np.ndarray
@@ -37,11 +37,11 @@ class Dependency(NamedTuple):
 
 
 def dependencies(x: torch.Tensor, dim: int, leaves: list[Leaf]) -> list[Dependency]:
-    """What each entry of dimension `dim` of `x` depends on.
+    """Return what each entry of dimension `dim` of `x` depends on.
 
     Args:
         x: A tensor of a probed network.
-        dim: Its dimension.
+        dim: The dimension.
         leaves: The constants and parameters of the network.
     """
     if not leaves:
@@ -53,12 +53,12 @@ def dependencies(x: torch.Tensor, dim: int, leaves: list[Leaf]) -> list[Dependen
 
 
 class _Products:
-    """Vector-Jacobian products of one dimension of a tensor with the leaves that it depends on.
+    """Vector-Jacobian products of one dimension of a tensor with the leaves on which the tensor depends.
 
     Args:
         x: The tensor.
-        dim: Its dimension.
-        leaves: Where differentiation ends; those without effect on `x` are dropped.
+        dim: The dimension.
+        leaves: Tensors at which differentiation ends; leaves without effect on `x` are dropped.
     """
 
     def __init__(self, x: torch.Tensor, dim: int, leaves: list[Leaf]):
@@ -72,11 +72,11 @@ class _Products:
                        for d, key in enumerate(leaf.keys) if key is not None]
 
     def supports(self, users: list[np.ndarray], numbers: list[int]) -> dict[int, torch.Tensor]:
-        """For each leaf of these numbers that is reached the gradients [len(users), ...] of cotangents on `users`.
+        """Return the gradients [len(users), ...] of cotangents on `users`, for each given leaf that is reached.
 
         Args:
             users: Indexes in the dimension, for each product.
-            numbers: Which leaves.
+            numbers: Numbers of the leaves.
         """
         masks = torch.zeros(len(users), self.size, dtype=self.x.dtype)
         for mask, chosen in zip(masks, users):
@@ -91,7 +91,7 @@ class _Products:
                 if gradients[0] is not None}
 
     def hits(self, users: list[np.ndarray], questions: Hits) -> list[Hits]:
-        """Which of the entries in question each of `users` (indexes) depend on."""
+        """Return the entries among `questions` on which each of `users` (indexes) depend."""
         if not questions or not users:
             return [{} for _ in users]
         supports = self.supports(users, list(dict.fromkeys(number for number, _ in questions)))
@@ -110,7 +110,7 @@ class _Products:
 
 
 def _divide(products: _Products, users: np.ndarray, questions: Hits) -> list[Dependency]:
-    """The dependencies of `users` (indexes) on the entries in question."""
+    """Return the dependencies of `users` (indexes) on the entries in `questions`."""
     if not questions:
         return []
     found, questions, patterns = _name_users(products, users, questions)
@@ -129,11 +129,11 @@ def _name_users(
         users: np.ndarray,
         questions: Hits,
 ) -> tuple[list[Dependency], Hits, dict[Pattern, Hits]]:
-    """What follows from products with the users whose number has a bit, or hasn't.
+    """Return what follows from products with the users whose number has a bit set, and with the other users.
 
     Returns:
-        The dependencies of entries that one user depends on; the entries that more of them do; and these by the bits
-        that their users' numbers share, and the value of these.
+        The dependencies on entries that a single user depends on; the entries that several users depend on; and the
+        latter by pattern, which is the bits that the users' numbers share and the value of these bits.
     """
     number = np.arange(len(users))
     bits = range(max(1, math.ceil(math.log2(len(users)))))
@@ -163,7 +163,10 @@ def _take_patterns(
         patterns: dict[Pattern, Hits],
         questions: Hits,
 ) -> list[Dependency]:
-    """Where the users of a pattern depend on its entries, all on all, and on no others; taken from `questions`."""
+    """Return dependencies of patterns whose users depend on all of the pattern's entries, and on no others.
+
+    The entries that are found are removed from `questions`.
+    """
     number = np.arange(len(users))
     chosen = {pattern: users[number & pattern[0] == pattern[1]] for pattern in patterns}
     chosen = {pattern: alike for pattern, alike in chosen.items() if len(alike) < len(users)}
@@ -179,7 +182,10 @@ def _take_patterns(
 
 
 def _take_blocks(products: _Products, users: np.ndarray, questions: Hits) -> list[Dependency]:
-    """Where all users depend on all entries in question, as far as samples tell; taken from `questions`."""
+    """Return dependencies where all users depend on all entries in `questions`, judged by samples of the users.
+
+    The entries that are found are removed from `questions`.
+    """
     samples = products.hits(
         [users[[index]] for index in {0, len(users) // 3, len(users) // 2, len(users) - 1}], questions)
     found = []
@@ -200,7 +206,7 @@ def _take_blocks(products: _Products, users: np.ndarray, questions: Hits) -> lis
 
 
 def _is_unit(products: _Products, place: Place) -> bool:
-    """Whether users that depend on all entries do so as one unit (a head), not each on a place of its own (tokens)."""
+    """Return whether users that depend on all entries are one unit (a head); tokens differ in position instead."""
     if not products.leaves[place[0]].is_output:
         return False
     first, last = products.supports([np.array([0]), np.array([products.size - 1])], [place[0]])[place[0]].ne(0)

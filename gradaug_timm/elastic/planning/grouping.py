@@ -1,4 +1,4 @@
-"""From what must be kept together to what is interchangeable: units and groups."""
+"""Groups: units of channels that are interchangeable."""
 import math
 from collections import defaultdict
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from .units import Units
 
 
 def fixed_labels(units: Units, labels: np.ndarray, seen: Trace) -> np.ndarray:
-    """Labels of the units that every sub-network keeps: the logits', and those that no layer makes or none uses."""
+    """Return the labels of units that every sub-network keeps: logits, and units that no layer makes or none uses."""
     def of(keys: Iterable[Key]) -> np.ndarray:
         return np.unique(np.concatenate([labels[units.span[key]] for key in keys]))
 
@@ -32,10 +32,10 @@ def fixed_labels(units: Units, labels: np.ndarray, seen: Trace) -> np.ndarray:
 
 
 def token_labels(units: Units, labels: np.ndarray, seen: Trace, transposed: list[tuple[Key, Key]]) -> np.ndarray:
-    """Labels of the units of layers that mix tokens: where channels meet them on the other dimension."""
+    """Return the labels of units that count tokens: layers that mix tokens use them where others use channels."""
     if not transposed:
         return np.array([], dtype=np.int64)
-    found = {seen.made[0]: False}  # by key whether it counts tokens
+    found = {seen.made[0]: False}  # key -> whether it counts tokens
     members: dict[int, list[Key]] = defaultdict(list)
     for key in seen.channels:
         for label in np.unique(labels[units.span[key]]):
@@ -59,7 +59,7 @@ def group_units(
         fixed: np.ndarray,
         seen: Trace,
 ) -> tuple[tuple[Group, ...], dict[Key, Side]]:
-    """Units with the same number of entries in the same dimensions are interchangeable: they form a group."""
+    """Return groups and sides: units with the same number of entries in the same dimensions form a group."""
     signature: dict[int, list[tuple[int, int]]] = defaultdict(list)
     size: dict[int, int] = {}
     consumed = set(seen.consumed)
@@ -80,11 +80,11 @@ def group_units(
 
 
 def linked(groups: tuple[Group, ...], alike: list[set[int]]) -> tuple[Group, ...]:
-    """Groups of which the same share is kept in each of these sets: in as many steps of as many channels.
+    """Return the groups with steps such that all groups of a set keep the same share of channels.
 
     Args:
         groups: The groups.
-        alike: Sets of groups, by number; those that overlap are one.
+        alike: Sets of groups, by number; sets that overlap are merged.
     """
     merged: list[set[int]] = []
     for numbers in alike:

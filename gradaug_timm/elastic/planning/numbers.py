@@ -1,4 +1,4 @@
-"""Integers that remember which attribute of which module they are, or were computed from."""
+"""Integers that remember the attribute of a module from which they were computed."""
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -7,19 +7,19 @@ from torch import nn
 
 
 class Origin(NamedTuple):
-    """Where a number comes from: an attribute (and its place, in a tuple or list) of the module of that name."""
+    """Origin of a number: the name of a module, an attribute, and the place if this is a tuple or list."""
     module: str
     attribute: str
     place: int | None = None
 
 
 class TrackedInt(int):
-    """An integer that is an attribute, or a multiple or part of one.
+    """Integer that is the value of an attribute, or a multiple or part of the value.
 
     Args:
         value: The integer.
         origin: The attribute.
-        ratio: The attribute's value divided by this one.
+        ratio: The attribute's value divided by this value.
     """
 
     def __new__(cls, value: int, origin: Origin, ratio: Fraction = Fraction(1)):
@@ -42,7 +42,7 @@ class TrackedInt(int):
 
 
 def track_numbers(model: nn.Module) -> None:
-    """Makes the integers among the attributes of a network's modules tracked ones, in place."""
+    """Replace the integers among the attributes of a network's modules by tracked integers, in place."""
     for name, module in model.named_modules():
         for attribute, value in list(vars(module).items()):
             if type(value) is int:
@@ -53,7 +53,7 @@ def track_numbers(model: nn.Module) -> None:
 
 
 def tracked(arguments) -> list[TrackedInt]:
-    """The tracked integers among the arguments of a call, in nested tuples, lists, slices and dictionaries too."""
+    """Return the tracked integers among the arguments of a call, also in nested tuples, lists, slices and dicts."""
     if isinstance(arguments, TrackedInt):
         return [arguments]
     if isinstance(arguments, dict):

@@ -1,4 +1,4 @@
-"""The plan of networks in which every layer keeps a prefix of its own, whatever its neighbours keep."""
+"""Plans of networks in which every layer keeps its own prefix of channels, whatever neighbouring layers keep."""
 from torch import nn
 
 from ..plan import Group, Number, Plan, Side
@@ -12,14 +12,14 @@ def prefix_plan(
         blocks: tuple[str, ...],
         counting: dict[type[nn.Module], str],
 ) -> Plan:
-    """The plan of a network of convolutions, linear layers and BatchNorms, whose additions pad with zero channels.
+    """Return the plan of a network of convolutions, linear layers and BatchNorms whose additions pad with zeros.
 
     Args:
         model: The network.
         first: Name of the layer that takes the image.
-        classifier: Name of the layer that gives the logits, if there is one.
+        classifier: Name of the layer that returns the logits, if there is one.
         blocks: Names of the blocks that can be skipped.
-        counting: For other classes of modules the attribute that counts their output channels.
+        counting: Other classes of modules -> the attribute that counts output channels.
     """
     groups: dict[int, int] = {}
 

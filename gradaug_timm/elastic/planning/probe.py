@@ -1,10 +1,10 @@
-"""One forward pass of a network in which what lies between its layers can be read off by differentiation.
+"""Probing: one forward pass of a network in which differentiation shows how layers are connected.
 
-The outputs of convolutions and linear layers are replaced by positive constants, normalisations and activations that
-are flat somewhere by the identity. So each layer's input depends only on the outputs of the layers directly upstream
-and on parameters in between (scales, tokens, tables); all that stands there (additions, concatenations, splits, gates,
-heads) is the model's own code. Layers are met as calls of torch's functions, so it doesn't matter which module makes
-the call, or with whose parameters.
+The outputs of convolutions and linear layers are replaced by positive constants. Normalisations, and activations that
+are flat somewhere, are replaced by the identity. So the input of each layer depends only on the outputs of the layers
+directly upstream and on parameters in between (scales, tokens, tables). Everything between layers (additions,
+concatenations, splits, gates, heads) is the model's own code. Layers are recognised as calls of torch's functions, so
+it does not matter which module makes the call, or with which module's parameters.
 """
 import numpy as np
 import torch
@@ -15,19 +15,19 @@ from .calls import REPLACED, RESHAPING, SIZING, SPLITTING
 from .numbers import TrackedInt, track_numbers, tracked
 from .trace import Key, Leaf, Sized, Trace, Use
 
-FEW_GROUPS = 8  # of a convolution, below which its groups are narrowed instead of dropped
+FEW_GROUPS = 8  # a convolution with fewer groups keeps a part of each group instead of dropping whole groups
 
 
 def trace(model: nn.Module, seen: Trace, image: torch.Tensor) -> None:
-    """Runs `model` on `image` with its layers replaced.
+    """Run `model` on `image` with its layers replaced, and record the pass in `seen`.
 
     Args:
-        model: A copy that may be spoilt, in evaluation mode.
-        seen: Where to note what it does.
+        model: A copy of the network in evaluation mode; it cannot be used for anything else afterwards.
+        seen: The record of the pass.
         image: The input [1, C, H, W].
 
     Raises:
-        ValueError: It returns something else than tensors, or has no layers.
+        ValueError: The network returns something other than tensors, or has no layers.
     """
     for module in model.modules():
         if getattr(module, 'inplace', False):
@@ -51,11 +51,11 @@ def trace(model: nn.Module, seen: Trace, image: torch.Tensor) -> None:
 
 
 class Probe(TorchFunctionMode):
-    """Replaces layers and normalisations, and notes what they use, in the calls that it watches.
+    """Mode that replaces calls of layers and normalisations, and records the channels that they use.
 
     Args:
-        seen: Where to note it.
-        names: Names of the parameters and buffers, by id.
+        seen: The record of the pass.
+        names: Id of each parameter and buffer -> name.
     """
 
     def __init__(self, seen: Trace, names: dict[int, str]):
@@ -86,7 +86,7 @@ class Probe(TorchFunctionMode):
                                     for dim in dims or range(x.dim()) if x.shape[dim] == number > 1]
 
     def layer(self, func, x, weight, bias, *args, dim: int, groups: int = 1, transposed: bool = False, **kwargs):
-        """A convolution or linear layer over dimension `dim` of `x`: its output is replaced by a constant."""
+        """Replace the output of a convolution or linear layer over dimension `dim` of `x` by a constant."""
         if id(weight) not in self.names and not self._is_parameters_alone(weight):
             return func(x, weight, bias, *args, **kwargs)
         out, inp = self._key(weight, int(transposed)), self._key(weight, int(not transposed))
@@ -109,7 +109,7 @@ class Probe(TorchFunctionMode):
         return constant.clone()
 
     def norm(self, x, dim: int, *tensors: torch.Tensor | None) -> torch.Tensor:
-        """A normalisation with these weights and statistics for each channel: nothing is done to `x`."""
+        """Return `x` unchanged instead of normalised, and record that each channel uses these weights or statistics."""
         named = [tensor for tensor in tensors if tensor is not None]
         if named and named[0].numel() == x.shape[dim]:
             key = self._key(named[0], 0)
@@ -119,7 +119,7 @@ class Probe(TorchFunctionMode):
         return x.clone()
 
     def statistic(self, func, x, dim=None, *args, **kwargs):
-        """A mean or variance: of channels, it ties none of them to each other, so it is taken for a constant."""
+        """Return a mean or variance; over channels it is detached, because it does not tie channels together."""
         result = func(x, *args, **kwargs) if dim is None else func(x, dim, *args, **kwargs)
         dims = [dim] if isinstance(dim, int) else dim or ()
         if not x.requires_grad or not any(self._is_channels(x, d % x.dim()) for d in dims):
@@ -127,7 +127,7 @@ class Probe(TorchFunctionMode):
         return tuple(part.detach() for part in result) if isinstance(result, tuple) else result.detach()
 
     def _is_channels(self, x: torch.Tensor, dim: int) -> bool:
-        """Whether the first and last entry of a dimension depend on different channels of a layer."""
+        """Return whether the first and last entry of a dimension depend on different channels of a layer."""
         if x.shape[dim] == 1:
             return False
         leaves = [leaf for leaf in self.seen.leaves if leaf.is_output and any(leaf.keys)]
@@ -140,7 +140,7 @@ class Probe(TorchFunctionMode):
             reached.append([None if gradient is None else gradient.movedim(channels, 0).flatten(1).ne(0).any(1)
                             for leaf, gradient in zip(leaves, found)
                             for channels, key in enumerate(leaf.keys) if key is not None])
-        # Where layers that mix tokens are reached too, the first layer is one of channels.
+        # If layers that mix tokens are reached as well, the first layer is one that makes channels.
         both = [(first, last) for first, last in zip(*reached)
                 if first is not None and last is not None and first.any() and last.any()]
         return bool(both) and not (both[0][0] & both[0][1]).any()
@@ -153,7 +153,7 @@ class Probe(TorchFunctionMode):
         return all(gradient is None for gradient in found)
 
     def _key(self, tensor: torch.Tensor, dim: int) -> Key:
-        """The key of a dimension of a parameter, or of what was computed from parameters."""
+        """Return the key of a dimension of a parameter, or of a tensor computed from parameters."""
         if id(tensor) in self.names:
             return self.names[id(tensor)], dim
         key = self._new_key(tensor.shape[dim])
@@ -180,9 +180,9 @@ class Probe(TorchFunctionMode):
             self.seen.uses.append(Use(x.clone(), dim % x.dim(), key))
 
     def _grouped(self, own: Key, inputs: int, groups: int, weight: torch.Tensor, transposed: bool) -> tuple[Key, Key]:
-        """Keys of the outputs and inputs of a grouped convolution.
+        """Return the keys of the outputs and inputs of a grouped convolution.
 
-        Groups are kept or dropped whole; where they are few, a part of each is kept.
+        Groups are kept or dropped whole; a convolution with few groups keeps a part of each group.
         """
         other = self._new_key(inputs if not transposed else weight.shape[1] * groups)
         out, inp = (own, other) if not transposed else (other, own)
@@ -208,5 +208,5 @@ class Probe(TorchFunctionMode):
 
 
 def positive(shape: torch.Size, like: torch.Tensor) -> torch.Tensor:
-    """Random numbers in [0.1, 0.3): small, so that sums of many don't reach where activations are flat."""
+    """Return random numbers in [0.1, 0.3), so small that even large sums do not reach flat parts of activations."""
     return torch.rand(shape, dtype=like.dtype, device=like.device) * 0.2 + 0.1

@@ -1,4 +1,4 @@
-"""The plans of a network that follow from running it once on constants."""
+"""Plans of a network that follow from one probed forward pass."""
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,18 +20,18 @@ from .upstream import Upstream
 
 
 def plans_by_probing(model: nn.Module) -> Iterator[Plan]:
-    """The plans that a network may have, the one to be tried first before the others.
+    """Yield the possible plans of a network, in the order in which they should be tried.
 
-    They differ in what no dependency tells: whether what weighs a single head's values (its queries and keys) is kept
-    whole, or is one with the values; and whether the inputs of attention must be as many as the heads' channels.
+    The plans differ in two points that dependencies leave open. First, the queries and keys of a single head are kept
+    whole, or are tied to the values. Second, the inputs of attention may need as many channels as all heads together.
 
     Args:
-        model: A network of plain modules on the CPU; it is left as it is.
+        model: A network of plain modules on the CPU; it is not changed.
 
     Raises:
-        ValueError: It fails on images, returns something else than tensors, or has no layers.
+        ValueError: The network fails on images, returns something other than tensors, or has no layers.
     """
-    replica = copy.deepcopy(model).train().eval()  # which empties caches
+    replica = copy.deepcopy(model).train().eval()  # switching modes clears caches
     seen = Trace()
     watch = BlockWatch(replica, seen)
     trace(replica, seen, torch.rand(1, *probe_shape(model)) + 0.5)
@@ -53,7 +53,7 @@ def plans_by_probing(model: nn.Module) -> Iterator[Plan]:
 
 
 def _of_other_dims(use: Use, leaves: list[Leaf], seen: Trace) -> list[tuple[Key, Dependency]]:
-    """What the other dimensions depend on of what a layer that mixes tokens uses: channels are among them."""
+    """Return what the other dimensions of a token-mixing layer's input depend on: one of them is the channels."""
     found = []
     for dim in range(1, use.tensor.dim()):
         if dim != use.dim and use.tensor.shape[dim] > 1:
@@ -72,7 +72,7 @@ def _plan(
         *,
         complete: bool,
 ) -> Plan:
-    """The plan that follows from dependencies; without those where all depend on all, if `complete` is false."""
+    """Return the plan that follows from the dependencies; those of kind COMPLETE count only if `complete` is true."""
     whole = [(dependency.key, dependency.entries) for _, dependency in found
              if dependency.kind is Kind.COMPLETE and not complete]
     ties = [(user, dependency) for user, dependency in found
@@ -99,7 +99,7 @@ def _plan(
 
 
 def _unused(seen: Trace, ties: list[tuple[Key, Dependency]]) -> list[tuple[Key, np.ndarray]]:
-    """The output channels of layers on which nothing depends by itself, as (key, bool [channels])."""
+    """Return the output channels of layers on which nothing depends individually, as (key, bool [channels])."""
     unused = {key: np.ones(seen.channels[key], dtype=bool) for key in seen.made}
     for _, dependency in ties:
         if dependency.key in unused:
@@ -108,7 +108,7 @@ def _unused(seen: Trace, ties: list[tuple[Key, Dependency]]) -> list[tuple[Key, 
 
 
 def with_whole_heads(plan: Plan) -> Plan:
-    """The plan with the inputs of attention kept in steps of heads, where they have as many channels as the heads."""
+    """Return the plan with attention inputs kept in steps of heads if they have as many channels as all heads."""
     alike = []
     for out, inp in (sides[:2] for sides in plan.tensors.values() if len(sides) > 1 and None not in sides[:2]):
         for number in out.groups:

@@ -1,4 +1,4 @@
-"""The full-size network with what a sub-network drops at zero: what the sub-network is checked against."""
+"""The masked full-size network: dropped channels are zero. Sub-networks are validated against it."""
 import copy
 from collections.abc import Callable
 
@@ -13,13 +13,13 @@ from ..subnet import Subnet
 
 @torch.no_grad()
 def mask(masked: nn.Module, network: nn.Module, plan: Plan, subnet: Subnet) -> None:
-    """Makes a copy of a network hold its parameters and statistics, with zeros for those that are dropped.
+    """Copy the parameters and statistics of `network` into `masked`, with zeros for those that are dropped.
 
     Args:
         masked: A copy of `network`.
         network: A network of plain modules.
-        plan: Its plan.
-        subnet: The sub-network; without skipped blocks.
+        plan: The plan of the network.
+        subnet: The sub-network, without skipped blocks.
     """
     tensors, whole = _tensors(masked), _tensors(network)
     torch._foreach_copy_(list(tensors.values()), list(whole.values()))
@@ -43,24 +43,24 @@ def masked_forward(
         image: torch.Tensor,
         masked: nn.Module | None = None,
 ):
-    """The full-size network's outputs where what `subnet` drops is zero, and no statistic counts it.
+    """Return the outputs of the full-size network with dropped channels at zero and left out of all statistics.
 
     Args:
         network: A network of plain modules in evaluation mode.
-        plan: Its plan.
-        subnet: The sub-network; without skipped blocks.
+        plan: The plan of the network.
+        subnet: The sub-network, without skipped blocks.
         image: The input [N, C, H, W].
-        masked: A copy of `network` to mask; made where it is None.
+        masked: A copy of `network` to mask; None to make one.
     """
     masked = copy.deepcopy(network) if masked is None else masked
-    masked.train().eval()  # which empties caches
+    masked.train().eval()  # switching modes clears caches
     mask(masked, network, plan, subnet)
     with KeptStatistics():
         return masked(image)
 
 
 class KeptStatistics(TorchFunctionMode):
-    """Means, variances and normalisations over channels leave out those whose weight is zero, or that are all zeros."""
+    """Mode in which means, variances and norms over channels leave out channels whose weight or values are zero."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         replacement = REPLACED.get(func)
@@ -68,13 +68,13 @@ class KeptStatistics(TorchFunctionMode):
 
 
 def _there(x: torch.Tensor, dim: int, weight: torch.Tensor | None = None) -> torch.Tensor:
-    """Indexes of the entries of a dimension that the sub-network has."""
+    """Return the indexes of the entries of a dimension that the sub-network keeps."""
     there = x.movedim(dim, 0).reshape(x.shape[dim], -1).ne(0).any(1) if weight is None else weight.ne(0)
     return there.nonzero().flatten()
 
 
 def _on(there: torch.Tensor, x: torch.Tensor, dim: int, function: Callable[[torch.Tensor], torch.Tensor]):
-    """What a function makes of some entries of a dimension; zeros in the others."""
+    """Apply a function to some entries of a dimension, and return zeros for the others."""
     return torch.zeros_like(x).index_copy(dim, there, function(x.index_select(dim, there)))
 
 
@@ -96,14 +96,14 @@ def _rms_norm(func, x, normalized_shape, weight=None, *args, **kwargs):
 
 
 def _group_norm(func, x, num_groups, weight=None, bias=None, *args, **kwargs):
-    if num_groups > 1:  # a group stays whole
+    if num_groups > 1:  # groups are kept or dropped whole
         return func(x, num_groups, weight, bias, *args, **kwargs)
     there = _there(x, 1, weight)
     return _on(there, x, 1, lambda x: func(x, 1, _of(weight, there), _of(bias, there), *args, **kwargs))
 
 
 def _batch_norm(func, x, running_mean, running_var, *args, **kwargs):
-    """Without running statistics it standardises weights [1, out, in * k * k]: over the inputs that are there."""
+    """Run batch_norm; as weight standardisation ([1, out, in * k * k], no running statistics) over kept inputs only."""
     if running_mean is not None or x.dim() != 3:
         return func(x, running_mean, running_var, *args, **kwargs)
     return _on(_there(x, 2), x, 2, lambda x: func(x, None, None, *args, **kwargs))

@@ -1,4 +1,4 @@
-"""A copy of a network to try things on, and the size of image that it takes."""
+"""A copy of a network for planning, and the size of the images that it takes."""
 import copy
 import itertools
 import logging
@@ -13,25 +13,25 @@ from ..swap import without_caches
 
 
 def replica_of(model: nn.Module) -> nn.Module:
-    """A copy on the CPU in float32 and evaluation mode, with random parameters and buffers, of a network on any device.
+    """Return a copy of a network on the CPU, in float32 and evaluation mode, with random parameters and buffers.
 
-    Random, since layers that start at zero would hide differences; vectors and buffers are positive, as for a
-    BatchNorm's variance or a blur's filter.
+    Values are random because layers that start at zero would hide differences. Vectors and buffers are positive, as
+    the variance of a BatchNorm or the filter of a blur must be. The network may be on any device.
     """
     memo = {id(tensor): _random_like(tensor) for tensor in [*model.parameters(), *model.buffers()]}
     memo.update(without_caches(model))
     replica = copy.deepcopy(model, memo).requires_grad_(False)
-    for module in replica.modules():  # what watches the network isn't to see the copy
+    for module in replica.modules():  # the user's hooks must not see the copy
         module._forward_hooks.clear()
         module._forward_pre_hooks.clear()
         if getattr(module, 'grad_checkpointing', False):
             module.grad_checkpointing = False
     _shrink_input(replica)
-    return replica.train().eval()  # which also empties caches of what was computed from parameters
+    return replica.train().eval()  # switching modes clears caches of values computed from parameters
 
 
 def _shrink_input(replica: nn.Module) -> None:
-    """Lets a network of a fixed input size take a small one, where timm can."""
+    """Make a network of a fixed input size take a small one, if timm can change the size."""
     if hasattr(replica, 'set_input_size') and hasattr(replica, 'patch_embed'):
         patch = max(to_2tuple(replica.patch_embed.patch_size))
         with _quiet_timm():
@@ -42,7 +42,7 @@ def _shrink_input(replica: nn.Module) -> None:
 
 @contextmanager
 def _quiet_timm() -> Iterator[None]:
-    """Without timm's messages about the position embeddings of a network that isn't the user's."""
+    """Silence timm's messages about position embeddings, because the copy is not the user's network."""
     logger = logging.getLogger('timm')
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -63,15 +63,15 @@ def _random_like(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def one_line(error: Exception) -> str:
-    """The kind of an error, and the first line of what it says."""
+    """Return the class of an error and the first line of the message."""
     return f'{type(error).__name__}: {error}'.split('\n')[0]
 
 
 def probe_shape(model: nn.Module) -> tuple[int, int, int]:
-    """Shape (C, H, W) of the smallest image of a few that the network takes, in which attention sees many tokens.
+    """Return the shape (C, H, W) of a small image that the network takes and in which attention sees many tokens.
 
     Raises:
-        ValueError: It takes none of them.
+        ValueError: The network takes no image of the sizes that were tried.
     """
     first = next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
     usual = (getattr(model, 'pretrained_cfg', None) or {}).get('input_size', (3, 224, 224))[-1]
@@ -85,7 +85,7 @@ def probe_shape(model: nn.Module) -> tuple[int, int, int]:
             with torch.no_grad():
                 model(torch.zeros(1, channels, size, size, dtype=dtype))
             return channels, size, size
-        except Exception as error:  # its own code may raise anything
+        except Exception as error:  # the network's own code may raise anything
             reason = one_line(error)
     raise ValueError(f'{type(model).__name__} can\'t run as sub-networks: it fails on an image of '
                      f'{(first, usual, usual)} ({reason}).')

@@ -1,4 +1,4 @@
-"""Which modules of a network are residual blocks, seen in a probed forward pass."""
+"""Residual blocks, found in a probed forward pass."""
 import torch
 from torch import nn
 
@@ -8,19 +8,19 @@ from .trace import Trace
 
 
 class BlockWatch:
-    """Notes the modules whose output is their input plus what their layers make.
+    """Finder of modules whose output is the input plus the output of their layers.
 
-    With the layers' outputs replaced by constants, the derivative of such an output by the input is the identity.
+    Because the outputs of layers are constants, the derivative of such a module's output by the input is the identity.
 
     Args:
         model: The probed network; hooks are added to its modules.
-        seen: What its forward pass leaves behind.
+        seen: The record of the forward pass.
     """
 
     def __init__(self, model: nn.Module, seen: Trace):
         self.model = model
         self.seen = seen
-        self.calls: dict[str, tuple[int, int]] = {}  # by name of a residual module its first and last layer's numbers
+        self.calls: dict[str, tuple[int, int]] = {}  # name of a residual module -> range of its layers
         self._started: dict[str, int] = {}
         for name, module in model.named_modules():
             if name and next(module.parameters(), None) is not None:
@@ -28,7 +28,7 @@ class BlockWatch:
                 module.register_forward_hook(lambda _, args, output, name=name: self._check(name, args, output))
 
     def blocks(self) -> tuple[str, ...]:
-        """Names, in order: the largest modules that aren't themselves sequences of residual modules."""
+        """Return the names, in order, of the largest residual modules that are not sequences of residual modules."""
         found: list[str] = []
         for name, module in self.model.named_modules():
             if any(name.startswith(f'{block}.') for block in found):

@@ -1,4 +1,4 @@
-"""What timm's bottlenecks add to a probed plan: how the paper counts the inner channels of bottlenecks."""
+"""Planner of networks with timm's bottlenecks: counts inner channels as the paper does."""
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from .probed import plans_by_probing
 
 
 def plan_resnet(model: nn.Module) -> Iterator[Plan]:
-    """The probed plans, with the stem's and the inner channels of bottlenecks counted by expansion (see Group)."""
+    """Yield the probed plans, with the channels of the stem and inside bottlenecks counted by expansion (Group)."""
     for plan in plans_by_probing(model):
         yield _counted(plan, model)
 

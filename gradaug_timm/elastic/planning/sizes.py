@@ -1,4 +1,4 @@
-"""What the integers among the attributes of a network's modules count."""
+"""Attributes that count channels: which integers of a network's modules count which channels."""
 from collections import defaultdict
 from fractions import Fraction
 
@@ -10,7 +10,7 @@ from .dependencies import Dependency, Kind
 from .numbers import Origin
 from .trace import Key, Sized, Trace
 
-COUNTED: dict[type[nn.Module], dict[str, str]] = {  # attributes that only tell how many channels there are
+COUNTED: dict[type[nn.Module], dict[str, str]] = {  # attributes that only report the number of channels
     nn.modules.conv._ConvNd: {'in_channels': 'in', 'out_channels': 'out'},
     nn.Linear: {'in_features': 'in', 'out_features': 'out'},
     nn.modules.batchnorm._NormBase: {'num_features': 'out'},
@@ -19,7 +19,7 @@ COUNTED: dict[type[nn.Module], dict[str, str]] = {  # attributes that only tell 
 
 
 def counted(model: nn.Module, sides: dict[Key, Side], seen: Trace) -> dict[str, Number]:
-    """What the attributes count that only tell the sizes of a layer."""
+    """Return the attributes that report the sizes of layers, each with the channels that it counts."""
     found: dict[str, Number] = {}
     for name, module in model.named_modules():
         for attribute, side in next((names for cls, names in COUNTED.items() if isinstance(module, cls)), {}).items():
@@ -34,14 +34,14 @@ def sized_numbers(
         lengths: list[tuple[Sized, list[Dependency]]],
         sides: dict[Key, Side],
 ) -> tuple[dict[str, Number], list[set[int]]]:
-    """What the attributes count from which the model took lengths of tensors.
+    """Return the attributes from which the model's code takes lengths of tensors, each with the channels it counts.
 
     Args:
-        lengths: Dimensions of such lengths, with what they depend on.
-        sides: The sides that are known.
+        lengths: Dimensions whose length comes from an attribute, with their dependencies.
+        sides: The known sides.
 
     Returns:
-        What they count; and the sets of groups of which as many channels must be kept, since one number counts them.
+        The attributes; and sets of groups that must keep the same number of channels, because one number counts them.
     """
     found: dict[str, dict[int | None, list[Side]]] = defaultdict(lambda: defaultdict(list))
     alike: dict[Origin, set[int]] = defaultdict(set)
@@ -58,7 +58,7 @@ def sized_numbers(
 
 
 def _scaled(side: Side, ratio: Fraction) -> Side:
-    """A side of `ratio` times as many entries."""
+    """Return a side with `ratio` times as many entries."""
     def scaled(values: np.ndarray) -> np.ndarray:
         return np.repeat(values, ratio.numerator)[::ratio.denominator]
 
@@ -70,7 +70,7 @@ def _side_of(
         dependencies: list[Dependency],
         sides: dict[Key, Side],
 ) -> tuple[Side | None, set[int]]:
-    """What a dimension is, entry by entry; and the groups that each are all of it."""
+    """Return the side of a dimension, and the groups that each cover the whole dimension."""
     if sized.key is not None:
         side = sides.get(sized.key)
         side = side and Side(side.group[::sized.step], side.rank[::sized.step])

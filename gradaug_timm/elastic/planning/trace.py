@@ -1,4 +1,4 @@
-"""What a forward pass of a probed network leaves behind."""
+"""Record of a probed forward pass."""
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -8,11 +8,11 @@ from torch.autograd.graph import GradientEdge
 
 from .numbers import TrackedInt
 
-Key = tuple[str, int]  # a parameter or buffer by name, and a dimension of it; or the name of a tensor in between, and 0
+Key = tuple[str, int]  # name of a parameter or buffer, and a dimension; or name of a tensor in between layers, and 0
 
 
 class Leaf(NamedTuple):
-    """A tensor at which differentiation ends, with the keys of its dimensions (None: it isn't one of channels)."""
+    """Tensor at which differentiation ends, with the key of each dimension (None: not a dimension of channels)."""
     tensor: torch.Tensor | GradientEdge
     keys: tuple[Key | None, ...]
     is_output: bool
@@ -20,14 +20,14 @@ class Leaf(NamedTuple):
 
 
 class Use(NamedTuple):
-    """A dimension of a tensor that a layer uses as its channels."""
+    """Dimension of a tensor that a layer uses as channels."""
     tensor: torch.Tensor
     dim: int
     key: Key
 
 
 class Sized(NamedTuple):
-    """A dimension of a tensor whose length the model took from a number, or a layer's channels, `step` apart."""
+    """Dimension of a tensor whose length the model took from a number, or every `step`-th channel of a layer."""
     number: TrackedInt
     tensor: torch.Tensor | None
     dim: int
@@ -37,19 +37,19 @@ class Sized(NamedTuple):
 
 @dataclass
 class Trace:
-    """What a forward pass of a probed network leaves behind.
+    """Record of a probed forward pass.
 
     Args:
-        channels: Number of entries by key.
+        channels: Key -> number of entries.
         leaves: The constants that replaced outputs of layers, and the network's parameters and buffers.
         uses: The dimensions that layers use as channels.
         ties: Pairs of keys with the indexes that belong together.
-        layers: How many layers ran.
+        layers: Number of layers that ran.
         made: Keys of the output channels of layers with parameters.
         used: Keys of the channels that layers and normalisations use.
         consumed: Keys of the input channels of layers.
-        inputs: The key of the input channels of the layers with these weights.
-        sized: The dimensions that attributes tell the length of.
+        inputs: Name of a layer's weight -> key of the input channels.
+        sized: The dimensions whose length comes from an attribute.
         result: The network's outputs.
     """
     channels: dict[Key, int] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Trace:
     result: list[torch.Tensor] = field(default_factory=list)
 
     def tie(self, a: Key, b: Key) -> None:
-        """All channels of one key belong to those of another, in order."""
+        """Tie all channels of one key to the channels of another key, in order."""
         if a != b:
             indexes = np.arange(self.channels[a])
             self.ties.append((a, indexes, b, indexes))

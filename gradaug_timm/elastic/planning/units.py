@@ -1,14 +1,14 @@
-"""Channels by the unit that they belong to: a union-find over all dimensions of all tensors, in arrays."""
+"""Units of channels: a union-find over all dimensions of all tensors, in arrays."""
 import numpy as np
 
 from .trace import Key
 
 
 class Units:
-    """What is kept or dropped together.
+    """Units: channels that are kept or dropped together.
 
     Args:
-        channels: Number of entries by key.
+        channels: Key -> number of entries.
     """
 
     def __init__(self, channels: dict[Key, int]):
@@ -18,11 +18,11 @@ class Units:
         self._pairs: list[tuple[np.ndarray, np.ndarray]] = []
 
     def tie(self, a: Key, a_entries: np.ndarray, b: Key, b_entries: np.ndarray) -> None:
-        """Puts entries of one key into the units of those of another."""
+        """Put entries of one key into the same units as entries of another key, pair by pair."""
         self._pairs.append((self.span[a].start + a_entries, self.span[b].start + b_entries))
 
     def labels(self) -> np.ndarray:
-        """For each entry the smallest number among the entries of its unit, int [count]."""
+        """Return for each entry the smallest number among the entries of the same unit, int [count]."""
         labels = np.arange(self.count)
         a, b = (np.concatenate([pair[i] for pair in self._pairs]) for i in (0, 1)) if self._pairs else ([], [])
         while True:

@@ -1,4 +1,4 @@
-"""The nearest tensors that a tensor was computed from, whose channels are known."""
+"""Search for the nearest upstream tensors whose channels are known."""
 import torch
 from torch.autograd.graph import GradientEdge
 
@@ -7,9 +7,10 @@ from .trace import Leaf, Use
 
 
 class Upstream:
-    """Finds leaves in the graph of a probed network; differentiation may stop at what layers used before.
+    """Finder of leaves in the graph of a probed network; differentiation stops at inputs of earlier layers.
 
-    Without that a residual stream would depend on all layers before, and planning take a time quadratic in depth.
+    Without these stops a residual stream would depend on all layers before, and planning time would be quadratic in
+    depth.
 
     Args:
         leaves: The constants and parameters of the network.
@@ -20,7 +21,7 @@ class Upstream:
         self._stops: dict[tuple, Leaf] = {}
 
     def of(self, x: torch.Tensor) -> list[Leaf]:
-        """The leaves and stops that `x` was computed from, without what is behind the stops."""
+        """Return the leaves and stops from which `x` was computed, without those behind a stop."""
         found: dict[int, Leaf] = {}
         seen, pending = set(), [(x.grad_fn, x.output_nr)]
         while pending:
@@ -40,12 +41,12 @@ class Upstream:
         return list(found.values())
 
     def add_stop(self, use: Use, leaves: list[Leaf], dependencies: list[Dependency]) -> None:
-        """Lets differentiation stop at what a layer used, if all that is known of channels is in that dimension.
+        """Make differentiation stop at the input of a layer, if that dimension contains all information on channels.
 
         Args:
-            use: The use; its tensor is a copy of what was used.
-            leaves: What it was computed from.
-            dependencies: What it depends on.
+            use: The use; the tensor in it is a copy of the layer's input.
+            leaves: The leaves from which the input was computed.
+            dependencies: The dependencies of the input.
         """
         clear = all(found.kind is Kind.PARTIAL and len(set(found.users.tolist())) == len(found.users)
                     for found in dependencies)

@@ -1,4 +1,4 @@
-"""Checking a plan against the full-size network with the dropped channels masked."""
+"""Validation of plans: sub-networks must agree with the full-size network whose dropped channels are masked."""
 import copy
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -13,19 +13,19 @@ from ..swap import apply_view, make_view, restore_classes, swap_classes
 from .reference import masked_forward
 from .replica import probe_shape
 
-# Width and divisor of each check. Groups that have to be as wide as each other may differ at a divisor above 1 alone.
+# Width and divisor of each check. Groups that must be equally wide may differ only at a divisor above 1.
 CHECKS = ((0.5, 1), (0.75, 1), (0.9, 8))
 
 
 def validated(replica: nn.Module, planner: Callable[[nn.Module], Iterable[Plan]]) -> Plan:
-    """The plan of a network, with every group frozen that doesn't agree with the masked full-size network.
+    """Return the first plan that passes validation, or the last plan with the groups frozen that fail.
 
     Args:
-        replica: A copy of the network, of plain modules on the CPU (replica.replica_of); it ends in double precision.
-        planner: Gives the plans that it may have; the last is the one to freeze groups of.
+        replica: A copy of the network, of plain modules on the CPU (`replica_of`); it is converted to double precision.
+        planner: Function that yields the possible plans of the network.
 
     Raises:
-        ValueError: The network can't run as a sub-network of any width.
+        ValueError: No plan passes, even with groups frozen.
     """
     plans = list(planner(replica))
     network = replica.double().eval()
@@ -35,13 +35,14 @@ def validated(replica: nn.Module, planner: Callable[[nn.Module], Iterable[Plan]]
         if _agrees(pair, plan, image, CHECKS):
             return plan
     everything = frozenset(range(len(plan.groups)))
-    for checks in (CHECKS[:1], CHECKS):  # the narrowest shows nearly all
+    for checks in (CHECKS[:1], CHECKS):  # the narrowest width finds nearly all wrong groups
         wrong = frozenset(group for group in everything
                           if not _agrees(pair, replace(plan, frozen=everything - {group}), image, checks))
         found = replace(plan, frozen=wrong)
         if wrong != everything and _agrees(pair, found, image, CHECKS):
             return found
-    raise ValueError(f'{type(network).__name__} can\'t run as sub-networks: they disagree with the masked network.')
+    raise ValueError(f'{type(network).__name__} can\'t run as sub-networks: they differ from the full-size '
+                     'network with masked channels.')
 
 
 def _agrees(
@@ -50,10 +51,10 @@ def _agrees(
         image: torch.Tensor,
         checks: tuple[tuple[float, int], ...],
 ) -> bool:
-    """Whether a network agrees with its copy, which is masked."""
+    """Return whether a network agrees with its masked copy in all checks."""
     try:
         return all(_agrees_at(*pair, plan, Subnet(width, divisor), image) for width, divisor in checks)
-    except Exception:  # the network's own code may raise anything where shapes don't fit
+    except Exception:  # the network's own code may raise anything if shapes do not fit
         return False
 
 

@@ -87,8 +87,10 @@ def origins(
 
 def _lineage(parser: StrictParser, path: str) -> Iterator[tuple[str, dict]]:
     """The files, with their keys, that `path` (or the settings of that name) builds on, and at last itself."""
-    chain, path = [], find_settings(path)
-    while path is not None:
+    chain: list[tuple[str, dict]] = []
+    next_path: str | None = find_settings(path)
+    while next_path is not None:
+        path = next_path
         if any(os.path.realpath(path) == os.path.realpath(file) for file, _ in chain):
             parser.error(f'{chain[-1][0]}: base leads back to {path}')
         config = _read(parser, path, named_by=chain[-1][0] if chain else None)
@@ -96,7 +98,7 @@ def _lineage(parser: StrictParser, path: str) -> Iterator[tuple[str, dict]]:
         if base is not None and not isinstance(base, str):
             parser.error(f'{path}: base must be the name of a file, not {describe(base)}')
         chain.append((path, config))
-        path = None if base is None else find_settings(base, folder=os.path.dirname(path))
+        next_path = None if base is None else find_settings(base, folder=os.path.dirname(path))
     return reversed(chain)
 
 

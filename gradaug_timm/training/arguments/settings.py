@@ -44,6 +44,7 @@ class TrainSettings(
         ValueError: Values aren't allowed; says all of them.
 
     Example:
+        >>> from gradaug_timm import TrainSettings
         >>> settings = TrainSettings(model='gradaug_resnet18', epochs=10)
         >>> settings.opt, settings.epochs
         ('sgd', 10)

@@ -44,7 +44,7 @@ def enable_gradaug(
     log_inputs(network, preset, settings)
     estimate = RelativeCost(network, input_size, batch=args.batch_size, epochs=_scheduled_epochs(args))
     if args.gradaug_budget and settings.subnets:
-        args, settings = _choose(args, settings, estimate)
+        args, settings = _choose(args, settings, args.gradaug_budget, estimate)
     cost = estimate(settings) if settings.subnets else 1.
     describe(settings, cost)
     if settings.subnets and settings.random_width:
@@ -88,12 +88,13 @@ def _scheduled_epochs(args: TrainSettings) -> int:
 def _choose(
         args: TrainSettings,
         settings: GradAugSettings,
+        budget: float,
         estimate: RelativeCost,
 ) -> tuple[TrainSettings, GradAugSettings]:
-    settings = within_budget(settings, args.gradaug_budget, estimate, given=given_settings(args))
+    settings = within_budget(settings, budget, estimate, given=given_settings(args))
     args = replace(args, **{f'{PREFIX}{name}': getattr(settings, name) for name in CHOSEN})
     chosen = ', '.join(f'{name} {_show(getattr(settings, name))}' for name in CHOSEN)
-    _logger.info(f'--gradaug-budget {args.gradaug_budget:g}: {chosen}.')
+    _logger.info(f'--gradaug-budget {budget:g}: {chosen}.')
     return args, settings
 
 

@@ -132,7 +132,7 @@ def build_loaders(
         train=train_loader,
         validation=validation_loader,
         mixup=None if isinstance(mixup, FastCollateMixup) else mixup,
-        batch_size=average if scheduled else float(args.batch_size),
+        batch_size=float(args.batch_size) if average is None else average,
         parts=parts,
         by_batch=bool(parts) and not args.use_multi_epochs_loader,
         readable=readable,

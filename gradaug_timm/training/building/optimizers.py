@@ -8,6 +8,7 @@ from timm.optim import create_optimizer_v2, optimizer_kwargs
 from timm.task import TrainingTask
 
 from ..arguments.settings import LoopSettings
+from .tasks import network_of
 
 _logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def create_optimizer(args: LoopSettings, task: TrainingTask) -> torch.optim.Opti
     """
     options = {**optimizer_kwargs(cfg=args), 'filter_bias_and_bn': not args.decay_all_parameters, **args.opt_kwargs}
     try:
-        return create_optimizer_v2(task.get_trainable_module(), **options)
+        return create_optimizer_v2(network_of(task), **options)
     except (ImportError, TypeError) as error:
         raise ValueError(f'--opt {args.opt} cannot be built: {error}') from error
 

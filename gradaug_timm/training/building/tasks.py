@@ -2,7 +2,7 @@
 import logging
 from collections.abc import Callable
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -54,6 +54,11 @@ def build_task(
     if multi_label:
         task.threshold = args.multilabel_threshold  # type: ignore[assignment]
     return task
+
+
+def network_of(task: TrainingTask, *, ema: bool = False) -> nn.Module:
+    """Return the network that a task trains, or its moving average, which it must have."""
+    return cast(nn.Module, task.get_trainable_module(ema=ema))
 
 
 def loss_scale(scaler: NativeScaler | None) -> Callable[[], torch.Tensor | None] | None:

@@ -13,6 +13,7 @@ from ..arguments.regularizers import RegularizerSettings
 from ..arguments.settings import LoopSettings
 from ..building.networks import drop_block_rises, regularizer_settings
 from ..position import Position
+from .state import CheckpointState
 
 _logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def check_continues(
         settings: GradAugSettings | None,
         settings_for: Callable[[Any], GradAugSettings],
         path: str,
-        state,
+        state: CheckpointState,
 ) -> None:
     """Compares the flags with those that `state`, the content of the checkpoint, was trained with.
 
@@ -41,11 +42,11 @@ def check_continues(
     Raises:
         ValueError: Model, optimizer, regularisers or settings of GradAug are others.
     """
-    saved = state.get('args') if isinstance(state, dict) else None
+    saved = state.args
     if saved is None:
         return
     found = [
-        *_differences(args, saved, 'optimizer' in state),
+        *_differences(args, saved, state.optimizer is not None),
         *_regularizer_differences(args, saved),
         *_gradaug_differences(args, saved, settings, settings_for),
     ]
@@ -53,7 +54,7 @@ def check_continues(
         raise ValueError('; '.join(f'{flag}: the checkpoint {path} was trained with {was}' for flag, was in found))
 
 
-def check_exact(args: LoopSettings, origin: dict, start: Position, path: str, state: dict) -> None:
+def check_exact(args: LoopSettings, origin: dict, start: Position, path: str, state: CheckpointState) -> None:
     """Compares all that the rest of the training follows from; warns of differences at the end of an epoch.
 
     Args:
@@ -77,16 +78,17 @@ def check_exact(args: LoopSettings, origin: dict, start: Position, path: str, st
         f'them or repeat the epoch by --start-epoch {start.epoch}')
 
 
-def _changes(args: LoopSettings, origin: dict, state: dict) -> Iterator[tuple]:
+def _changes(args: LoopSettings, origin: dict, state: CheckpointState) -> Iterator[tuple]:
     """What is different now: what it is called, its value, and that in the checkpoint."""
-    saved = vars(state['args']) if 'args' in state else {}
+    saved = state.settings
     for name in names_of(type(args), Role.LEARNED):
         ours = getattr(args, name)
         if name in saved and _plain(ours) != _plain(saved[name]):
             yield f'--{name.replace("_", "-")}', ours, saved[name]
     for name, title in ORIGIN.items():
-        if name in state and state[name] != origin[name]:
-            yield title, origin[name], state[name]
+        before = getattr(state, name)
+        if state.world_size is not None and before != origin[name]:
+            yield title, origin[name], before
 
 
 def _plain(value):
@@ -148,7 +150,7 @@ def _gradaug_differences(
             if ours != theirs and hasattr(args, PREFIX + name):
                 yield f'--gradaug-{name.replace("_", "-")} {_show(ours)}', _show(theirs)
         ours, theirs = (getattr(each, 'gradaug_targets', None) for each in (args, saved))  # of detection alone
-        if None not in (ours, theirs) and ours != theirs:
+        if ours is not None and theirs is not None and ours != theirs:
             yield f'--gradaug-targets {ours}', theirs
 
 

@@ -5,20 +5,12 @@ import os
 
 from ...files import read_checkpoint
 from ..position import Position
+from .state import CheckpointState
 
 _logger = logging.getLogger(__name__)
 
 ENDING = '.pth.tar'
 LAST = f'last{ENDING}'
-
-
-def position_of(state: dict) -> Position:
-    """How far the run of a checkpoint had come; timm's are written at the end of an epoch."""
-    if state.get('position'):
-        return Position(**state['position'])
-    if 'epoch' not in state:
-        return Position()
-    return Position(state['epoch'] + (state.get('version', 1) > 1))
 
 
 def find_newest_checkpoint(folder: str) -> str | None:
@@ -34,11 +26,10 @@ def find_newest_checkpoint(folder: str) -> str | None:
     faults = []
     if _position(last, faults) is not None:
         return last
-    positions = {path: _position(path, faults) for path in others}
-    whole = [path for path, position in positions.items() if position is not None]
-    if not whole:
+    positions = {path: position for path in others if (position := _position(path, faults)) is not None}
+    if not positions:
         raise ValueError(f'--resume auto: {faults[0]}; {folder} holds no other checkpoint that is whole')
-    newest = max(whole, key=lambda path: (positions[path].epoch, positions[path].batch))
+    newest = max(positions, key=lambda path: (positions[path].epoch, positions[path].batch))
     _logger.warning(f'--resume auto: {"; ".join(faults)}. Going on from {newest}.')
     return newest
 
@@ -48,7 +39,7 @@ def _position(path: str, faults: list[str]) -> Position | None:
     try:
         state = read_checkpoint(path)
         if isinstance(state, dict) and 'epoch' in state:
-            return position_of(state)
+            return CheckpointState.from_state(state).position
         faults.append(f'{path} is no checkpoint of a run')
     except OSError as error:
         faults.append(f'{path} can\'t be read: {error.strerror}')

@@ -8,19 +8,17 @@ from timm.utils import NativeScaler
 from ...files import read_checkpoint
 from ..arguments.settings import LoopSettings
 from ..position import Position
-from .find import position_of
+from .state import CheckpointState
 
 
-def load_checkpoint(path: str) -> dict:
-    """The content of the checkpoint that a run resumes."""
-    return loading(path, lambda: dict(read_checkpoint(path)))
+def load_checkpoint(path: str) -> CheckpointState:
+    """Return the content of the checkpoint that a run resumes."""
+    return loading(path, lambda: CheckpointState.from_state(dict(read_checkpoint(path))))
 
 
-def starting_position(args: LoopSettings, path: str | None, state: dict) -> Position:
-    """Where a run begins: as its flags say, or where the checkpoint with this content was written."""
-    if args.start_epoch is not None:
-        return Position(args.start_epoch)
-    return loading(path, lambda: position_of(state))
+def starting_position(args: LoopSettings, state: CheckpointState) -> Position:
+    """Return where a run begins: as its settings say, or where the checkpoint was written."""
+    return state.position if args.start_epoch is None else Position(args.start_epoch)
 
 
 def restore(

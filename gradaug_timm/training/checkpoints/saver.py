@@ -2,7 +2,6 @@
 import logging
 import math
 import os
-from dataclasses import asdict
 
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import CheckpointSaver
@@ -10,8 +9,8 @@ from timm.utils import CheckpointSaver
 from ...files import duplicate, save_checkpoint
 from ...task.steps import SubnetSteps
 from ..position import Position
-from .find import position_of
 from .schedules import scheduler_state
+from .state import CheckpointState
 from .weights import BEST_WEIGHTS, save_weights, weights_metadata
 
 _logger = logging.getLogger(__name__)
@@ -31,31 +30,35 @@ class Checkpoints(CheckpointSaver):
         super().__init__(**kwargs)
         self._scheduler, self._config, self._facts = scheduler, config, facts
 
-    def save(self, position: Position, *, metric: float | None = None, progress: dict | None = None) -> None:
-        """Writes `last`; with a metric also ranks it, and keeps the best.
+    def save(self, position: Position, *, metric: float | None = None, **more) -> str:
+        """Write `last`; with a metric also rank it, and keep the best.
 
         Args:
             position: How far the run has come.
-            metric: That of the epoch, at its end.
-            progress: What the epoch has gathered until now.
+            metric: The metric of the epoch, at its end.
+            **more: Further fields of `CheckpointState`.
+
+        Returns:
+            The path of `last`.
 
         Raises:
             OSError: A file can't be written; those before are whole.
         """
         completed = None if metric is None else position.epoch - 1
         last = self._path('last')
-        save_checkpoint({**self._state(position, completed, metric), 'progress': progress}, last)
-        if completed is not None:
+        save_checkpoint(self._state(position, completed, metric, more).to_state(), last)
+        if completed is not None and metric is not None:
             self._rank(last, completed, metric)
+        return last
 
-    def continue_from(self, path: str, state: dict) -> None:
+    def continue_from(self, path: str, state: CheckpointState) -> None:
         """Goes on with the ranking of a checkpoint in this folder, and does what was left to do after it was written.
 
         Args:
             path: The checkpoint.
             state: Its content.
         """
-        history = state.get('saver')
+        history = state.saver
         if history is None:
             _logger.warning(f'{path} has no history of checkpoints; the best is found anew.')
             return
@@ -63,7 +66,7 @@ class Checkpoints(CheckpointSaver):
         epoch, metric = history.get('pending', (None, None))
         if epoch is not None and metric is not None:
             self._rank(path, epoch, metric)
-        position = position_of(state)
+        position = state.position
         if not position.batch and position.epoch in (self.args.save_epochs or ()):
             self.save_milestone(position.epoch, path)
 
@@ -80,7 +83,8 @@ class Checkpoints(CheckpointSaver):
         self.checkpoint_files = [entry for entry in self.checkpoint_files if entry[0] != path]
         worst = self.checkpoint_files[-1] if self.checkpoint_files else None
         best_before = self.best_metric
-        if len(self.checkpoint_files) < self.max_history or worst[1] is None or self.cmp(metric, worst[1]):
+        has_room = len(self.checkpoint_files) < self.max_history
+        if has_room or worst is None or worst[1] is None or self.cmp(metric, worst[1]):
             self._cleanup_checkpoints(1)
             duplicate(source, path)
             self._track_checkpoint(path, epoch, metric, update_best_file=False)
@@ -90,25 +94,26 @@ class Checkpoints(CheckpointSaver):
             self._save_weights(epoch, metric)
             duplicate(source, best)  # comes last: that it is there tells that all was done
 
-    def _state(self, position: Position, completed: int | None, metric: float | None) -> dict:
-        state = {
-            'epoch': position.epoch - 1,  # the last complete one, as in timm's checkpoints
-            'arch': self.args.model,
-            'args': self.args.namespace(),
-            'version': 2,
-            'optimizer': self.optimizer.state_dict(),
+    def _state(self, position: Position, completed: int | None, metric: float | None, more: dict) -> CheckpointState:
+        full = {
             **self.task.get_checkpoint_state(unwrap_fn=self.unwrap_fn),
             **self.task.get_checkpoint_state(ema=True, unwrap_fn=self.unwrap_fn),
-            'saver': self.state_dict(completed, metric),
-            'position': asdict(position),
-            'scheduler': scheduler_state(self._scheduler),
-            **self._facts,
         }
-        if self.amp_scaler is not None:
-            state[self.amp_scaler.state_dict_key] = self.amp_scaler.state_dict()
-        if metric is not None:
-            state['metric'] = metric
-        return state
+        return CheckpointState(
+            position=position,
+            arch=self.args.model,
+            args=self.args.namespace(),
+            weights=full.pop('state_dict'),
+            averaged_weights=full.pop('state_dict_ema', None),
+            optimizer=self.optimizer.state_dict(),
+            amp_scaler=None if self.amp_scaler is None else self.amp_scaler.state_dict(),
+            scheduler=scheduler_state(self._scheduler),
+            saver=self.state_dict(completed, metric),
+            metric=metric,
+            task=full,
+            **self._facts,
+            **more,
+        )
 
     def _save_weights(self, epoch: int, metric: float) -> None:
         """The network that validation judged, for all that reads safetensors."""

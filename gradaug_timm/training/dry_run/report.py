@@ -137,7 +137,7 @@ def run_rows(run: Run, measured: Measured | None) -> list[Row]:
     speed = measured.images / measured.seconds_an_update(shares(run)[0])
     return [
         *rows,
-        ('peak memory', f'{measured.peak / 2 ** 20:,.0f} MiB ({kind})'),
+        ('peak memory', 'not known' if measured.peak is None else f'{measured.peak / 2 ** 20:,.0f} MiB ({kind})'),
         ('speed', f'{speed:.1f} images/s, from {TIMED} updates after a first that warms up'),
         ('time to finish', f'{timedelta(seconds=round(seconds_left(run, measured)))}, without validation'),
     ]

@@ -1,12 +1,11 @@
 """A few steps of a run: their time and memory, and the time that the run would take."""
 import itertools
-import resource
 import statistics
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from timm.task import TrainingTask
@@ -27,11 +26,14 @@ class MemoryShortageError(RuntimeError):
 
 @dataclass(frozen=True)
 class Measured:
-    """What a few steps took; `seconds` by whether they trained sub-networks, `images` an update of all processes."""
+    """What a few steps took; `seconds` by whether they trained sub-networks, `images` an update of all processes.
+
+    `peak` is in bytes; None where nobody counts them.
+    """
 
     seconds: dict[bool, float]
     images: float
-    peak: int
+    peak: int | None
 
     def seconds_an_update(self, share: float) -> float:
         """The mean where this `share` of the steps trains sub-networks."""
@@ -52,9 +54,10 @@ def measure(run: Run) -> Measured:
     run.loaders.start_at(run.start)
     announce_epoch(run, epoch)
     check_processes(run, run.start)
-    between_steps = BetweenSteps(run, position=run.start)
     accumulated = min(run.args.grad_accum_steps, run.batches - run.start.batch)
-    run.loaders.train = batches = _Batches(run.loaders.train, accumulated, run.task)
+    batches = _Batches(run.loaders.train, accumulated, run.task)
+    run = replace(run, loaders=replace(run.loaders, train=batches), callbacks=())
+    between_steps = BetweenSteps(run, position=run.start)
     steps = planned_steps(run.task, epoch)
     seconds = {True: [], False: []}
     _reset_peak(run)
@@ -157,8 +160,12 @@ def _reset_peak(run: Run) -> None:
         torch.cuda.reset_peak_memory_stats(run.process.device)
 
 
-def _peak(run: Run) -> int:
-    """Bytes that tensors took on a CUDA device; elsewhere what the process has ever taken."""
+def _peak(run: Run) -> int | None:
+    """Return the bytes of tensors on a CUDA device, else of the process since it began; None where nobody counts."""
     if run.process.device.type == 'cuda':
         return torch.cuda.max_memory_allocated(run.process.device)
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)

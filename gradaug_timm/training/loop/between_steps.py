@@ -8,6 +8,8 @@ from timm.utils import unwrap_model
 from torch import nn
 
 from ..agreement import SignalAgreement, gather
+from ..building.tasks import network_of
+from ..callbacks import states_of
 from ..position import Position
 from ..run import Run
 from .meters import EpochMeter
@@ -32,7 +34,7 @@ class BetweenSteps:
 
     def __init__(self, run: Run, listener: Listener | None = None, position: Position | None = None):
         self.run, self.listener, self.position = run, listener or Listener(), position or Position()
-        network = run.task.get_trainable_module()
+        network = network_of(run.task)
         self.health = NonfiniteMonitor(
             network, run.scaler, run.args.nonfinite_limit, distributed=run.process.distributed)
         self._agreement = SignalAgreement(run.process)
@@ -88,13 +90,17 @@ class BetweenSteps:
             return
         when = f'in epoch {position.epoch}, batch {position.batch}' if meter else f'after epoch {position.epoch - 1}'
         self.health.check(when)
-        kept = first_nonfinite(run.task.get_trainable_module())
+        kept = first_nonfinite(network_of(run.task))
         if kept is not None:
             raise DivergedError(f'{kept} is no longer finite {when}: {REMEDY}')
         progress = gather(run.process, self._own_progress(meter))
         run.logs.flush()
+        path = None
         if run.saver is not None:
-            run.saver.save(position, metric=metric, progress={'processes': progress})
+            path = run.saver.save(
+                position, metric=metric, progress={'processes': progress}, callbacks=states_of(run.stateful))
+        for callback in run.callbacks:
+            callback.at_checkpoint(run, path)
         self._saved_at = time.monotonic()
 
     def _rescue(self, meter: EpochMeter) -> None:
@@ -107,7 +113,8 @@ class BetweenSteps:
         steps = args.checkpoint_steps or args.recovery_interval
         if steps and updates % steps == 0:
             return True
-        return bool(args.checkpoint_minutes) and time.monotonic() - self._saved_at >= 60 * args.checkpoint_minutes
+        minutes = args.checkpoint_minutes
+        return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
 
     def _own_progress(self, meter: EpochMeter | None) -> dict:
         progress: dict = {} if meter is None else {'meter': meter.state_dict()}
@@ -133,7 +140,7 @@ def restore_progress(run: Run, progress: dict | None) -> EpochMeter | None:
 
 def _networks(run: Run) -> list[nn.Module]:
     task = run.task
-    wrapped = [task.get_trainable_module(), *([task.get_trainable_module(ema=True)] if task.has_ema() else [])]
+    wrapped = [network_of(task), *([network_of(task, ema=True)] if task.has_ema() else [])]
     return [unwrap_model(network) for network in wrapped]
 
 

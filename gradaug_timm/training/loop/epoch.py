@@ -8,6 +8,7 @@ import torch
 from timm.utils import dispatch_clip_grad
 
 from ...seeding import seed_all, seed_of
+from ..building.tasks import network_of
 from ..outputs.input_pictures import draw_inputs, network_inputs
 from ..position import Position
 from ..run import Run, accumulation
@@ -47,7 +48,7 @@ def train_epoch(
     """
     args, task = run.args, run.task
     run.loaders.end_mixing(Position(epoch, first))
-    task.get_trainable_module().train()
+    network_of(task).train()
     run.optimizer.zero_grad()
     between_steps, meter = between_steps or BetweenSteps(run), meter or EpochMeter()
     clock = _Clock(run, epoch, between_steps, meter)
@@ -72,6 +73,8 @@ def train_epoch(
         _after_update(run, batch, images, updates, clock)
         if run.scheduler is not None:
             run.scheduler.step_update(num_updates=updates)
+        for callback in run.callbacks:
+            callback.after_update(run, updates, losses)
         between_steps.after_update(Position(epoch, batch + 1), updates, meter)
     if hasattr(run.optimizer, 'sync_lookahead'):
         run.optimizer.sync_lookahead()
@@ -130,7 +133,7 @@ def _backward(run: Run, between_steps: BetweenSteps, loss: torch.Tensor, complet
         )
         return
     loss.backward(create_graph=run.second_order)
-    if complete and between_steps.health.skips and not finite_gradients(run.task.get_trainable_module()):
+    if complete and between_steps.health.skips and not finite_gradients(network_of(run.task)):
         between_steps.health.leave_out()
     elif complete:
         if args.clip_grad:

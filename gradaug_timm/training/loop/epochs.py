@@ -154,6 +154,8 @@ def _record(
         }
         append_row(run.folder.summary, row)
         run.logs.log(row, run.updates_until(Position(epoch + 1)))
+    for callback in run.callbacks:
+        callback.after_validation(run, epoch, result.get('validation', result['train']))
     between_steps.save(Position(epoch + 1), metric=result.get('validation', result['train'])[run.metric])
     if run.saver is not None and epoch + 1 in (run.args.save_epochs or ()):
         run.saver.save_milestone(epoch + 1)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 OBEYED = (signal.SIGTERM, signal.SIGINT)
+WORKER_ENDED = getattr(signal, 'SIGCHLD', None)  # Windows doesn't have it
 ECHO = 1.0  # seconds; torchrun hands on to its processes what a terminal has sent to all of them as well
 
 
@@ -44,7 +45,8 @@ class Listener:
         if not _in_main_thread():
             yield
             return
-        before: dict[int, Any] = {number: signal.getsignal(number) for number in (*OBEYED, signal.SIGCHLD)}
+        before: dict[int, Any] = {number: signal.getsignal(number) for number in OBEYED}
+        worker_ended = None if WORKER_ENDED is None else signal.getsignal(WORKER_ENDED)
         interrupts: list[float] = []
 
         def note(number: int, frame) -> None:
@@ -64,12 +66,14 @@ class Listener:
             for number in OBEYED:
                 signal.signal(number, before[number])
             if self._is_deferring():
-                signal.signal(signal.SIGCHLD, before[signal.SIGCHLD] or signal.SIG_DFL)
+                signal.signal(WORKER_ENDED, worker_ended or signal.SIG_DFL)  # type: ignore[arg-type]
 
     def defer_worker_failures(self) -> None:
         """Notes the error that torch's handler raises in the middle of a step where a data worker has died."""
-        handler = signal.getsignal(signal.SIGCHLD)
-        if not callable(handler) or self._is_deferring() or not _in_main_thread():
+        if WORKER_ENDED is None or self._is_deferring() or not _in_main_thread():
+            return
+        handler = signal.getsignal(WORKER_ENDED)
+        if not callable(handler):
             return
 
         def note(number: int, frame) -> None:
@@ -78,11 +82,11 @@ class Listener:
             except RuntimeError as error:
                 self.failure = str(error)
         note.defers = True  # type: ignore[attr-defined]
-        signal.signal(signal.SIGCHLD, note)
+        signal.signal(WORKER_ENDED, note)
 
     @staticmethod
     def _is_deferring() -> bool:
-        return getattr(signal.getsignal(signal.SIGCHLD), 'defers', False)
+        return WORKER_ENDED is not None and getattr(signal.getsignal(WORKER_ENDED), 'defers', False)
 
 
 def _in_main_thread() -> bool:

@@ -1,14 +1,13 @@
 """The output folder of a run: its checkpoints and its table of epochs."""
 import csv
-import fcntl
 import glob
 import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TextIO
 
+from filelock import BaseFileLock, FileLock, Timeout
 from timm.models import safe_model_name
 from timm.utils import get_outdir
 
@@ -32,7 +31,7 @@ class RunFolder:
     """The folder that a run writes to, as the only one while it is `held`; `left_over` are files of an earlier run."""
 
     path: str
-    held: TextIO | None = field(default=None, compare=False, repr=False)
+    held: BaseFileLock | None = field(default=None, compare=False, repr=False)
     left_over: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def clear(self) -> None:
@@ -85,7 +84,7 @@ def claim_folder(args: LoopSettings, image_size: int, resumed_from: str | None) 
             return None
         started = datetime.now().strftime('%Y%m%d-%H%M%S')
         path = get_outdir(output, f'{started}-{safe_model_name(args.model)}-{image_size}', inc=True)
-        return RunFolder(path, _hold(path))
+        return RunFolder(path, hold_folder(path))
     path = os.path.join(output, args.experiment)
     continued = resumed_from is not None and RunFolder(path).holds(resumed_from)
     used = [] if continued else _own_files(path)
@@ -94,7 +93,7 @@ def claim_folder(args: LoopSettings, image_size: int, resumed_from: str | None) 
     if args.dry_run:
         return None
     os.makedirs(path, exist_ok=True)
-    return RunFolder(path, _hold(path), left_over=(*used, *_matching(path, f'*{PARTIAL}')))
+    return RunFolder(path, hold_folder(path), left_over=(*used, *_matching(path, f'*{PARTIAL}')))
 
 
 def _own_files(path: str, patterns: Iterable[str] = OWN_FILES) -> list[str]:
@@ -119,20 +118,29 @@ def _check_room(path: str, used: list[str]) -> None:
             '--resume auto, delete it by --overwrite, or take another name')
 
 
-def _hold(path: str) -> TextIO:
-    """Keeps other runs out of a folder until the file that is returned is closed, or the process ends.
+def hold_folder(path: str) -> BaseFileLock:
+    """Keep other processes out of a folder until the returned lock is released or deleted, or this process ends.
+
+    The operating system owns the lock, so a lock file that a killed run left keeps nobody out. Forked data workers
+    don't inherit it.
 
     Raises:
-        ValueError: Another run is in it.
+        ValueError: Another process holds the folder.
     """
-    file = open(os.path.join(path, LOCK), 'w')
+    lock = FileLock(
+        os.path.join(path, LOCK),
+        blocking=False,
+        thread_local=False,
+        is_singleton=True,  # this process may hold a folder twice: a finished run lives until it is collected
+        fallback_to_soft=False,  # such a lock would stay where a run on another machine was killed
+    )
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # workers don't inherit it, unlike that of flock
-    except BlockingIOError:
+        lock.acquire()
+    except Timeout:
         raise ValueError(f'--experiment: another run is writing to {path}: wait for it, or take another name') from None
     except OSError as error:  # of a file system without locks
-        _logger.warning(f'{path} can\'t be kept from other runs: {error.strerror}.')
-    return file
+        _logger.warning(f'{path} can\'t be locked against other runs: {error.strerror or error}.')
+    return lock
 
 
 def append_row(path: str, row: dict) -> None:
@@ -149,7 +157,7 @@ def read_rows(path: str) -> list[dict[str, str]]:
     """The rows of the table at `path`; none where there is no such file."""
     if not os.path.exists(path):
         return []
-    with open(path, newline='') as file:
+    with open(path, newline='', encoding='utf-8') as file:
         return list(csv.DictReader(file))
 
 

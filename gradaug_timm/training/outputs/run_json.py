@@ -4,7 +4,6 @@ import os
 import platform
 from dataclasses import asdict
 from datetime import datetime
-from importlib import metadata
 from types import UnionType
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch.utils.data import IterableDataset
 from ...elastic import multiply_adds
 from ...files import replacing
 from ...task.settings import GradAugSettings
+from ...version import __version__
 from ..processes import Process
 
 RECORD = 'run.json'
@@ -71,7 +71,7 @@ def session(process: Process, first_epoch: int) -> dict:
         'first_epoch': first_epoch,
         'device': device_name(process.device),
         'world_size': process.world_size,
-        'versions': {'torch': torch.__version__, 'timm': timm.__version__, 'gradaug_timm': _version()},
+        'versions': {'torch': torch.__version__, 'timm': timm.__version__, 'gradaug_timm': __version__},
     }
 
 
@@ -83,13 +83,6 @@ def device_name(device: torch.device) -> str:
         threads = torch.get_num_threads()
         return f'{platform.machine()} CPU, {threads} thread{"s" if threads > 1 else ""}'
     return device.type
-
-
-def _version() -> str | None:
-    try:
-        return metadata.version('gradaug_timm')
-    except metadata.PackageNotFoundError:  # train.py runs from a checkout as well
-        return None
 
 
 def write_record(folder: str, facts: dict, now: dict, *, continued: bool) -> None:

@@ -1,5 +1,6 @@
 """The loggers that the flags ask for."""
 import os
+from collections.abc import Sequence
 from functools import partial
 
 from ...arguments.settings import LoopSettings
@@ -19,14 +20,16 @@ def open_loggers(
         *,
         continued_at: int | None = None,
         ahead: int = 0,
+        more: Sequence[Logger] = (),
 ) -> Loggers:
-    """The log in the folder of a run, and what the flags name.
+    """Return the log in the folder of a run, what the settings name, and the user's own.
 
     Args:
-        args: The flags.
+        args: The settings.
         folder: The folder.
         continued_at: Updates after which a run in this folder goes on; None where it begins.
         ahead: Added to every step: updates that were made before and that the run doesn't count.
+        more: The user's own.
 
     Raises:
         OSError: TensorBoard's files can't be written.
@@ -41,4 +44,6 @@ def open_loggers(
     if args.log_trackio:
         start = partial(start_trackio, args, name, continued=continued_at is not None)
         loggers.append(GuardedLogger('--log-trackio', start))
-    return Loggers(loggers, ahead=ahead)
+    for logger in more:
+        logger.start(folder.path, continued_at=continued_at)
+    return Loggers([*loggers, *more], ahead=ahead)
