@@ -131,7 +131,7 @@ def test_networks_that_timm_lacks_are_written_with_a_warning_and_the_card_says_s
           '--to', str(tmp_path / 'net')])
     assert 'timm has no resnet20_cifar' in caplog.text
     card = (tmp_path / 'net' / 'README.md').read_text()
-    assert 'one of the package gradaug_timm, which has to be installed' in card and 'import gradaug_timm' in card
+    assert 'install and import the package gradaug_timm' in card and 'import gradaug_timm' in card
     torch.testing.assert_close(
         logits(tmp_path / 'net' / 'model.safetensors', name='resnet20_cifar', num_classes=5, depth=8),
         logits(torch.load(weights), name='resnet20_cifar', num_classes=5, depth=8))

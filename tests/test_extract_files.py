@@ -53,14 +53,14 @@ def retype(description, tensors):
 
 
 BROKEN = {
-    'newer': (partial(put, 'version', 2), 'it is of format 2, this version of gradaug_timm knows 1'),
+    'newer': (partial(put, 'version', 2), 'it has format 2; this version of gradaug_timm reads formats up to 1'),
     'without version': (partial(put, 'version', None), 'has no version'),
     'of an unknown network': (partial(put, 'architecture', 'resnet51'), "'resnet51' is unknown to timm"),
     'from a repository': (partial(put, 'architecture', 'hf-hub:a/b'), "'hf-hub:a/b' is unknown to timm"),
     'with other weights': (partial(put, 'model_kwargs', {'checkpoint_path': 'x.pth'}), 'hold checkpoint_path'),
     'pretrained': (partial(put, 'model_kwargs', {'pretrained': True}), 'hold pretrained'),
     'of odd arguments': (partial(put, 'model_kwargs', {'deep': 8}), 'can\'t be created: '),
-    'of wrong kinds': (partial(put, 'numbers', [1]), 'holds no usable numbers'),
+    'of wrong kinds': (partial(put, 'numbers', [1]), 'has no usable numbers'),
     'without a block': (partial(put, 'skipped', ['layer9.0']), "has no block 'layer9.0'"),
     'without itself': (partial(put, 'skipped', ['']), "has no block ''"),
     'without odd blocks': (partial(put, 'skipped', [{}]), 'has no block {}'),

@@ -1,11 +1,14 @@
 """What a checkpoint of a detector holds: the one place here that knows its keys."""
+import argparse
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from ..files import read_checkpoint
+from ..training.checkpoints.state import CheckpointState
 from .arguments import DetectionSettings
 
 
@@ -36,10 +39,19 @@ def read_detector(path: str) -> DetectorContents:
         state = read_checkpoint(path)
     except (OSError, ValueError) as error:
         raise ValueError(f'{path} can\'t be read: {error}') from error
-    if not isinstance(state, dict) or 'detector' not in getattr(state.get('args'), '__dict__', {}):
+    content = _content(state)
+    if 'detector' not in content.settings:
         raise ValueError(f'{path} is not a checkpoint of gradaug_timm.detection.train')
     try:
-        settings = DetectionSettings.of(vars(state['args']))
+        settings = DetectionSettings.of(content.settings)
     except ValueError as error:
         raise ValueError(f'{path} was trained with settings that are not supported: {error}') from error
-    return DetectorContents(settings, state['state_dict'], state.get('state_dict_ema'))
+    return DetectorContents(settings, content.weights, content.averaged_weights)
+
+
+def _content(state: Any) -> CheckpointState:
+    try:
+        content = CheckpointState.from_state(state)
+        return content if isinstance(content.args, argparse.Namespace) else CheckpointState()
+    except (AttributeError, KeyError, TypeError):  # it is of another program
+        return CheckpointState()

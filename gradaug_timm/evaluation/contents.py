@@ -1,5 +1,4 @@
 """What a file of weights says besides the weights: the one place that knows the keys of such files."""
-import argparse
 import json
 import os
 from collections.abc import Mapping
@@ -9,12 +8,13 @@ from typing import Any
 from safetensors import safe_open
 
 from ..files import read_checkpoint, unreadable
+from ..training.checkpoints.state import CheckpointState
 
 ARRAYS = ('.npz', '.npy')  # NumPy's, of networks of JAX
 SAFE = '.safetensors'
 EXTRACTED = 'gradaug_timm'  # key of an extracted network's description
 OF_CONVERTED = ('num_classes', 'model_kwargs', 'input_size', 'mean', 'std', 'interpolation', 'crop_pct')
-AVERAGED = ('state_dict_ema', 'model_ema')  # keys that timm knows
+OLD_AVERAGES = 'model_ema'  # key of averaged weights in old checkpoints of timm
 
 
 @dataclass(frozen=True)
@@ -74,15 +74,16 @@ def is_extracted(path: str) -> bool:
 
 
 def _of_state(state: dict) -> Contents:
-    args = state.get('args')
-    settings = vars(args) if isinstance(args, argparse.Namespace) else {}
-    if 'arch' in state:
-        settings = {'model': state['arch'], **settings}
+    try:
+        content = CheckpointState.from_state(state)
+        settings = dict(content.settings)
+    except (KeyError, TypeError):  # it is of another program
+        return Contents()
     return Contents(
-        settings=settings,
-        metric=_number(state.get('metric')),
+        settings={'model': content.arch, **settings} if content.arch else settings,
+        metric=_number(content.metric),
         epoch=_whole(state.get('epoch')),
-        has_averages=any(name in state for name in AVERAGED),
+        has_averages=content.averaged_weights is not None or OLD_AVERAGES in content.task,
     )
 
 

@@ -45,6 +45,7 @@ def evaluate(settings: EvaluationSettings, network: nn.Module | Trained | None =
         >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
         >>> import timm
+        >>> from gradaug_timm import EvaluationSettings, evaluate
         >>> from PIL import Image
         >>> network = timm.create_model('resnet20_cifar', num_classes=2)
         >>> with TemporaryDirectory() as folder:

@@ -202,6 +202,7 @@ class EvaluationSettings(
         ValueError: Values are not allowed; the message names all of them.
 
     Example:
+        >>> from gradaug_timm import EvaluationSettings
         >>> settings = EvaluationSettings(data_dir='/data/imagenet', model='gradaug_resnet50', width=(1, 0.8))
         >>> settings.split, settings.width
         ('validation', (1.0, 0.8))

@@ -36,6 +36,13 @@ class Trained:
         settings: The settings that it was trained with, by name; empty where its file does not tell.
         path: The file or folder that it was read from; empty for weights of timm.
         averaged: Whether its weights are a moving average.
+
+    Example:
+        >>> import timm
+        >>> from gradaug_timm import Trained
+        >>> network = timm.create_model('resnet20_cifar', num_classes=10).eval()
+        >>> Trained(network, config={'input_size': (3, 32, 32)}, name='resnet20_cifar').averaged
+        False
     """
 
     network: nn.Module
@@ -102,6 +109,7 @@ def open_trained(
         >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
         >>> import timm, torch
+        >>> from gradaug_timm import open_trained
         >>> with TemporaryDirectory() as folder:
         ...     network = timm.create_model('resnet20_cifar', num_classes=10)
         ...     path = Path(folder) / 'weights.pth'

@@ -1,5 +1,6 @@
 """The plain network of timm that becomes an extracted network, and the integers in which the two differ."""
 import inspect
+from typing import Any
 
 import timm
 import torch
@@ -82,7 +83,7 @@ def set_numbers(network: nn.Module, numbers: dict[str, Number]) -> None:
     modules = dict(network.named_modules())
     for name, value in numbers.items():
         module, _, attribute = name.rpartition('.')
-        old = vars(modules[module]).get(attribute) if module in modules else None
+        old: Any = vars(modules[module]).get(attribute) if module in modules else None
         items = old if isinstance(old, tuple | list) else (old,)
         new = value if isinstance(value, tuple) else (value,)
         if not is_number(old) or not is_number(value) or len(items) != len(new):

@@ -57,7 +57,8 @@ def save_extracted(
     if not timm.is_model(cfg.get('architecture', '')) or not isinstance(network.feature_info, list):
         raise ValueError(f'{type(network).__name__} can\'t be saved: it is not a classifier of timm.create_model')
     dense = extract(model, subnet).cpu().eval()
-    skipped = tuple(state.plan.blocks[index] for index in subnet.skipped)
+    blocks = () if state.plan is None else state.plan.blocks
+    skipped = tuple(blocks[index] for index in subnet.skipped)
     description = _describe(dense, subnet, skipped, model_kwargs, data or resolve_data_config({}, model=network))
     tensors = {name: tensor.detach().clone(memory_format=torch.contiguous_format)
                for tensors in (dense.named_parameters, dense.named_buffers)
