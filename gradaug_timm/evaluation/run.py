@@ -45,6 +45,7 @@ def validate(args: EvaluationSettings, given: Trained | None = None) -> dict | l
     random_seed(args.seed)
 
     trained = open_network(args) if given is None else replace(given, network=copy.deepcopy(given.network))
+    random_seed(args.seed)  # so that what is drawn below does not depend on how the network was opened
     trained.network.to(device)
     num_classes = args.num_classes or trained.network.num_classes
     valid_labels = read_valid_labels(args.valid_labels, num_classes) if args.valid_labels else None
