@@ -180,7 +180,7 @@ def test_what_cannot_be_done_is_told_in_one_line(run, tmp_path, capsys):
     error = refusal(capsys, checkpoint, '--to', net, '--label-names', tmp_path / 'names')
     assert 'must have a name in each of 2 lines; it has 1 names in 1 lines' in error
     torch.save({}, tmp_path / 'x.pth')
-    assert 'does not tell the model of its weights' in refusal(capsys, tmp_path / 'x.pth', '--to', net)
+    assert 'does not say which model its weights are for' in refusal(capsys, tmp_path / 'x.pth', '--to', net)
     (tmp_path / 'y.safetensors').write_bytes(b'garbage')
     assert 'y.safetensors can\'t be read' in refusal(capsys, tmp_path / 'y.safetensors', '--to', net)
     assert not net.exists()

@@ -131,7 +131,8 @@ def test_a_dataset_that_needs_no_folder_recalibrates_too(run, checkpoint, monkey
 def test_weights_without_arguments_need_the_models_name(run, refusal, tmp_path):
     model = timm.create_model('gradaug_test_vit', num_classes=3)
     torch.save(model.state_dict(), tmp_path / 'vit.pth')
-    assert refusal(checkpoint=tmp_path / 'vit.pth').endswith('does not tell the model of its weights: give --model')
+    line = refusal(checkpoint=tmp_path / 'vit.pth')
+    assert line.endswith('does not say which model its weights are for; give --model')
     network, _ = run('--model', 'test_vit', '--num-classes', 3, '--width', 0.75, checkpoint=tmp_path / 'vit.pth')
     x = torch.randn(2, 3, 160, 160)
     with activate(model.eval(), Subnet(0.75)):

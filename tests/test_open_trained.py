@@ -62,7 +62,7 @@ def test_averaged_weights_are_taken_where_they_are_asked_for(run):
 def test_weights_alone_need_a_model_and_those_of_other_scripts_tell_nothing(tmp_path):
     network = timm.create_model('resnet20_cifar', num_classes=3, in_chans=1).eval()
     torch.save(network.state_dict(), tmp_path / 'x.pth')
-    with pytest.raises(ValueError, match=r'x\.pth does not tell the model of its weights: give --model'):
+    with pytest.raises(ValueError, match=r'x\.pth does not say which model its weights are for; give --model'):
         open_trained(tmp_path / 'x.pth')
     trained = open_trained(tmp_path / 'x.pth', model='resnet20_cifar', num_classes=3, in_chans=1, img_size=28)
     assert trained.settings == {} and trained.scaling == {}
@@ -178,7 +178,7 @@ def test_errors_of_evaluate_are_value_errors(image_folder, run, tmp_path):
             (dict(results_file=str(tmp_path)), 'is a folder')):
         with pytest.raises(ValueError, match=message):
             evaluate(replace(plain, **wrong))
-    with pytest.raises(ValueError, match='Linear does not tell its number of classes: give num_classes'):
+    with pytest.raises(ValueError, match='Linear does not say how many classes it has; give num_classes'):
         evaluate(replace(plain, num_classes=None), torch.nn.Linear(2, 2))
 
 

@@ -1,5 +1,5 @@
 """Evaluation of networks, checkpoints and sub-networks: what validate.py calls."""
-from .jobs import evaluate
+from .api import evaluate
 from .recalibration import recalibrate, recalibrate_all
 from .run import validate
 from .settings import EvaluationSettings

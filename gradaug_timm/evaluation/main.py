@@ -4,11 +4,11 @@ import logging
 from timm.utils import setup_default_logging
 
 from ..task.compile_limit import CompilationError
+from .api import run_evaluation, write_files
 from .arguments import build_parser, parse
 from .checks import robustness_asked
-from .jobs import run_jobs, write_files
 from .report import aligned, as_rows, print_results
-from .robustness import table
+from .robustness_report import table
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> None:
     if not logging.root.handlers:
         setup_default_logging()
     try:
-        results = run_jobs(settings)
+        results = run_evaluation(settings)
         if robustness_asked(settings):
             print(aligned(table(as_rows(results))), end='\n\n')
         print_results(results)

@@ -1,8 +1,6 @@
 """Errors of networks on corrupted and on adversarial images, side by side."""
 import copy
-import csv
 import logging
-import os
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,19 +10,18 @@ from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
 from ..data import check_labels
-from ..files import replacing
 from .attacks import Normalised, fgsm, pgd
 from .corruptions import Corrupted, folder_of, names_of
 from .loading import evaluation_loader, open_split
 from .mce import ALEXNET, ALEXNET_CLEAN, mce, mean_errors, relative_mce
 from .metrics import Metrics
 from .network import pick_device
+from .robustness_report import CLEAN, title
 from .settings import EvaluationSettings
 from .trained import Trained, open_network
 
 _logger = logging.getLogger(__name__)
 
-CLEAN = 'clean'
 IMAGENET_CLASSES = 1000
 Key = tuple[str, int | float | None]  # corruption and severity, attack and distance, or CLEAN and None
 
@@ -155,11 +152,6 @@ def _add(errors: dict[str, dict[Key, float]], key: Key, measured: dict[str, floa
         errors[path][key] = error
 
 
-def title(path: str) -> str:
-    """Return the name of a checkpoint in tables: folder and file, or `pretrained` for timm's weights."""
-    return '/'.join(path.split(os.sep)[-2:]) or 'pretrained'
-
-
 def _results(args: EvaluationSettings, path: str, errors: dict[str, dict[Key, float]]) -> dict:
     own, names = errors[path], names_of(args.corruptions or [])
     results: dict[str, Any] = {'model': args.model, 'checkpoint': path, 'top1_err': own[CLEAN, None]}
@@ -193,45 +185,3 @@ def _relative(
         baseline, baseline_clean = _means(other, names), other[CLEAN, None]
     found = {'mce': mce(means, baseline), 'relative_mce': relative_mce(means, clean, baseline, baseline_clean)}
     return {name: round(value, 4) for name, value in found.items() if value is not None}
-
-
-def table(results: list[dict]) -> list[list[str]]:
-    """Tabulate a row for each figure and a column for each checkpoint."""
-    names = [name for name, value in results[0].items() if isinstance(value, (int, float))]
-    rows = [['error (%)', *(title(result['checkpoint']) for result in results)]]
-    heads = {'top1_err': CLEAN, 'corruption_err': 'mean of corruptions', 'mce': 'mCE', 'relative_mce': 'relative mCE'}
-    return rows + [[heads.get(name, name.removesuffix('_err')), *(_shown(result.get(name)) for result in results)]
-                   for name in names]
-
-
-def _shown(value: float | None) -> str:
-    return '-' if value is None else f'{value:.2f}'
-
-
-def write_robustness(results: list[dict], folder: str) -> None:
-    """Write errors.csv, with a row for each checkpoint, corruption and severity, and the picture errors.png."""
-    os.makedirs(folder, exist_ok=True)
-    with replacing(os.path.join(folder, 'errors.csv'), newline='') as file:
-        writer = csv.DictWriter(file, ('checkpoint', 'corruption', 'severity', 'error'))
-        writer.writeheader()
-        writer.writerows({'checkpoint': result['checkpoint'], **row} for result in results for row in result['errors'])
-    _draw(results, os.path.join(folder, 'errors.png'))
-
-
-def _draw(results: list[dict], path: str) -> None:
-    import matplotlib
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-    errors = [{name: value for name, value in result.items() if not name.endswith('mce')} for result in results]
-    rows = table(errors)[1:]
-    figure, axes = pyplot.subplots(figsize=(max(6, 0.6 * len(rows)), 5), layout='constrained')
-    width = 0.8 / len(results)
-    for column, result in enumerate(results):
-        places = [place + column * width for place in range(len(rows))]
-        axes.bar(places, [float(row[1 + column]) for row in rows], width, label=title(result['checkpoint']))
-    axes.set_xticks([place + 0.4 - width / 2 for place in range(len(rows))], [row[0] for row in rows], rotation=60,
-                    ha='right')
-    axes.set_ylabel('top-1 error (%)')
-    axes.legend()
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)

@@ -3,14 +3,18 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import timm
 from timm.data import resolve_data_config
 from timm.data.loader import adapt_to_chs
 from torch import nn
 
+from ..convert import convert, read_original
 from ..extraction.description import DATA
 from ..extraction.loading import load_extracted
+from ..models.original import recognise
 from .contents import Contents, is_extracted, read_contents
 from .network import FLAG, create_network, file_problem
 from .residuals import scale_branches
@@ -33,7 +37,7 @@ class Trained:
         config: How it sees images, as timm's `resolve_data_config` describes it.
         name: The name of its model.
         scaling: How its residual branches are scaled, by the name of the regulariser; empty where they are not.
-        settings: The settings that it was trained with, by name; empty where its file does not tell.
+        settings: The settings that it was trained with, by name; empty if its file does not say.
         path: The file or folder that it was read from; empty for weights of timm.
         averaged: Whether its weights are a moving average.
 
@@ -77,12 +81,12 @@ def open_trained(
 ) -> Trained:
     """Open a trained network as it is evaluated; runs no code from its file.
 
-    What is not given is as the file tells: its model, classes and arguments, how it sees images, and how its residual
-    branches are scaled in evaluation.
+    Arguments that are not given are taken from the file: the model, its classes and arguments, how it sees images, and
+    how its residual branches are scaled in evaluation.
 
     Args:
-        path: A checkpoint of train.py or of timm; a file of weights, .pth, .safetensors or .npz, with `model`; a file
-            of gradaug_timm.convert or gradaug_timm.extract; or a folder of gradaug_timm.export.
+        path: A checkpoint of train.py, of timm or of the original code; a file of weights, .pth, .safetensors or .npz,
+            with `model`; a file of gradaug_timm.convert or gradaug_timm.extract; or a folder of gradaug_timm.export.
         model: The name of the model.
         pretrained: Take timm's weights of `model`; without `path`.
         use_ema: Take the averaged weights if the checkpoint has them.
@@ -102,8 +106,8 @@ def open_trained(
         scale_residuals: Scale residual branches linearly, from 1 to this.
 
     Raises:
-        ValueError: The file does not exist, is damaged, does not tell its model, or is not of these arguments; the
-            message is one line.
+        ValueError: The file does not exist, is damaged, does not say which model it is for, or does not fit the
+            arguments; the message is one line.
 
     Example:
         >>> from pathlib import Path
@@ -139,12 +143,14 @@ def open_trained(
         _refuse(given, path)
         return _open_extracted(path)
     contents = read_contents(path, label=FLAG)
-    fixed = dict(checkpoint=path, use_ema=use_ema, use_train_size=use_train_size)
-    return open_network(as_trained(path, contents.settings, {**given, **fixed}), contents)
+    fixed = dict(use_ema=use_ema, use_train_size=use_train_size)
+    if 'model' not in given and not timm.is_model(contents.settings.get('model', '')) and _is_original(path):
+        return _open_original(path, {**given, **fixed})
+    return open_network(as_trained(path, contents.settings, {**given, **fixed, 'checkpoint': path}), contents)
 
 
 def open_network(settings: OpeningSettings, contents: Contents | None = None, *, path: str = '') -> Trained:
-    """Open the network that the settings describe, with nothing taken from the file but epsilon and scaling.
+    """Open the network that the settings describe, taking only BatchNorm's epsilon and the scaling from the file.
 
     Args:
         settings: The model, its weights and what it sees.
@@ -178,13 +184,13 @@ def data_config(settings: OpeningSettings, model: nn.Module) -> dict[str, Any]:
 
 
 def as_trained(path: str, trained: Mapping[str, Any], given: Mapping[str, Any]) -> OpeningSettings:
-    """Return the settings that open a checkpoint as it was trained, but for those that are given.
+    """Return the settings that open a checkpoint as it was trained, except for those that are given.
 
     Raises:
-        ValueError: Neither tells the model, or the checkpoint tells what is not allowed.
+        ValueError: Neither names the model, or a setting of the checkpoint is not allowed.
     """
     if 'model' not in given and 'model' not in trained:
-        raise ValueError(f'{path} does not tell the model of its weights: give --model')
+        raise ValueError(f'{path} does not say which model its weights are for; give --model')
     known = {name: trained[name] for name in AS_TRAINED if trained.get(name) is not None}
     if 'img_size' in given and 'input_size' not in given:
         size = known.pop('input_size', None)
@@ -213,6 +219,24 @@ def _open_extracted(path: str) -> Trained:
     network = load_extracted(path)
     config = {name: network.pretrained_cfg.get(name) for name in DATA}
     return Trained(network, config, network.pretrained_cfg['architecture'], path=path)
+
+
+def _is_original(path: str) -> bool:
+    """Return whether a checkpoint is of the original code."""
+    try:
+        recognise({name: tensor.shape for name, tensor in read_original(path).items()})
+    except ValueError:
+        return False
+    return True
+
+
+def _open_original(path: str, given: Mapping[str, Any]) -> Trained:
+    with TemporaryDirectory() as folder:
+        converted = os.path.join(folder, 'converted.safetensors')
+        convert(path, converted)
+        contents = read_contents(converted)
+        settings = as_trained(path, contents.settings, {**given, 'checkpoint': converted})
+        return open_network(settings, contents, path=path)
 
 
 def _refuse(given: Mapping[str, Any], path: str, *, allowed: Sequence[str] = ()) -> None:

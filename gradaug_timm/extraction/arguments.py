@@ -15,7 +15,7 @@ IMAGES = ('data_dir', 'dataset', 'train_split', 'recalibration_batches', 'batch_
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkSettings(Settings, title='network, by default as the checkpoint tells'):
+class NetworkSettings(Settings, title='network, by default as the checkpoint says'):
     """The network whose weights a checkpoint holds."""
 
     model: str | None = setting(None, 'name of the model', flags=('-m',), metavar='NAME')
@@ -85,7 +85,7 @@ class ExtractionSettings(FileSettings, SubnetSettings, NetworkSettings, ImageSet
         return self.data_dir is not None or self.dataset is not None
 
     def images(self, trained: Trained) -> EvaluationSettings:
-        """Return how training images are read: as the network was trained, but for what is given."""
+        """Return how training images are read: as in training, except for what is given."""
         known = {name: trained.settings[name] for name in IMAGES_AS_TRAINED
                  if trained.settings.get(name) is not None}
         given = {name: getattr(self, name) for name in IMAGES if getattr(self, name) is not None}
