@@ -11,6 +11,7 @@ import timm
 import torch
 from timm.utils import ParseKwargs
 
+from .upstream import HookedParser, compile_modes, parser_flags
 from .version import __version__
 
 COMMANDS = 'gradaug-'  # how the names of all of them begin
@@ -20,6 +21,36 @@ VERSIONS = f'gradaug_timm {__version__}, timm {timm.__version__}, torch {torch._
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name closest to `name`, or None when none is close."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)
+
+
+def flag(name: str) -> str:
+    """Return the spelling of a setting on the command line."""
+    return f'--{name.replace("_", "-")}'
+
+
+def one_line(error: BaseException, limit: int | None = 200, *, kind: bool = False) -> str:
+    """Return an error's message in one line; the name of its type where it has none.
+
+    Args:
+        error: The error.
+        limit: Cut the line after so many characters; None: never.
+        kind: Begin with the name of the error's type.
+    """
+    parts, name = str(error).split(), type(error).__name__
+    return ' '.join([f'{name}:', *parts] if kind and parts else parts or [name])[:limit]
+
+
+def table(rows: Sequence[Sequence[str]], *, figures: bool = False) -> list[str]:
+    """Return rows of as many cells each as lines of aligned columns, two spaces apart.
+
+    Args:
+        rows: The rows.
+        figures: Align all columns but the first to the right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return ['  '.join(
+        cell.rjust(width) if figures and index else cell.ljust(width)
+        for index, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in rows]
 
 
 def installed_command() -> str | None:
@@ -72,14 +103,12 @@ def file_to_write(ending: str = '') -> Callable[[str], str]:
 
 def compile_backend(text: str) -> str:
     """A backend that torch.compile knows."""
-    from torch._dynamo import list_backends  # takes seconds
-    return _one_of(text, 'a backend of torch.compile', list_backends(None))
+    return _one_of(text, 'a backend of torch.compile', torch.compiler.list_backends(None))
 
 
 def compile_mode(text: str) -> str:
     """A mode of torch.compile."""
-    from torch._inductor import list_mode_options
-    return _one_of(text, 'a mode of torch.compile', list(list_mode_options()))
+    return _one_of(text, 'a mode of torch.compile', compile_modes())
 
 
 def _one_of(text: str, what: str, allowed: Sequence[str]) -> str:
@@ -100,6 +129,18 @@ class Keywords(ParseKwargs):
         super().__call__(parser, namespace, values, option_string)
 
 
+class NamedKeywords(Keywords):
+    """`name key=value ...` as a dict of literals by name; given again, it adds another name."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        name, *pairs = values
+        if '=' in name:
+            parser.error(f'argument {option_string}: a name must come before {name}')
+        given = argparse.Namespace()
+        super().__call__(parser, given, pairs, option_string)
+        setattr(namespace, self.dest, {**(getattr(namespace, self.dest) or {}), name: getattr(given, self.dest)})
+
+
 class Refuse(argparse.Action):
     """A flag of timm's that ends the program with the reason why it isn't taken."""
 
@@ -111,7 +152,7 @@ class Refuse(argparse.Action):
         parser.error(f'{option_string} is not supported: {self.reason}')
 
 
-class StrictParser(argparse.ArgumentParser):
+class StrictParser(HookedParser):
     """A parser without abbreviations whose errors are one line and name the nearest known flag.
 
     Args:
@@ -135,16 +176,16 @@ class StrictParser(argparse.ArgumentParser):
         parsed, unknown = self.parse_known_args(args, namespace)
         return parsed, [*self._problems, *([self._describe(unknown)] if unknown else [])]
 
-    def _get_values(self, action, arg_strings):
+    def convert_flag(self, action, texts):
         try:
-            return super()._get_values(action, arg_strings)
+            return super().convert_flag(action, texts)
         except argparse.ArgumentError as error:
             self._problems.append(str(error))
             return action.default
 
-    def _check_value(self, action, value):
+    def check_flag(self, action, value):
         try:
-            super()._check_value(action, value)
+            super().check_flag(action, value)
         except argparse.ArgumentError as error:
             close = nearest(str(value), map(str, action.choices))
             hint = f', did you mean {close}?' if close else ''
@@ -161,6 +202,6 @@ class StrictParser(argparse.ArgumentParser):
         return '; '.join(self._describe_flag(flag) for flag in flags)
 
     def _describe_flag(self, flag: str) -> str:
-        close = nearest(flag, self._option_string_actions)
+        close = nearest(flag, parser_flags(self))
         hint = f'did you mean {close}?' if close else f'see {self.prog} --help'
         return f'unknown flag {flag}, {hint}'

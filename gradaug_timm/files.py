@@ -13,6 +13,8 @@ from typing import Any, TextIO
 
 import torch
 
+from .cli import one_line
+
 PARTIAL = '.partial'  # what a file is called until it is whole
 DAMAGES = (  # what zipfile makes of damaged archives
     EOFError, NotImplementedError, OSError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile, zlib.error)
@@ -123,7 +125,7 @@ def check_whole(path: str) -> None:
             with zipfile.ZipFile(file) as archive:
                 broken = archive.testzip()
         except DAMAGES as error:
-            raise ValueError(f'it is damaged ({" ".join(str(error).split())})') from error
+            raise ValueError(f'it is damaged ({one_line(error, None)})') from error
     if broken is not None:
         raise ValueError(f'it is damaged: the checksum of {broken} is wrong')
 
@@ -137,7 +139,7 @@ def _is_archive(path: str) -> bool:
 def unreadable(error: Exception) -> str:
     """Why torch didn't load a checkpoint with `weights_only`, in one line."""
     if not isinstance(error, pickle.UnpicklingError):
-        return f'it is damaged or no checkpoint ({" ".join([type(error).__name__, *str(error).split()])[:200]})'
+        return f'it is damaged or no checkpoint ({one_line(error, kind=True)})'
     blocked = re.search(r'GLOBAL (\S+)', str(error))
     if blocked:
         return f'it holds {blocked[1]}, more than tensors and plain values, and is not loaded for safety'

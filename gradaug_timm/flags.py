@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
 from typing import Any, ClassVar, TypeVar
 
-from .cli import Keywords, StrictParser
+from .cli import Keywords, StrictParser, flag
 from .upstream import check_choice, convert_text, parser_actions
 
 Values = Mapping[str, Any]  # settings by name
@@ -67,11 +67,6 @@ def only_for(choice: str, *choices: str) -> Idle:
 def replaced_by(other: str) -> Idle:
     """No effect where `other` is given and on."""
     return Idle(lambda values: values[other] and other in values['given'], f'with {flag(other)}')
-
-
-def flag(name: str) -> str:
-    """The setting as it is spelt on the command line."""
-    return f'--{name.replace("_", "-")}'
 
 
 @dataclass(frozen=True)
@@ -228,7 +223,7 @@ def _declared(cls: type[Settings]) -> dict[str, Declared]:
 
 def add_flags(parser: argparse.ArgumentParser, cls: type[Settings]) -> None:
     """Adds the flags of a class of settings to a parser, in groups."""
-    groups: dict[str, argparse._ArgumentGroup] = {}
+    groups: dict[str, Any] = {}
     for each in declared(cls).values():
         options = dict(each.declaration.options, help=each.declaration.help)
         default = _as_list(each.default)

@@ -1,27 +1,345 @@
-"""Every private part of another library that is used here, with the reason; tests/test_upstream.py checks each."""
-import argparse
-from typing import Any
+"""Every private part of timm, torch and argparse that the package uses, each with the reason why no public one serves.
 
+A private part is a name with a leading underscore, or an attribute that its library does not document. The rest of the
+package gets them from here. `tests/test_upstream.py` has a test of each: a library that changes a part fails there.
+"""
+import argparse
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from timm.data import ImageDataset
+from timm.data.distributed_sampler import OrderedDistributedSampler
+from timm.data.loader import MultiEpochsDataLoader, PrefetchLoader, adapt_to_chs, fast_collate
+from timm.data.random_erasing import RandomErasing
+from timm.data.readers.class_map import load_class_map
+from timm.data.readers.reader_image_folder import ReaderImageFolder
+from timm.data.readers.reader_image_in_tar import CACHE_FILENAME_SUFFIX, ReaderImageInTar
+from timm.models._features import feature_take_indices
+from timm.scheduler import PlateauLRScheduler
+from timm.task import TrainingTask
+from timm.utils import CheckpointSaver, NativeScaler
+from timm.utils.distributed import init_distributed_device_so
+from torch import nn
+from torch._prims_common import suggest_memory_format
+from torch.nn.modules.batchnorm import _BatchNorm as AnyBatchNorm
+from torch.nn.modules.batchnorm import _NormBase as AnyRunningNorm
+from torch.nn.modules.conv import _ConvNd as AnyConvolution
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+
+if TYPE_CHECKING:
+    from torch._dynamo.exc import FailOnRecompileLimitHit
+
+__all__ = [  # what is only imported here
+    'AnyBatchNorm', 'AnyConvolution', 'AnyRunningNorm', 'MultiEpochsDataLoader', 'OrderedDistributedSampler',
+    'PrefetchLoader', 'RandomErasing', 'ReaderImageFolder', 'ReaderImageInTar', 'adapt_to_chs', 'fast_collate',
+    'feature_take_indices', 'init_distributed_device_so', 'load_class_map', 'suggest_memory_format',
+]
+
+
+# argparse ------------------------------------------------------------------------------------------------------------
 
 def parser_actions(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
-    """The arguments of a parser by name: argparse has no public list of them."""
+    """Return the flags of a parser by `dest`. argparse lists them nowhere else than in `_actions`."""
     return {action.dest: action for action in parser._actions}
 
 
+def parser_flags(parser: argparse.ArgumentParser) -> list[str]:
+    """Return all spellings of a parser's flags. argparse lists them nowhere else than in `_option_string_actions`."""
+    return list(parser._option_string_actions)
+
+
 def convert_text(parser: argparse.ArgumentParser, action: argparse.Action, text: str) -> Any:
-    """A text as the command line converts it, by the argument's type.
+    """Return what a flag's `type` makes of a text. argparse converts only whole command lines publicly.
 
     Raises:
-        argparse.ArgumentError: It can't be converted.
+        argparse.ArgumentError: The text is no value of the flag.
     """
     return parser._get_value(action, text)
 
 
 def check_choice(parser: argparse.ArgumentParser, action: argparse.Action, value: Any) -> Any:
-    """`value`, which must be one of the argument's choices.
+    """Return a value that is among a flag's choices. argparse checks only whole command lines publicly.
 
     Raises:
-        argparse.ArgumentError: It isn't.
+        argparse.ArgumentError: It is not.
     """
     parser._check_value(action, value)
     return value
+
+
+class HookedParser(argparse.ArgumentParser):
+    """A parser whose steps from a flag's texts to its value can be overridden.
+
+    argparse ends the program at the first wrong value, and says nothing of near choices; it has no public hooks.
+    """
+
+    def convert_flag(self, action: argparse.Action, texts: list[str]) -> Any:
+        """Return the value of a flag, or raise argparse.ArgumentError."""
+        return super()._get_values(action, texts)  # type: ignore[arg-type]
+
+    def check_flag(self, action: argparse.Action, value: Any) -> None:
+        """Raise argparse.ArgumentError where a value is not among the choices of a flag."""
+        super()._check_value(action, value)
+
+    def _get_values(self, action, arg_strings):
+        return self.convert_flag(action, arg_strings)
+
+    def _check_value(self, action, value):
+        self.check_flag(action, value)
+
+
+# torch.nn ------------------------------------------------------------------------------------------------------------
+# AnyBatchNorm, AnyConvolution and AnyRunningNorm are the common bases of torch's layers for one, two and three
+# dimensions. torch names no public one; a tuple of the public classes would miss timm's own subclasses of the bases.
+
+PARAMETERS, BUFFERS = '_parameters', '_buffers'  # names of the attributes, for properties that look into either
+# Attributes that every module may have; `_compiled_call_impl` comes with Module.compile().
+MODULE_ATTRIBUTES = frozenset(vars(nn.Module())) | {'_compiled_call_impl'}
+
+
+def own_parameters(module: nn.Module) -> dict[str, Any]:
+    """Return the table of a module's own parameters, for reading and writing.
+
+    `named_parameters(recurse=False)` leaves out None and repeated tensors, and assigning runs `__setattr__`.
+    """
+    return module._parameters
+
+
+def own_buffers(module: nn.Module) -> dict[str, torch.Tensor | None]:
+    """Return the table of a module's own buffers, for reading and writing; the reason is that of `own_parameters`."""
+    return module._buffers
+
+
+def own_modules(module: nn.Module) -> dict[str, nn.Module | None]:
+    """Return the table of a module's own modules; `named_children` leaves out None and repeated modules."""
+    return module._modules
+
+
+def remove_forward_hooks(module: nn.Module) -> None:
+    """Remove all hooks around `forward`. torch removes a hook only by its handle, which whoever registered it has."""
+    module._forward_hooks.clear()
+    module._forward_pre_hooks.clear()
+
+
+def have_gradient_hooks(parameters: Iterable[torch.Tensor]) -> bool:
+    """Return whether `register_hook` was called on one of them. Nothing public lists a tensor's hooks."""
+    return any(parameter._backward_hooks for parameter in parameters)
+
+
+# torch's kernels -----------------------------------------------------------------------------------------------------
+# One kernel for a list of tensors. Publicly torch has them only inside optimizers, `clip_grad_norm_` and GradScaler; a
+# loop over the tensors costs a kernel for each.
+
+foreach_add_ = torch._foreach_add_
+foreach_mul_ = torch._foreach_mul_
+foreach_copy_ = torch._foreach_copy_
+foreach_norm = torch._foreach_norm
+# Multiplies the tensors by a reciprocal scale, and sets a flag [] on the device where one of them is Inf or NaN.
+foreach_unscale_ = torch._amp_foreach_non_finite_check_and_unscale_
+# Halves or doubles a scale on the device by that flag. GradScaler does so only for gradients of an optimizer.
+update_scale_ = torch._amp_update_scale_
+# `suggest_memory_format` tells the layout of a tensor, also where sizes of one fit several; `Tensor.is_contiguous`
+# answers yes to both then.
+
+
+def loss_scale_tensor(scaler: NativeScaler) -> torch.Tensor | None:
+    """Return the scale [] of timm's scaler on the device, None before its first use.
+
+    `GradScaler.get_scale` copies it to the host, for which each step would wait.
+    """
+    return scaler._scaler._scale
+
+
+# torch.compile -------------------------------------------------------------------------------------------------------
+# `torch._dynamo` and `torch._inductor` are imported when they are first used.
+
+def compile_modes() -> list[str]:
+    """Return the modes of torch.compile, whose documentation names this function alone."""
+    from torch._inductor import list_mode_options  # takes seconds
+    return list(list_mode_options())
+
+
+def is_compiled(network: nn.Module) -> bool:
+    """Return whether a network is torch.compile's wrapper. Its class, `OptimizedModule`, is private as well."""
+    return hasattr(network, '_orig_mod')
+
+
+def compiled_network(wrapper: nn.Module) -> nn.Module:
+    """Return the network in torch.compile's wrapper. torch unwraps it only in state dictionaries."""
+    return wrapper._orig_mod
+
+
+def graphs_made() -> int:
+    """Return how many graphs torch.compile has made in this process. Publicly only logs say so."""
+    return torch._dynamo.utils.counters['stats']['unique_graphs']
+
+
+def graph_breaks() -> int:
+    """Return how often torch.compile has left a part of what it compiled to Python. Publicly only logs say so."""
+    return sum(torch._dynamo.utils.counters['graph_break'].values())
+
+
+def compile_settings() -> Any:
+    """Return the settings of torch.compile, whose `patch` is a context.
+
+    `torch.compiler.config` has the same limits, but only in newer versions than torch 2.6, the oldest supported one.
+    """
+    return torch._dynamo.config
+
+
+def recompile_limit_error() -> 'type[FailOnRecompileLimitHit]':
+    """Return what torch.compile raises at its limit under `fail_on_recompile_limit_hit`; it has no public name."""
+    return torch._dynamo.exc.FailOnRecompileLimitHit
+
+
+# Data loaders --------------------------------------------------------------------------------------------------------
+# timm exports neither its loaders' classes nor OrderedDistributedSampler, RandomErasing, fast_collate (images to
+# batches of bytes) and adapt_to_chs (mean and deviation for another number of channels) from `timm.data`.
+
+def batch_sampler_of(loader: DataLoader) -> Sampler:
+    """Return the batch sampler of an epoch; timm's loader for several epochs hides it in one that never ends."""
+    return loader.batch_sampler.sampler if isinstance(loader, MultiEpochsDataLoader) else loader.batch_sampler
+
+
+def replace_batch_sampler(loader: DataLoader, sampler: Sampler) -> None:
+    """Let a loader take its batches from another sampler.
+
+    DataLoader's `__setattr__` forbids it after `__init__`, and timm's `create_loader` takes no batch sampler.
+    """
+    if isinstance(loader, MultiEpochsDataLoader):
+        loader.batch_sampler.sampler = sampler
+    else:
+        object.__setattr__(loader, 'batch_sampler', sampler)
+
+
+def replace_dataset(loader: DataLoader, dataset: Dataset) -> None:
+    """Let a loader read another data set; the reason is that of `replace_batch_sampler`.
+
+    timm's `create_loader` sets a transform on what it gets, so that the data set cannot be wrapped before.
+    """
+    object.__setattr__(loader, 'dataset', dataset)
+
+
+def restart_workers(loader: PrefetchLoader) -> None:
+    """Forget workers that live on between epochs, so that new ones see what has changed. Loaders cannot be told to."""
+    loader.loader._iterator = None
+    if isinstance(loader.loader, MultiEpochsDataLoader):
+        loader.loader.iterator = None
+
+
+# Data sets -----------------------------------------------------------------------------------------------------------
+# timm exports `create_reader` alone of `timm.data.readers`, which takes other arguments than tar files need.
+
+TAR_NOTES = CACHE_FILENAME_SUFFIX  # how files end in which timm notes what large tar files hold
+
+
+def read_once(dataset: ImageDataset) -> None:
+    """Let a data set raise at the first image that cannot be read. timm reads others, as many as a variable says."""
+    dataset._max_retries = 1
+
+
+def reader_of(dataset: Dataset) -> Any:
+    """Return what knows the classes and files of a data set: its reader where it is timm's, else itself."""
+    return getattr(dataset, 'reader', dataset)
+
+
+def folder_samples(dataset: Dataset) -> tuple[str, list[str]] | None:
+    """Return the folder and the images of timm's data set of an image folder; None for other data sets.
+
+    timm tells the name of one image at a time (`ImageDataset.filename`), and not the folder.
+    """
+    reader = reader_of(dataset)
+    return (reader.root, [path for path, _ in reader.samples]) if isinstance(reader, ReaderImageFolder) else None
+
+
+def sort_tar_samples(reader: ReaderImageInTar) -> None:
+    """Order images by tar file and name, in place; where names repeat timm's order is that of the file system."""
+    def place(index: int) -> tuple[str, str, str]:
+        image, file, inner = reader.samples[index]
+        return file or '', inner.path if inner else '', image.path
+
+    order = sorted(range(len(reader.samples)), key=place)
+    reader.samples, reader.targets = reader.samples[order], reader.targets[order]
+
+
+def shard_count(dataset: Dataset) -> int | None:
+    """Return the number of shards of a web data set, None for other data sets. timm keeps it to its reader."""
+    if not isinstance(dataset, IterableDataset):
+        return None
+    from timm.data.readers.reader_wds import ReaderWds  # imports webdataset, which may be absent
+    reader = reader_of(dataset)
+    return len(reader.split_info.filenames) if isinstance(reader, ReaderWds) else None
+
+
+# timm's networks -----------------------------------------------------------------------------------------------------
+# `feature_take_indices`, by which all of timm's networks read `forward_intermediates(indices=...)`, is not exported.
+
+PARAMETER_CACHES = frozenset({'attention_bias_cache'})  # where modules keep what they computed from parameters
+
+
+def recomputes(module: nn.Module) -> bool:
+    """Return whether a module runs again in backward; timm has `set_grad_checkpointing`, and no way to ask."""
+    return getattr(module, 'grad_checkpointing', False)
+
+
+def stop_recomputing(module: nn.Module) -> None:
+    """Keep a module's activations; `set_grad_checkpointing` is the whole network's, and not of all networks."""
+    if recomputes(module):
+        module.grad_checkpointing = False  # type: ignore[assignment]
+
+
+# timm's training -----------------------------------------------------------------------------------------------------
+# `init_distributed_device_so` returns what `init_distributed_device` writes into an argparse.Namespace.
+
+def teacher_of(task: TrainingTask) -> nn.Module:
+    """Return the teacher of a distillation task. timm has no public method for it."""
+    return task.teacher.model
+
+
+def set_student_normalization(task: TrainingTask, **values: Sequence[float]) -> None:
+    """Set the `mean` or `std` of each channel by which the student's images are normalised.
+
+    timm's distillation tasks take them from the student's default configuration, and convert them to the teacher's.
+    """
+    for name, value in values.items():
+        getattr(task, f'student_{name}').copy_(torch.tensor(value).view(1, -1, 1, 1))
+
+
+PLATEAU_COUNTERS = ('best', 'num_bad_epochs', 'cooldown_counter', 'last_epoch')
+
+
+def plateau_state(scheduler: PlateauLRScheduler) -> dict[str, Any]:
+    """Return what does not follow from the number of the update. timm's `state_dict` leaves out torch's scheduler."""
+    return {
+        'plateau': {name: getattr(scheduler.lr_scheduler, name) for name in PLATEAU_COUNTERS},
+        'restore_lr': scheduler.restore_lr,
+        'rates': [group['lr'] for group in scheduler.optimizer.param_groups],
+    }
+
+
+def load_plateau_state(scheduler: PlateauLRScheduler, state: dict[str, Any]) -> None:
+    """Put `plateau_state` back, with the rates, which a new scheduler has set to those of the beginning."""
+    for name, value in state['plateau'].items():
+        setattr(scheduler.lr_scheduler, name, value)
+    scheduler.restore_lr = state['restore_lr']
+    for group, rate in zip(scheduler.optimizer.param_groups, state['rates']):
+        group['lr'] = rate
+
+
+# timm's checkpoints --------------------------------------------------------------------------------------------------
+# `CheckpointSaver.save_checkpoint` ranks and writes in one; it writes in place, and only what timm keeps.
+
+def ranked_path(saver: CheckpointSaver, epoch: int) -> str:
+    """Return the file of an epoch among the ranked checkpoints."""
+    return saver._checkpoint_path(epoch)
+
+
+def make_room(saver: CheckpointSaver) -> None:
+    """Delete the worst of the ranked checkpoints where there are as many as are kept."""
+    saver._cleanup_checkpoints(1)
+
+
+def rank_checkpoint(saver: CheckpointSaver, path: str, epoch: int, metric: float) -> None:
+    """Add a file to the ranked checkpoints, and note whether it is the best."""
+    saver._track_checkpoint(path, epoch, metric, update_best_file=False)

@@ -192,7 +192,7 @@ def test_the_epoch_tells_which_sizes_have_joined():
     sizes = []
     for epoch in range(3):
         task.set_epoch(epoch)
-        sizes.append({draw.transform.size for step in range(40) for draw in task.draws(step)})
+        sizes.append({draw.transform.steps[0].value for step in range(40) for draw in task.draws(step)})
     assert sizes == [{0.75}, {0.75, 0.875}, {0.75, 0.875, 1.0}]
 
 

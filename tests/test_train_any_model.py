@@ -14,6 +14,7 @@ from gradaug_timm.evaluation.arguments import parse
 from gradaug_timm.evaluation.jobs import find_jobs
 from gradaug_timm.evaluation.main import main as evaluate
 from gradaug_timm.task.fit_inputs import fit_inputs, right_angles, rounded_size
+from gradaug_timm.task.transformations import Rotation
 from gradaug_timm.task.transforms import InputTransform, apply_transform
 from gradaug_timm.training.arguments import build_parser, parse_arguments
 from gradaug_timm.training.building.gradaug import check_narrower, narrower
@@ -84,7 +85,7 @@ def test_sizes_are_rounded_half_up_to_multiples_of_the_stride_within_the_image(s
 def test_right_angles_move_every_pixel_and_leave_no_empty_corner(shape):
     images = torch.rand(2, 3, *shape) + 1
     for angle in right_angles(*shape):
-        turned = apply_transform(images, InputTransform(angle=angle))
+        turned = apply_transform(images, InputTransform((Rotation(angle),)))
         torch.testing.assert_close(turned, torch.rot90(images, round(angle / 90), (2, 3)), rtol=1e-4, atol=1e-4)
 
 

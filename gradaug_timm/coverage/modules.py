@@ -5,6 +5,7 @@ import warnings
 import timm
 import torch
 
+from ..cli import one_line
 from .checks import Finding, check_model
 
 
@@ -17,7 +18,7 @@ def check_module(module: str) -> Finding:
     try:
         return check_model(module, architecture)
     except Exception as error:  # so that the others are still listed
-        return Finding(module, architecture, reason=f'{type(error).__name__}: {" ".join(str(error).split())}')
+        return Finding(module, architecture, reason=one_line(error, None, kind=True))
 
 
 def timm_modules() -> list[str]:

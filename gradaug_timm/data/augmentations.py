@@ -2,7 +2,7 @@
 import numpy as np
 import torch
 from PIL import Image
-from timm.data.transforms import MaybePILToTensor, MaybeToTensor, RandomResizedCropAndInterpolation
+from timm.data import MaybePILToTensor, MaybeToTensor, RandomResizedCropAndInterpolation
 from torchvision import transforms
 
 # principal components of ImageNet's RGB pixels in 0..1 (Krizhevsky et al., 2012)

@@ -2,15 +2,16 @@
 import logging
 import os
 
-from timm.data.readers.reader_image_folder import ReaderImageFolder
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset
+
+from ..upstream import folder_samples, reader_of, shard_count
 
 _logger = logging.getLogger(__name__)
 
 
 def class_names(dataset: Dataset) -> dict[str, int] | None:
     """Return labels by class name if the data set has class names (image folders, torchvision), otherwise None."""
-    source = getattr(dataset, 'reader', dataset)
+    source = reader_of(dataset)
     return getattr(source, 'class_to_idx', None) or getattr(source, 'class_name_to_idx', None) or None
 
 
@@ -42,14 +43,15 @@ def warn_of_unused_classes(dataset: Dataset, num_classes: int) -> None:
 
 def check_class_folders(dataset: Dataset) -> None:
     """Raise ValueError if a class folder has no images; timm would skip the folder and renumber the other classes."""
-    reader = getattr(dataset, 'reader', None)
-    if not isinstance(reader, ReaderImageFolder):
+    found = folder_samples(dataset)
+    if found is None:
         return
-    filled = {os.path.relpath(path, reader.root).split(os.sep)[0] for path, _ in reader.samples}
-    empty = sorted(entry.name for entry in os.scandir(reader.root)
+    root, images = found
+    filled = {os.path.relpath(path, root).split(os.sep)[0] for path in images}
+    empty = sorted(entry.name for entry in os.scandir(root)
                    if entry.is_dir() and not entry.name.startswith('.') and entry.name not in filled)
     if empty:
-        raise ValueError(f'{reader.root} has class folders without images: {", ".join(empty[:5])}; fill or delete them')
+        raise ValueError(f'{root} has class folders without images: {", ".join(empty[:5])}; fill or delete them')
 
 
 def check_sizes(dataset: Dataset, batches: int, *, batch_size: int) -> None:
@@ -61,14 +63,8 @@ def check_sizes(dataset: Dataset, batches: int, *, batch_size: int) -> None:
 
 def check_shards(dataset: Dataset, split: str, *, processes: int, workers: int) -> None:
     """Raise ValueError if a data worker would get no shard of a web data set, and so the process no batches."""
-    if not isinstance(dataset, IterableDataset):
-        return
-    from timm.data.readers.reader_wds import ReaderWds  # imports webdataset
-    reader = getattr(dataset, 'reader', None)
-    if not isinstance(reader, ReaderWds):
-        return
-    shards, needed = len(reader.split_info.filenames), processes * max(1, workers)
-    if shards < needed:
+    shards, needed = shard_count(dataset), processes * max(1, workers)
+    if shards is not None and shards < needed:
         raise ValueError(f'--workers: the {split} split needs at least as many shards as data workers, {needed} '
                          f'({max(1, workers)} in each of {processes} processes), and has {shards}')
 

@@ -2,9 +2,9 @@
 from collections.abc import Iterator
 
 import torch
-from timm.data.loader import adapt_to_chs
 from torch.utils.data import BatchSampler, Sampler
 
+from ..upstream import adapt_to_chs
 from .crops import crop_and_flip, draw_epoch
 from .held import HeldImages
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import timm.data
 
+from ..cli import one_line
 from .checks import check_class_folders
 from .digits import DIGITS, Digits
 from .stl10 import STL10_NAME, Stl10
@@ -54,8 +55,8 @@ def create_dataset(
         dataset = timm.data.create_dataset(
             name, root=root, split=split, input_img_mode=input_img_mode, target_transform=target_transform, **kwargs)
     except (AssertionError, FileNotFoundError, ImportError, RuntimeError) as error:
-        reason = ' '.join(str(error).split()) or type(error).__name__
-        raise ValueError(f'--dataset {name!r} with --data-dir {root} and split {split!r}: {reason}') from error
+        where = f'--dataset {name!r} with --data-dir {root} and split {split!r}'
+        raise ValueError(f'{where}: {one_line(error, None)}') from error
     if not kwargs.get('class_map'):
         check_class_folders(dataset)
     return dataset

@@ -3,9 +3,10 @@ import logging
 from dataclasses import dataclass
 
 import torch
-from timm.data.loader import fast_collate
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torchvision.transforms import functional
+
+from ..upstream import fast_collate
 
 _logger = logging.getLogger(__name__)
 

@@ -6,11 +6,10 @@ place in the batch). So the number of workers does not matter, and no generator 
 from collections.abc import Iterator
 
 import torch
-from timm.data.loader import MultiEpochsDataLoader, PrefetchLoader
-from timm.data.random_erasing import RandomErasing
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler
 
 from ..seeding import generator, seed_all, seed_cpu, seed_of
+from ..upstream import PrefetchLoader, RandomErasing, batch_sampler_of, replace_batch_sampler, replace_dataset
 from .readable import ReadableDataset
 
 
@@ -110,13 +109,9 @@ def key_loader(
         rank: Rank of the process.
     """
     inner = loader.loader if isinstance(loader, PrefetchLoader) else loader
-    repeated = inner.batch_sampler if isinstance(inner, MultiEpochsDataLoader) else None
-    sampler = KeyedBatchSampler(inner.batch_sampler if repeated is None else repeated.sampler, seed=seed, rank=rank)
-    if repeated is not None:
-        repeated.sampler = sampler
-    else:  # DataLoader's __setattr__ forbids this after construction, and timm constructs the loader
-        object.__setattr__(inner, 'batch_sampler', sampler)
-    object.__setattr__(inner, 'dataset', KeyedDataset(ReadableDataset(inner.dataset)))
+    sampler = KeyedBatchSampler(batch_sampler_of(inner), seed=seed, rank=rank)
+    replace_batch_sampler(inner, sampler)
+    replace_dataset(inner, KeyedDataset(ReadableDataset(inner.dataset)))
     if not isinstance(loader, PrefetchLoader) or loader.random_erasing is None:
         return [sampler]
     erasing = KeyedErasing(loader.random_erasing, len(loader), seed=seed, rank=rank)

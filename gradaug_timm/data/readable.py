@@ -5,6 +5,8 @@ import multiprocessing
 from timm.data import ImageDataset
 from torch.utils.data import Dataset
 
+from ..upstream import read_once
+
 _logger = logging.getLogger(__name__)
 
 MOST_IN_A_ROW = 50
@@ -24,7 +26,7 @@ class ReadableDataset(Dataset):
         self._named = 0
         source = _source(dataset)
         if isinstance(source, ImageDataset):
-            source._max_retries = 1  # otherwise timm replaces images itself, without counting them
+            read_once(source)  # otherwise timm replaces images itself, without counting them
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import Dataset, Subset
 
+from ..upstream import reader_of
+
 
 class TransformedSubset(Subset):
     """Subset that passes its `transform` on to the whole data set, because timm's loaders set it."""
@@ -78,7 +80,7 @@ def _shuffled_by_label(labels: Sequence[int], seed: int) -> Iterator[tuple[int, 
 
 
 def _labels(dataset: Dataset, flag: str) -> Sequence[int]:
-    source = getattr(dataset, 'reader', dataset)
+    source = reader_of(dataset)
     labels = getattr(source, 'targets', getattr(source, 'labels', None))
     if labels is None and hasattr(source, 'samples'):
         labels = [label for _, label in source.samples]

@@ -6,8 +6,9 @@ from typing import TypeGuard
 
 import torch.distributed as dist
 from timm.data import ImageDataset
-from timm.data.readers.class_map import load_class_map
-from timm.data.readers.reader_image_in_tar import CACHE_FILENAME_SUFFIX, ReaderImageInTar
+
+from ..cli import one_line
+from ..upstream import TAR_NOTES, ReaderImageInTar, load_class_map, sort_tar_samples
 
 SYNONYMS = (('train', 'training'), ('val', 'valid', 'validation', 'eval', 'evaluation'))
 LAYOUT = 'DIR/train.tar and DIR/validation.tar with CLASS/IMAGE, or DIR/train/CLASS.tar and DIR/validation/CLASS.tar'
@@ -90,11 +91,11 @@ def open_tar(root: str, split: str, *, class_map: str | None = None, **kwargs) -
         reader = ReaderImageInTar(path, class_map=classes, cache_tarinfo=None if _may_note(note) else False)
     except (tarfile.TarError, *UNREADABLE) as error:
         hint = f'; or {note} is out of date or damaged: delete it' if os.path.exists(note) else ''
-        raise ValueError(f'--data-dir {path} has no images that can be read: {_one_line(error)}{hint}') from error
+        raise ValueError(f'--data-dir {path} has no images that can be read: {one_line(error, None)}{hint}') from error
     if classes is None and {'', '.'} & {*reader.class_name_to_idx}:
         raise ValueError(f'--data-dir {path} has images outside of class folders: pack a class with `tar cf CLASS.tar '
                          'CLASS`, a split with `tar cf train.tar -C train .`')
-    _sort(reader)
+    sort_tar_samples(reader)
     return ImageDataset(path, reader=reader, **kwargs)
 
 
@@ -105,34 +106,20 @@ def _read_class_map(class_map: str | None, root: str) -> dict[str, int] | None:
     try:
         return load_class_map(class_map, root)
     except UNREADABLE as error:
-        raise ValueError(f'--class-map {class_map} can\'t be read: {_one_line(error)}') from error
+        raise ValueError(f'--class-map {class_map} can\'t be read: {one_line(error, None)}') from error
 
 
 def _note_path(path: str) -> str:
     """Return the path of the index that timm writes for large tar files."""
     folder, name = os.path.split(os.path.abspath(path))
     folder = folder if os.path.isfile(path) else os.path.join(folder, name)
-    return os.path.join(folder, f'_{name.removesuffix(".tar")}{CACHE_FILENAME_SUFFIX}')
+    return os.path.join(folder, f'_{name.removesuffix(".tar")}{TAR_NOTES}')
 
 
 def _may_note(note: str) -> bool:
     """Return whether timm may use the index file; several processes must not write it at the same time."""
     several = dist.is_initialized() and dist.get_world_size() > 1
     return os.path.exists(note) or (not several and os.access(os.path.dirname(note), os.W_OK))
-
-
-def _one_line(error: Exception) -> str:
-    return ' '.join(str(error).split()) or type(error).__name__
-
-
-def _sort(reader: ReaderImageInTar) -> None:
-    """Sort images by tar file and name, in place; with repeated names timm's order depends on the file system."""
-    def place(index: int) -> tuple[str, str, str]:
-        image, file, inner = reader.samples[index]
-        return file or '', inner.path if inner else '', image.path
-
-    order = sorted(range(len(reader.samples)), key=place)
-    reader.samples, reader.targets = reader.samples[order], reader.targets[order]
 
 
 def _holds_tars(folder: str) -> bool:

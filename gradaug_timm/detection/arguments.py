@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..flags import Role, Settings, SettingsParser, derived, flag, keywords, needs, setting, switch, toggle
+from ..cli import flag
+from ..flags import Role, Settings, SettingsParser, derived, keywords, needs, setting, switch, toggle
 from ..training.arguments.checks import run_problems, schedule_problems
 from ..training.arguments.parsing import settings_parser
 from ..training.arguments.settings import LoopSettings

@@ -10,7 +10,8 @@ from torch import nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from ..elastic import PLANNERS, Plan, make_elastic, plans_by_probing
+from ..cli import one_line
+from ..elastic import Plan, make_elastic, plans_by_probing, register_planner
 
 CHANNELS = 256
 LEVELS = 4  # of the network; the pyramid adds one above them
@@ -39,6 +40,7 @@ class Pyramid(nn.Module):
         return list(self.fpn(stages).values())
 
 
+@register_planner(Pyramid)  # type: ignore[arg-type]
 def pyramid_plans(pyramid: Pyramid) -> Iterator[Plan]:
     """Plan network and pyramid as one; of the pyramid only the inputs of the lateral convolutions shrink."""
     for plan in plans_by_probing(pyramid):
@@ -51,9 +53,6 @@ def pyramid_plans(pyramid: Pyramid) -> Iterator[Plan]:
         numbers = {name: number for name, number in plan.numbers.items()
                    if not name.startswith('fpn.') or (name.startswith(LATERAL) and name.endswith('.in_channels'))}
         yield replace(plan, tensors=tensors, numbers=numbers)
-
-
-PLANNERS[Pyramid] = pyramid_plans  # type: ignore[assignment]
 
 
 class PyramidBackbone(nn.Module):
@@ -91,8 +90,7 @@ def create_backbone(name: str, *, channels: int = CHANNELS, **kwargs) -> Pyramid
     try:
         body = create_model(name, features_only=True, out_indices=tuple(range(-LEVELS, 0)), **kwargs)
     except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError) as error:
-        reason = ' '.join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(f'--model {name} gives no {LEVELS} feature maps for detection: {reason}') from error
+        raise ValueError(f'--model {name} gives no {LEVELS} feature maps for detection: {one_line(error)}') from error
     reductions = body.feature_info.reduction()
     if sorted(set(reductions)) != reductions:
         raise ValueError(

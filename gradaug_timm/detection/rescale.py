@@ -5,24 +5,22 @@ import torch
 import torch.nn.functional as F
 from torchvision.models.detection.image_list import ImageList
 
-from ..task.transforms import output_size
-
 STRIDE = 32  # of the coarsest map of the network: anchors lie exactly where the padded size is its multiple
 
 Target = dict[str, torch.Tensor]
 
 
-def rescale(images: ImageList, targets: list[Target], size: float) -> tuple[ImageList, list[Target]]:
+def rescale(images: ImageList, targets: list[Target], size: tuple[int, int]) -> tuple[ImageList, list[Target]]:
     """Resize a batch bilinearly, pad it with zeros to the network's stride, and rescale its boxes and masks.
 
     Args:
         images: The batch [N, 3, H, W] with the images' own sizes (height, width) within it.
         targets: For each image 'boxes' [M, 4] in pixels (x1, y1, x2, y2), 'labels' [M], and optionally 'masks'
             [M, H, W] and 'regions' [r, 4] like boxes.
-        size: Fraction of height and width (float), or pixels of the longer side (int).
+        size: The new height and width, in pixels.
     """
     height, width = images.tensors.shape[-2:]
-    new_height, new_width = output_size(size, height, width)
+    new_height, new_width = size
     if (new_height, new_width) == (height, width):
         return images, targets
     tensors = F.interpolate(images.tensors, (new_height, new_width), mode='bilinear')  # keeps places, as boxes do

@@ -14,6 +14,7 @@ from ..task.passes import Pass, run_passes
 from ..task.sampling import Draw, images_seen
 from ..task.settings import GradAugSettings
 from ..task.steps import SubnetSteps
+from ..upstream import AnyBatchNorm
 from .regions import Predictions, recorded, region_losses, with_regions
 from .rescale import Target, rescale
 
@@ -44,7 +45,7 @@ class DetectionTask(TrainingTask):
         super().__init__(device=device, dtype=dtype, verbose=verbose)
         self.trainable_module = model
         self._norms = [each for each in model.modules()
-                       if freezes_statistics and isinstance(each, nn.modules.batchnorm._BatchNorm)]
+                       if freezes_statistics and isinstance(each, AnyBatchNorm)]
 
     def forward(  # type: ignore[override]
             self,
@@ -113,8 +114,9 @@ class GradAugDetectionTask(SubnetSteps, DetectionTask):
         super().__init__(model, **kwargs)
         if targets not in TARGETS:
             raise ValueError(f'targets={targets!r} must be one of {", ".join(TARGETS)}')
-        if settings.rotation:
-            raise ValueError(f'rotation={settings.rotation} must be empty in detection: boxes can\'t be rotated')
+        for cls, values in (*settings.built_in, *settings.registered):
+            if not cls.only_resizes:
+                raise ValueError(f'{cls.name}={values} must be empty in detection: boxes are only resized')
         if settings.statistics != 'full':
             raise ValueError(f'statistics={settings.statistics!r} must be \'full\' in detection')
         self.settings, self._targets = settings, targets
@@ -162,7 +164,7 @@ class GradAugDetectionTask(SubnetSteps, DetectionTask):
             predictions: Predictions | None,
             draw: Draw,
     ) -> torch.Tensor:
-        seen = rescale(images, targets, draw.transform.size)
+        seen = rescale(images, targets, draw.transform.output_size(*images.tensors.shape[-2:]))
         if predictions is None:
             losses = self.detector(*seen)
         else:

@@ -7,6 +7,8 @@ import os
 import torch
 from torch import nn
 
+from ..cli import table
+from ..devices import pick_device
 from ..files import replacing
 from ..training.processes import Process
 from .arguments import DetectionSettings
@@ -42,7 +44,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     except (OSError, ValueError) as error:
         parser.error(str(error))
     print(f'{args.checkpoint} on {coco.path}, {len(coco.images)} images:')
-    print('\n'.join(table(figures)))
+    print('\n'.join(figures_table(figures)))
     return figures
 
 
@@ -60,12 +62,8 @@ def _prepare(args: DetectionValidationSettings) -> tuple[nn.Module, DetectionSet
     network = build_detector(trained, with_weights=False)
     averaged = None if args.raw_weights else contents.averages
     network.load_state_dict(contents.weights if averaged is None else averaged)
-    name = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        device = torch.device(name)
-        return network.to(device).eval(), trained, coco, device
-    except (AssertionError, RuntimeError) as error:
-        raise ValueError(f'--device {name} can\'t be used here: {" ".join(str(error).split())[:100]}') from error
+    device = pick_device(args.device)
+    return network.to(device).eval(), trained, coco, device
 
 
 def _evaluate(
@@ -113,14 +111,14 @@ def _draw_some(
         print(save_picture(picture, args.pictures, images.images[index]['file_name']))
 
 
-def table(figures: dict[str, float]) -> list[str]:
+def figures_table(figures: dict[str, float]) -> list[str]:
     """Return lines with a row for boxes and one for masks."""
-    lines = [' ' * 5 + ''.join(f'{heading:>10}' for heading in HEADINGS)]
+    rows = [['', *HEADINGS]]
     for kind in ('box', 'mask'):
         values = [figures.get(f'{kind}_{name}') for name in FIGURES]
         if None not in values:
-            lines.append(f'{kind:<5}' + ''.join(f'{"none" if value < 0 else f"{value:.1f}":>10}' for value in values))
-    return lines
+            rows.append([kind, *('none' if value < 0 else f'{value:.1f}' for value in values if value is not None)])
+    return table(rows, figures=True)
 
 
 if __name__ == '__main__':

@@ -25,7 +25,7 @@ class ExecutionSettings(Settings, title='execution'):
     """Which weights are used, and where."""
 
     raw_weights: bool = switch('use the trained weights even if the checkpoint has averaged ones')
-    device: str | None = setting(None, 'device (default: cuda if there is one, else cpu)', metavar='NAME')
+    device: str | None = setting(None, 'device (default: the accelerator if there is one, else cpu)', metavar='NAME')
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ import timm
 import torch
 from torch import nn
 
+from ..upstream import MODULE_ATTRIBUTES, own_buffers, own_modules, own_parameters
 from .blocks import BLOCKS
 from .slicing import Elastic
 
@@ -24,7 +25,7 @@ KNOWN = sys.stdlib_module_names | {'torch'}  # packages whose version identifies
 INSTALLED = {'site-packages', 'dist-packages'}  # folders of packages whose files do not change one by one
 IMPORT = re.compile(rb'^\s*(?:from|import)\s+([\w.]+)', re.MULTILINE)
 ADDED = frozenset({'smart_apply'})  # methods that transformers adds to nn.Module, only to initialise weights
-PASSING = frozenset(vars(nn.Module())) | {'_compiled_call_impl', 'kept'}  # attributes of every module, not described
+PASSING = MODULE_ATTRIBUTES | {'kept'}  # attributes of every module, not described
 
 _logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class _Description(pickle.Pickler):
                        _values(tensor) if has_values else None))
         for module in network.modules():
             attributes = {name: value for name, value in vars(module).items() if name not in PASSING | ignored}
-            self.dump((_plain(module), attributes, module._parameters, module._buffers, module._modules))
+            self.dump((_plain(module), attributes, own_parameters(module), own_buffers(module), own_modules(module)))
         for cls in dict.fromkeys(map(_plain, network.modules())):
             self.dump((BLOCKS.get(cls), _patches(cls)))
 

@@ -1,6 +1,6 @@
 """Functions that make a network elastic and run it as one of its sub-networks."""
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -9,23 +9,21 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from ..cli import one_line
+from ..upstream import PARAMETER_CACHES, compiled_network, is_compiled
 from .cache import cached_plan
 from .plan import Plan
-from .planning.probed import plans_by_probing
-from .planning.replica import one_line, replica_of
+from .planning.registry import planner_of
+from .planning.replica import replica_of
 from .planning.validation import validated
 from .slicing import Elastic
 from .state import ElasticState
 from .subnet import Subnet
-from .swap import CACHES, restore_classes
+from .swap import restore_classes
 
 ATTRIBUTE = '_elastic'
 
 _logger = logging.getLogger(__name__)
-
-# Planners by class of module: a network that contains such a module is planned by this function instead of by
-# `plans_by_probing`.
-PLANNERS: dict[type[nn.Module], Callable[[nn.Module], Iterable[Plan]]] = {}
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -34,15 +32,14 @@ def unwrap(model: nn.Module) -> nn.Module:
         return unwrap(model.module)
     if isinstance(model, ModelEma):
         return unwrap(model.ema)
-    return unwrap(model._orig_mod) if hasattr(model, '_orig_mod') else model
+    return unwrap(compiled_network(model)) if is_compiled(model) else model
 
 
 @torch.inference_mode(False)
 @torch.enable_grad()
 def _plan(network: nn.Module) -> Plan:
     """Return the plan of a network, whatever modes and default device are set; the caller's random state is kept."""
-    classes = (cls for module in network.modules() for cls in type(module).__mro__)
-    planner = next((PLANNERS[cls] for cls in classes if cls in PLANNERS), plans_by_probing)
+    planner = planner_of(network)
     name = (network.plain if isinstance(network, Elastic) else type(network)).__name__
 
     def make() -> Plan:
@@ -54,10 +51,11 @@ def _plan(network: nn.Module) -> Plan:
         except ValueError:
             raise
         except Exception as error:  # the network's own code may raise anything
-            raise ValueError(f'{name} can\'t run as sub-networks: planning fails ({one_line(error)}).') from error
+            reason = one_line(error, kind=True)
+            raise ValueError(f'{name} can\'t run as sub-networks: planning fails ({reason}).') from error
 
     with torch.device('cpu'), torch.random.fork_rng(devices=[]):
-        plan = cached_plan(network, planner, make, ignored=CACHES | {ATTRIBUTE})
+        plan = cached_plan(network, planner, make, ignored=PARAMETER_CACHES | {ATTRIBUTE})
     whole = [name.removesuffix('.weight') for name, sides in plan.tensors.items()
              if len(sides) > 1 and any(side is not None and side.groups & plan.frozen for side in sides)]
     if whole:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from ..upstream import own_parameters
 from .network import elastic_state
 from .slicing import Cut
 
@@ -43,7 +44,7 @@ def show_parts(model: nn.Module) -> list[Part]:
 
 
 def _show_parts(module: nn.Module) -> list[Part]:
-    kept, parameters, parts = vars(module)['kept'], module._parameters, {}
+    kept, parameters, parts = vars(module)['kept'], own_parameters(module), {}
     for name, cut in kept.items():
         parameter = parameters.get(name)
         if parameter is not None and parameter.requires_grad and cut.is_view:

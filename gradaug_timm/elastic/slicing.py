@@ -12,8 +12,10 @@ import torch
 from timm.layers import is_notrace_module, register_notrace_module
 from torch import nn
 
+from ..upstream import BUFFERS, own_buffers
+
 Ranges = tuple[tuple[int, int], ...]  # (start, length) of each run of kept channels
-Attribute = tuple[str, str]  # name, and the module's dictionary that holds it: '_parameters', '_buffers' or '' (vars)
+Attribute = tuple[str, str]  # name, and where the module holds it: PARAMETERS, BUFFERS or '' (itself)
 WHOLE: dict[str, object] = {}  # `kept` of every module in the full network
 
 
@@ -47,7 +49,7 @@ class Elastic:
     kept: dict[str, object] = WHOLE
 
     def __setattr__(self, name, value):
-        if name in self.kept and name in self._buffers:  # a buffer that a sub-network writes is dropped after it
+        if name in self.kept and name in own_buffers(self):  # a buffer that a sub-network writes is dropped after it
             vars(self)['kept'] = {**self.kept, name: value}
         else:
             super().__setattr__(name, value)
@@ -101,7 +103,7 @@ def _property(name: str, holder: str) -> property:
         if not isinstance(cut, Cut):
             return cut.to(tensor)
         part = cut.of(tensor)
-        return part.clone() if holder == '_buffers' and self.training else part  # a layer may update it in place
+        return part.clone() if holder == BUFFERS and self.training else part  # a layer may update it in place
 
     if holder:
         return property(get_tensor, set_value, delete_value)

@@ -3,6 +3,7 @@ import copy
 
 from torch import nn
 
+from ..upstream import own_buffers, own_parameters
 from .blocks import BLOCKS, SKIP, Skippable, SkippableResidual, drop_at_random
 from .features import find_features, tell_features
 from .network import ATTRIBUTE, elastic_state
@@ -71,7 +72,7 @@ def leave_out(network: nn.Module, blocks: list[str]) -> None:
 
 def _keep(module: nn.Module, attribute: str, value) -> None:
     """Make the value that an attribute has in a sub-network permanent."""
-    for tensors in (module._parameters, module._buffers):
+    for tensors in (own_parameters(module), own_buffers(module)):
         if attribute in tensors:
             old = tensors[attribute]
             new = value.of(old.detach()).clone() if isinstance(value, Cut) else value.to(old)

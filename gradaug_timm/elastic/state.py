@@ -1,6 +1,7 @@
 """State of an elastic network."""
 from torch import Tensor, nn
 
+from ..upstream import own_modules
 from .plan import Plan
 from .slicing import Elastic, Ranges
 from .subnet import Subnet
@@ -29,13 +30,13 @@ class ElasticState:
 
     def is_current(self) -> bool:
         """Return whether the network still consists of the modules that were planned."""
-        return self.plan is not None and all(parent._modules == children for parent, children in self._tree)
+        return self.plan is not None and all(own_modules(parent) == children for parent, children in self._tree)
 
     def install(self, network: nn.Module, plan: Plan) -> None:
         """Store the plan and swap the classes of the network's layers and blocks."""
         self.plan = plan
         swap_classes(network, plan)
-        self._tree = [(parent, dict(parent._modules)) for parent in network.modules()]
+        self._tree = [(parent, dict(own_modules(parent))) for parent in network.modules()]
         self.modules = [module for module in network.modules() if isinstance(module, Elastic)]
         self._views.clear()
         self.statistics = {subnet: values for subnet, values in self.statistics.items()

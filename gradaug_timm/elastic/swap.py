@@ -3,6 +3,7 @@ import itertools
 
 from torch import Tensor, nn
 
+from ..upstream import BUFFERS, PARAMETER_CACHES, PARAMETERS, AnyBatchNorm, own_buffers, own_parameters
 from .blocks import BLOCKS, SKIP, Skippable, SkippableResidual
 from .plan import Plan
 from .slicing import WHOLE, Attribute, Cut, Elastic, elastic_class
@@ -12,7 +13,6 @@ View = list[tuple[nn.Module, dict[str, object]]]
 
 STATISTICS = ('running_mean', 'running_var')
 TRACKING = 'track_running_stats'
-CACHES = frozenset({'attention_bias_cache'})  # names of caches in modules of timm
 
 
 def swap_classes(network: nn.Module, plan: Plan) -> None:
@@ -21,8 +21,8 @@ def swap_classes(network: nn.Module, plan: Plan) -> None:
     counts = _by_module(plan.numbers)
     for name, module in network.named_modules():
         attributes: list[Attribute] = [
-            (key, '_parameters') for key in module._parameters if f'{name}.{key}'.lstrip('.') in plan.tensors]
-        attributes += [(key, '_buffers') for key in module._buffers]
+            (key, PARAMETERS) for key in own_parameters(module) if f'{name}.{key}'.lstrip('.') in plan.tensors]
+        attributes += [(key, BUFFERS) for key in own_buffers(module)]
         attributes += [(key, '') for key in counts.get(name, ())]
         if is_batch_norm(module):
             attributes.append((TRACKING, ''))
@@ -45,7 +45,7 @@ def restore_classes(network: nn.Module) -> None:
 
 def _caches(module: nn.Module) -> frozenset[str]:
     """Return the names of the attributes in which a module caches values computed from parameters."""
-    return CACHES & vars(module).keys()
+    return PARAMETER_CACHES & vars(module).keys()
 
 
 def without_caches(network: nn.Module) -> dict[int, object]:
@@ -55,7 +55,7 @@ def without_caches(network: nn.Module) -> dict[int, object]:
 
 def is_batch_norm(module: nn.Module) -> bool:
     """Return whether a module is a BatchNorm with running statistics."""
-    return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
+    return isinstance(module, AnyBatchNorm) and module.running_mean is not None
 
 
 def make_view(
@@ -102,7 +102,7 @@ def _own_buffers(module: nn.Module, kept: dict[str, object], statistics: tuple[T
     """Return the `kept` values that make training as a sub-network leave the module's buffers unchanged."""
     if is_batch_norm(module):
         return {TRACKING: False, **dict(zip(STATISTICS, statistics))}
-    return {key: kept.get(key, Cut(())) for key, buffer in module._buffers.items() if buffer is not None}
+    return {key: kept.get(key, Cut(())) for key, buffer in own_buffers(module).items() if buffer is not None}
 
 
 def apply_view(modules: list[nn.Module], view: View) -> None:
@@ -116,7 +116,7 @@ def apply_view(modules: list[nn.Module], view: View) -> None:
         vars(module)['kept'] = WHOLE
     for module, kept in view:
         vars(module)['kept'] = kept
-        for key in kept.keys() & CACHES:
+        for key in kept.keys() & PARAMETER_CACHES:
             kept[key] = {}
 
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 from torch import nn
 
+from ..cli import one_line
 from ..task.compile_limit import CompilationError
 from .checks import resolve, robustness_asked
 from .jobs import find_jobs, validate_all, validate_with_retry
@@ -55,7 +56,7 @@ def evaluate(settings: EvaluationSettings, network: nn.Module | Trained | None =
         results = run_evaluation(resolve(settings), trained)
         write_files(settings, results)
     except (OSError, CompilationError) as error:
-        raise ValueError(' '.join(str(error).split())) from error
+        raise ValueError(one_line(error, None)) from error
     return as_rows(results)
 
 

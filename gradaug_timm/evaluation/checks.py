@@ -3,7 +3,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 
-from ..flags import flag
+from ..cli import flag
 from .corruptions import EXTRA, SEVERITIES
 from .settings import EvaluationSettings, ResidualSettings
 

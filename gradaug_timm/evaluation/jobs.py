@@ -9,6 +9,7 @@ import torch
 from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
 from timm.utils import check_batch_size_retry, decay_batch_step, natural_key
 
+from ..cli import one_line
 from .report import as_rows
 from .run import validate
 from .settings import EvaluationSettings
@@ -87,7 +88,7 @@ def validate_with_retry(settings: EvaluationSettings, trained: Trained | None = 
             if not smaller or not check_batch_size_retry(str(error)):
                 raise ValueError(f'--model {settings.model} fails with batches of {batch_size}: {error}') from error
             _logger.warning(
-                f'{settings.model}: {" ".join(str(error).split())}; trying again with batches of {smaller}.')
+                f'{settings.model}: {one_line(error, None)}; trying again with batches of {smaller}.')
         batch_size = smaller
 
 

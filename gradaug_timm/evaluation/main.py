@@ -3,12 +3,13 @@ import logging
 
 from timm.utils import setup_default_logging
 
+from ..cli import table
 from ..task.compile_limit import CompilationError
 from .api import run_evaluation, write_files
 from .arguments import build_parser, parse
 from .checks import robustness_asked
-from .report import aligned, as_rows, print_results
-from .robustness_report import table
+from .report import as_rows, print_results
+from .robustness_report import error_rows
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -19,7 +20,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         results = run_evaluation(settings)
         if robustness_asked(settings):
-            print(aligned(table(as_rows(results))), end='\n\n')
+            print('\n'.join(table(error_rows(as_rows(results)), figures=True)), end='\n\n')
         print_results(results)
         write_files(settings, results)
     except (OSError, ValueError, CompilationError) as error:

@@ -1,16 +1,15 @@
-"""The network that is evaluated: created by name, with its weights, on a device."""
+"""The network that is evaluated: created by name, with its weights."""
 import logging
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import timm
-import torch
 from timm.models import load_checkpoint
 from torch import nn
 
+from ..cli import flag
 from ..files import check_whole, unreadable
-from ..flags import flag
 from ..models.creation import model_arguments, name_problem
 from .contents import read_contents
 from .settings import OpeningSettings
@@ -90,21 +89,6 @@ def file_problem(path: str) -> str | None:
     if os.path.isfile(path):
         return None
     return f'{path} is a folder; give a file' if os.path.isdir(path) else f'{path} does not exist'
-
-
-def pick_device(name: str | None) -> torch.device:
-    """Return the device of that name; without a name the accelerator if there is one, else the CPU.
-
-    Raises:
-        ValueError: This machine has no such device.
-    """
-    if name is None:
-        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return accelerator or torch.device('cpu')
-    try:
-        return torch.empty(0, device=name).device
-    except (AssertionError, RuntimeError, NotImplementedError) as error:
-        raise ValueError(f'--device {name} can\'t be used here: {str(error).splitlines()[0]}') from error
 
 
 def _describe_mismatch(path: str, name: str, error: str) -> str:

@@ -5,10 +5,10 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..elastic import Subnet, activate, set_statistics
 from ..elastic.swap import is_batch_norm
+from ..upstream import AnyBatchNorm
 
 _logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class BatchAverage:
         return mean, variance
 
 
-def _batch_norms(model: nn.Module) -> Iterator[tuple[str, _BatchNorm]]:
+def _batch_norms(model: nn.Module) -> Iterator[tuple[str, AnyBatchNorm]]:
     for name, module in model.named_modules():
         if is_batch_norm(module):
             yield name, module

@@ -5,6 +5,7 @@ import os
 
 from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
 
+from ..cli import table
 from ..files import written_aside
 
 METRICS = tuple(
@@ -55,12 +56,4 @@ def width_table(rows: list[dict]) -> str:
     ]
     if len(set(names)) > 1:
         head, cells = ['network', *head], [[name, *line] for name, line in zip(names, cells)]
-    return aligned([head, *cells])
-
-
-def aligned(lines: list[list[str]]) -> str:
-    """Align a table of text: the first column to the left, the others to the right."""
-    first, *others = (max(map(len, column)) for column in zip(*lines))
-    return '\n'.join(
-        '  '.join([line[0].ljust(first), *(cell.rjust(width) for cell, width in zip(line[1:], others))])
-        for line in lines)
+    return '\n'.join(table([head, *cells], figures=True))

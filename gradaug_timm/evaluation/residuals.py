@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from ..flags import flag
-from ..regularizers import add_shake_drop, add_stochastic_depth, scale_residuals
+from ..cli import flag
+from ..regularizers import REGULARIZERS, add_regularizers, add_shake_drop, add_stochastic_depth, scale_residuals
 from .checks import SCALINGS
 from .settings import OpeningSettings
 
@@ -25,8 +25,9 @@ def scale_branches(model: nn.Module, settings: OpeningSettings, trained: Mapping
         The scaling by its name; empty where the branches stay as they are.
 
     Raises:
-        ValueError: The model has no such branches.
+        ValueError: The model has no such branches, or a regulariser of the training is not registered.
     """
+    _add_registered(model, trained.get('regularizer') or {})
     asked = {name: getattr(settings, name) for name in SCALINGS if getattr(settings, name) is not None}
     chosen = asked or {name: trained[name] for name in SCALINGS if trained.get(name) is not None}
     for name, value in chosen.items():
@@ -43,3 +44,11 @@ def scale_branches(model: nn.Module, settings: OpeningSettings, trained: Mapping
         _logger.info(f'Residual branches are scaled for {name} {value:g}'
                      f'{"" if asked else ", as the checkpoint was trained"}.')
     return chosen
+
+
+def _add_registered(model: nn.Module, trained: Mapping[str, dict]) -> None:
+    """Add the regularisers without separate flags that training used and that change evaluation."""
+    chosen = {name: settings for name, settings in trained.items() if REGULARIZERS.find(name).in_evaluation}
+    add_regularizers(model, chosen)
+    if chosen:
+        _logger.info(f'Regularisers that act in evaluation: {", ".join(chosen)}, as the checkpoint was trained.')

@@ -10,12 +10,12 @@ from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
 from ..data import check_labels
+from ..devices import pick_device
 from .attacks import Normalised, fgsm, pgd
 from .corruptions import Corrupted, folder_of, names_of
 from .loading import evaluation_loader, open_split
 from .mce import ALEXNET, ALEXNET_CLEAN, mce, mean_errors, relative_mce
 from .metrics import Metrics
-from .network import pick_device
 from .robustness_report import CLEAN, title
 from .settings import EvaluationSettings
 from .trained import Trained, open_network

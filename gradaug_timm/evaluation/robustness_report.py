@@ -12,7 +12,7 @@ def title(path: str) -> str:
     return '/'.join(path.split(os.sep)[-2:]) or 'pretrained'
 
 
-def table(results: list[dict]) -> list[list[str]]:
+def error_rows(results: list[dict]) -> list[list[str]]:
     """Tabulate a row for each figure and a column for each checkpoint."""
     names = [name for name, value in results[0].items() if isinstance(value, (int, float))]
     rows = [['error (%)', *(title(result['checkpoint']) for result in results)]]
@@ -40,7 +40,7 @@ def _draw(results: list[dict], path: str) -> None:
     matplotlib.use('Agg')
     from matplotlib import pyplot
     errors = [{name: value for name, value in result.items() if not name.endswith('mce')} for result in results]
-    rows = table(errors)[1:]
+    rows = error_rows(errors)[1:]
     figure, axes = pyplot.subplots(figsize=(max(6, 0.6 * len(rows)), 5), layout='constrained')
     width = 0.8 / len(results)
     for column, result in enumerate(results):

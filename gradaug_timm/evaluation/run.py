@@ -12,11 +12,11 @@ from timm.layers import set_fast_norm
 from timm.utils import random_seed
 
 from ..data import check_labels
+from ..devices import pick_device
 from ..task.compile_limit import Compilation, most_alike
 from .candidate import Candidate
 from .loading import evaluation_loader, open_split, training_batches
 from .metrics import Metrics, read_valid_labels
-from .network import pick_device
 from .settings import EvaluationSettings
 from .subnets import choose_subnets, subnetworks
 from .trained import Trained, open_network

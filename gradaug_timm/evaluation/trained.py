@@ -8,13 +8,13 @@ from typing import Any
 
 import timm
 from timm.data import resolve_data_config
-from timm.data.loader import adapt_to_chs
 from torch import nn
 
 from ..convert import convert, read_original
 from ..extraction.description import DATA
 from ..extraction.loading import load_extracted
 from ..models.original import recognise
+from ..upstream import adapt_to_chs
 from .contents import Contents, is_extracted, read_contents
 from .network import FLAG, create_network, file_problem
 from .residuals import scale_branches

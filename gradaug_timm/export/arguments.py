@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-from ..cli import file_to_write
+from ..cli import file_to_write, flag
 from ..evaluation.contents import is_extracted
 from ..evaluation.settings import NATURAL
 from ..extraction.arguments import NetworkSettings
-from ..flags import Settings, SettingsParser, add_flags, flag, setting, switch
+from ..flags import Settings, SettingsParser, add_flags, setting, switch
 from .folder import written_files
 
 NETWORK = ('model', 'num_classes', 'model_kwargs', 'img_size', 'use_ema')

@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 from huggingface_hub import HfApi
 
+from ..cli import one_line
 from .folder import FILES
 
 
@@ -38,4 +39,4 @@ def _errors_named(repo: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the Hub's, those of its HTTP client, and the system's
-        raise ValueError(f'--push {repo}: {" ".join(f"{type(error).__name__}: {error}".split())[:300]}') from error
+        raise ValueError(f'--push {repo}: {one_line(error, 300, kind=True)}') from error

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
+from ..cli import one_line
 from ..files import written_aside
 from .comparison import IMAGES, compare, fixed_batch
 
@@ -25,7 +26,7 @@ def trace(network: nn.Module, input_size: tuple[int, int, int], batch_size: int 
             return torch.export.export(network, (images,), dynamic_shapes=shapes)
     except Exception as error:  # whatever the network's code may raise under tracing
         hint = '' if batch_size else '; try --batch-size N'
-        raise ValueError(f'torch.export can\'t trace the network{hint}: {_line(error)}') from error
+        raise ValueError(f'torch.export can\'t trace the network{hint}: {one_line(error, 300, kind=True)}') from error
 
 
 def write_torch_export(program: ExportedProgram, path: str, expected: nn.Module, *, batch_size: int | None) -> float:
@@ -50,7 +51,8 @@ def write_onnx(program: ExportedProgram, path: str, expected: nn.Module, *, batc
                 program, images, partial, input_names=['images'], output_names=['logits'], dynamo=True,
                 external_data=False, verbose=False)
         except Exception as error:  # torch's exporter, onnxscript and onnx have classes of their own
-            raise ValueError(f'--onnx {path}: torch can\'t translate the network: {_line(error)}') from error
+            reason = one_line(error, 300, kind=True)
+            raise ValueError(f'--onnx {path}: torch can\'t translate the network: {reason}') from error
         session = onnxruntime.InferenceSession(partial, providers=['CPUExecutionProvider'])
 
         def run(images: torch.Tensor) -> torch.Tensor:
@@ -72,7 +74,3 @@ def _compared(
         return compare(run(images), expected(images))
     except ValueError as error:
         raise ValueError(f'{path} is not written: {error}') from error
-
-
-def _line(error: Exception) -> str:
-    return ' '.join(f'{type(error).__name__}: {error}'.split())[:300]

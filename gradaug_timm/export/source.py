@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..cli import one_line
 from ..evaluation.contents import read_contents
 from ..evaluation.trained import Trained
 from ..extraction.description import DATA
@@ -55,7 +56,7 @@ def _check_runs(network: nn.Module, path: str, input_size: tuple[int, int, int])
         network(fixed_batch(input_size))
     except (AssertionError, RuntimeError) as error:
         size = 'x'.join(map(str, input_size))
-        raise ValueError(f'{path}: the network fails on images of {size}: {" ".join(str(error).split())}') from error
+        raise ValueError(f'{path}: the network fails on images of {size}: {one_line(error, None)}') from error
 
 
 def _training(trained: Trained) -> dict[str, Any]:
@@ -80,4 +81,6 @@ def _training(trained: Trained) -> dict[str, Any]:
 def _gradaug(settings: Mapping[str, Any], side: int) -> dict[str, Any] | None:
     if not settings.get('gradaug'):
         return None
-    return asdict(GradAugSettings.preset(side, **given_settings(SubnetSettings.of(settings))))
+    given = given_settings(SubnetSettings.of(settings))
+    transforms = given.pop('transforms', {})  # they may be registered only where the network was trained
+    return {**asdict(GradAugSettings.preset(side, **given)), 'transforms': transforms}

@@ -5,6 +5,8 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from ..cli import one_line
+from ..upstream import own_buffers, own_parameters
 from .description import Description
 from .rebuild import create_plain, set_metadata, set_numbers
 
@@ -36,7 +38,7 @@ def load_extracted(path: str | os.PathLike) -> nn.Module:
         with safe_open(path, 'pt') as file:
             metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name).clone() for name in file.keys()}
     except Exception as error:  # safetensors has one of its own, and passes on those of Rust
-        raise ValueError(f'{path} can\'t be read: {" ".join(str(error).split())}') from error
+        raise ValueError(f'{path} can\'t be read: {one_line(error, None)}') from error
     try:
         description = Description.from_metadata(metadata)
     except ValueError as error:
@@ -65,7 +67,7 @@ def _set_tensors(network: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     """Replace a network's parameters and buffers by tensors, which may be smaller."""
     places = {f'{name}.{key}'.lstrip('.'): (holder, key, tensor)
               for name, module in network.named_modules(remove_duplicate=False)
-              for holder in (module._parameters, module._buffers)
+              for holder in (own_parameters(module), own_buffers(module))
               for key, tensor in holder.items() if tensor is not None}
     missing, unknown = places.keys() - tensors.keys(), tensors.keys() - places.keys()
     if missing or unknown:

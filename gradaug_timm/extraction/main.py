@@ -4,11 +4,11 @@ from dataclasses import replace
 
 from timm.utils import random_seed, setup_default_logging
 
+from ..devices import pick_device
 from ..elastic import Subnet, multiply_adds, num_blocks
 from ..elastic.swap import is_batch_norm
 from ..evaluation import recalibrate
 from ..evaluation.loading import training_batches
-from ..evaluation.network import pick_device
 from ..evaluation.subnets import choose_subnets
 from ..evaluation.trained import Trained
 from .arguments import ExtractionSettings, build_parser

@@ -7,6 +7,7 @@ import torch
 from timm.layers import DropPath
 from torch import nn
 
+from ..cli import one_line
 from ..elastic.standalone import leave_out
 from ..regularizers import ResidualScale, residual_places
 from .description import DATA, Description, Number
@@ -31,7 +32,7 @@ def create_plain(description: Description) -> nn.Module:
         with torch.device('meta'):
             network = timm.create_model(name, num_classes=description.num_classes, **description.model_kwargs)
     except Exception as error:  # whatever a network's constructor may raise
-        raise ValueError(f'{name} can\'t be created: {" ".join(str(error).split())}') from error
+        raise ValueError(f'{name} can\'t be created: {one_line(error, None)}') from error
     _scale(network, description.scales)
     for block in description.skipped:
         if not isinstance(block, str) or block not in dict(network.named_modules()) or not block:

@@ -12,8 +12,9 @@ from timm.layers import (
     get_norm_layer,
 )
 from timm.models import checkpoint_seq
-from timm.models._features import feature_take_indices
 from torch import nn
+
+from ..upstream import feature_take_indices
 
 CIFAR_MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)
 CIFAR_STD = (63.0 / 255, 62.1 / 255, 66.7 / 255)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import torch
 
 from ..elastic import Part
+from ..upstream import foreach_add_, foreach_mul_, have_gradient_hooks
 from .loss_scale import EarlyLossScale
 
 Gradients = list[torch.Tensor | None]
@@ -26,7 +27,7 @@ class _Carry(torch.autograd.Function):
             raise RuntimeError('The loss of a GradAug step can be differentiated only once: call backward() once.')
         gradients, ctx.gradients = ctx.gradients, None
         if grad_output.device.type != 'cpu' or grad_output != 1:  # on other devices the comparison would synchronise
-            torch._foreach_mul_([gradient for gradient in gradients if gradient is not None], grad_output)
+            foreach_mul_([gradient for gradient in gradients if gradient is not None], grad_output)
         return None, None, *gradients
 
 
@@ -49,7 +50,7 @@ class CarriedLoss:
             *,
             copies: bool = False,
     ):
-        if any(parameter._backward_hooks for parameter in parameters):
+        if have_gradient_hooks(parameters):
             raise ValueError(
                 'GradAug does not support parameters with hooks of Tensor.register_hook, which would run for each pass '
                 'and again for the sum; use register_post_accumulate_grad_hook, whose hooks run once.')
@@ -80,7 +81,7 @@ class CarriedLoss:
     def _add_whole(self, new: Sequence[torch.Tensor | None]) -> None:
         both = [(a, b) for a, b in zip(self._gradients, new) if a is not None and b is not None]
         if both:
-            torch._foreach_add_(*map(list, zip(*both)))
+            foreach_add_(*map(list, zip(*both)))
         fresh = _apart([b if a is None else None for a, b in zip(self._gradients, new)], copies=self._copies)
         self._gradients = [b if a is None else a for a, b in zip(self._gradients, fresh)]
 

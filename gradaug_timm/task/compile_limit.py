@@ -4,12 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import nn
 
-from .sampling import images_seen, width_grid
+from ..upstream import compile_settings, graph_breaks, graphs_made, recompile_limit_error
+from .sampling import images_seen, possible_transforms, width_grid
 from .settings import GradAugSettings
-from .transforms import output_size
 
 _logger = logging.getLogger(__name__)
 
@@ -23,21 +22,10 @@ def count_graphs(settings: GradAugSettings, shapes: Iterable[Shape]) -> int:
         settings: Settings of GradAug, with widths on a grid.
         shapes: The shapes of training batches.
     """
-    shapes = set(shapes)
-    subnets = {
-        (width, images_seen(images, settings.batch_fraction), output_size(size, height, long))
-        for images, height, long in shapes for size in settings.sizes for width in width_grid(settings)}
-    return len(shapes) + (len(subnets) if settings.subnets else 0)
-
-
-def graphs_made() -> int:
-    """How many graphs torch.compile has made in this process."""
-    return torch._dynamo.utils.counters['stats']['unique_graphs']
-
-
-def graph_breaks() -> int:
-    """How often it has left a part of what it compiled to Python."""
-    return sum(torch._dynamo.utils.counters['graph_break'].values())
+    shapes, transforms = set(shapes), list(possible_transforms(settings))
+    seen = {(images_seen(images, settings.batch_fraction), transform.output_size(height, width))
+            for images, height, width in shapes for transform in transforms}
+    return len(shapes) + (len(seen) * len(set(width_grid(settings))) if settings.subnets else 0)
 
 
 def most_alike(network: nn.Module) -> int:
@@ -61,7 +49,7 @@ class GraphLimit:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The limit, or that of an outer one where it is higher; torch's settings are restored in the end."""
-        config, before = torch._dynamo.config, graphs_made()
+        config, before = compile_settings(), graphs_made()
         limit = self.number + before - self.made
         if config.fail_on_recompile_limit_hit:  # else it means nothing: importing timm.optim sets it to a million
             limit = max(limit, config.recompile_limit)
@@ -110,7 +98,7 @@ class Compilation:
         try:
             with self._limit.applied():
                 yield
-        except torch._dynamo.exc.FailOnRecompileLimitHit as error:
+        except recompile_limit_error() as error:
             raise CompilationError(
                 f'--torchcompile: after {self.made} graphs the network needs another, though networks and shapes make '
                 f'{self.expected}: it depends on something else that changes (TORCH_LOGS=recompiles tells); leave '

@@ -9,12 +9,13 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..elastic import make_elastic, num_blocks
+from ..upstream import is_compiled
 from .compile_limit import GraphLimit, most_alike
 from .loss_scale import EarlyLossScale
 from .losses import subnet_loss_for
 from .passes import Pass, run_passes
-from .repeats import is_unchanged, is_whole, random_states, rng_unchanged
-from .sampling import Draw, images_seen, width_grid
+from .repeats import is_whole, random_states, rng_unchanged
+from .sampling import Draw, images_seen, most_sizes, width_grid
 from .settings import GradAugSettings
 from .steps import SubnetSteps
 from .transforms import apply_transform
@@ -74,7 +75,7 @@ class GradAugTask(SubnetSteps, ClassificationTask):
         self._early_scale = EarlyLossScale(loss_scale)
         self._graph_limit: GraphLimit | None = None
         self._num_blocks = num_blocks(make_elastic(model)) if self.settings.subnets else 0
-        if hasattr(model, '_orig_mod'):
+        if is_compiled(model):
             self._prepare_compilation()
         if self.settings.subnets and self.settings.random_depth and not self._num_blocks:
             raise ValueError(f'mode={self.settings.mode!r} needs residual blocks that can be skipped: '
@@ -102,7 +103,7 @@ class GradAugTask(SubnetSteps, ClassificationTask):
                 f'torch.compile needs few different sub-networks, not those of mode={self.settings.mode!r} and '
                 f'width_steps={self.settings.width_steps}: use mode=\'width\' and width_steps of at least 1.')
         batches = 2 + 2  # batches of two sizes in training; two more in evaluation, of the network and the average
-        graphs = batches * (1 + len(widths) * len(self.settings.sizes))
+        graphs = batches * (1 + len(widths) * most_sizes(self.settings))
         self._graph_limit = GraphLimit(graphs * most_alike(self.trainable_module))
 
     def prepare_distributed(self, device_ids: list | None = None, **ddp_kwargs) -> 'GradAugTask':
@@ -158,7 +159,7 @@ class GradAugTask(SubnetSteps, ClassificationTask):
         if images_seen(len(input), self.settings.batch_fraction) < len(input):
             return set()
         return {index for index, draw in enumerate(draws)
-                if is_unchanged(draw.transform, *input.shape[-2:]) and is_whole(self.trainable_module, draw.subnet)}
+                if not draw.transform.changes(*input.shape[-2:]) and is_whole(self.trainable_module, draw.subnet)}
 
     def _add_subnets(
             self,

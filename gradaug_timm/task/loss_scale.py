@@ -3,6 +3,8 @@ from collections.abc import Callable
 
 import torch
 
+from ..upstream import foreach_unscale_, update_scale_
+
 INITIAL_SCALE, GROWTH_FACTOR, BACKOFF_FACTOR, GROWTH_INTERVAL = 2.0 ** 16, 2.0, 0.5, 2000  # as in torch.amp.GradScaler
 
 
@@ -32,9 +34,9 @@ class EarlyLossScale:
     def unscale(self, gradients: list[torch.Tensor], scale: torch.Tensor) -> None:
         """Divide `gradients` by `scale` in place (an overflow stays Inf or NaN), and update the scale if it is ours."""
         overflow = torch.zeros((), dtype=torch.float32, device=scale.device)
-        torch._amp_foreach_non_finite_check_and_unscale_(gradients, overflow, scale.reciprocal())
+        foreach_unscale_(gradients, overflow, scale.reciprocal())
         if self._source is None and self._own is not None and self._growth is not None:
-            torch._amp_update_scale_(
+            update_scale_(
                 self._own, self._growth, overflow, GROWTH_FACTOR, BACKOFF_FACTOR, GROWTH_INTERVAL)
 
     def state_dict(self) -> dict:

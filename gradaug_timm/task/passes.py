@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from ..elastic import Subnet, activate, show_parts
+from ..upstream import is_compiled, recomputes
 from .carried_loss import CarriedLoss
 from .loss_scale import EarlyLossScale
 
@@ -39,10 +40,10 @@ def run_passes(
     Returns:
         The sum of all losses [], for one `backward()`; and the losses of the passes, detached.
     """
-    compiled = hasattr(network, '_orig_mod')
-    recomputes = any(getattr(module, 'grad_checkpointing', False) for module in network.modules())
-    in_parts = not recomputes and not compiled
-    keeps_last = keeps_last and not recomputes  # with checkpointing, backward must run while the sub-network is active
+    compiled = is_compiled(network)
+    checkpoints = any(recomputes(module) for module in network.modules())
+    in_parts = not checkpoints and not compiled
+    keeps_last = keeps_last and not checkpoints  # then backward must run while the sub-network is active
     carried = CarriedLoss([p for p in network.parameters() if p.requires_grad], scale, copies=compiled)
     carried.add(loss)
     elastic, last, losses = network if elastic is None else elastic, None, []

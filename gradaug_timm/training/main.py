@@ -10,6 +10,7 @@ import torch.distributed as dist
 from timm.utils import setup_default_logging
 from timm.utils.distributed import is_distributed_env
 
+from ..cli import one_line
 from ..flags import SettingsParser
 from ..task.compile_limit import CompilationError
 from .agreement import DisagreementError, gather
@@ -77,7 +78,7 @@ def _prepare(parser: SettingsParser, args: Any, text: str, prepare: Callable[[An
         if not is_distributed_env() or dist.is_initialized():
             raise
         parser.exit(FAILED, f'{parser.prog}: error: the processes can\'t be connected '
-                            f'({" ".join(str(error).split())[:120]}); torchrun\'s restarts need it to be started '
+                            f'({one_line(error, 120)}); torchrun\'s restarts need it to be started '
                             f'with {SEPARATE_STORE}=1\n')
     except (OSError, ValueError) as error:
         _logger.debug('Preparation failed.', exc_info=True)
@@ -127,7 +128,7 @@ def _train(parser, run: Run) -> None:
         if not run.process.distributed or not _lost_a_peer(error):
             raise
         parser.exit(FAILED, f'{parser.prog}: error: process {run.process.rank} lost the others, one of which '
-                            f'has died ({" ".join(str(error).split())[:200]})\n')
+                            f'has died ({one_line(error)})\n')
     except Stopped as stopped:
         name = signal.Signals(stopped.signal).name
         parser.exit(128 + stopped.signal, f'{parser.prog}: stopped by {name}; --resume goes on from what is saved\n')

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import torch
 from timm.utils import NativeScaler
-from timm.utils.distributed import init_distributed_device_so
 
+from ..devices import pick_device
+from ..upstream import init_distributed_device_so
 from .arguments.run import DeviceSettings
 
 _logger = logging.getLogger(__name__)
@@ -33,23 +34,14 @@ def start_process(device: str | None) -> Process:
     Raises:
         ValueError: There is no such device.
     """
-    name = device or _device_there()
-    try:
-        kind = torch.device(name).type
-        torch.empty(0, device=kind)
-    except (AssertionError, RuntimeError):
-        raise ValueError(f'--device {name} is not there; found {_device_there()}') from None
-    found = init_distributed_device_so(name)
-    if kind == 'cuda':
+    chosen = pick_device(device)
+    found = init_distributed_device_so(str(chosen))
+    if chosen.type == 'cuda':
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
     process = Process(torch.device(found['device']), found['global_rank'], found['world_size'], found['distributed'])
     _logger.info(f'Process {process.rank + 1} of {process.world_size} on {process.device}.')
     return process
-
-
-def _device_there() -> str:
-    return 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from ...upstream import foreach_copy_
 from ..plan import Plan
 from ..subnet import Subnet
 
@@ -22,7 +23,7 @@ def mask(masked: nn.Module, network: nn.Module, plan: Plan, subnet: Subnet) -> N
         subnet: The sub-network, without skipped blocks.
     """
     tensors, whole = _tensors(masked), _tensors(network)
-    torch._foreach_copy_(list(tensors.values()), list(whole.values()))
+    foreach_copy_(list(tensors.values()), list(whole.values()))
     for name, dims in plan.ranges(subnet).items():
         for dim, runs in enumerate(dims):
             if runs is not None:

@@ -9,6 +9,8 @@ import torch
 from timm.layers import to_2tuple
 from torch import nn
 
+from ...cli import one_line
+from ...upstream import remove_forward_hooks, stop_recomputing
 from ..swap import without_caches
 
 
@@ -22,10 +24,8 @@ def replica_of(model: nn.Module) -> nn.Module:
     memo.update(without_caches(model))
     replica = copy.deepcopy(model, memo).requires_grad_(False)
     for module in replica.modules():  # the user's hooks must not see the copy
-        module._forward_hooks.clear()
-        module._forward_pre_hooks.clear()
-        if getattr(module, 'grad_checkpointing', False):
-            module.grad_checkpointing = False
+        remove_forward_hooks(module)
+        stop_recomputing(module)
     _shrink_input(replica)
     return replica.train().eval()  # switching modes clears caches of values computed from parameters
 
@@ -62,11 +62,6 @@ def _random_like(tensor: torch.Tensor) -> torch.Tensor:
     return nn.Parameter(new) if isinstance(tensor, nn.Parameter) else new
 
 
-def one_line(error: Exception) -> str:
-    """Return the class of an error and the first line of the message."""
-    return f'{type(error).__name__}: {error}'.split('\n')[0]
-
-
 def probe_shape(model: nn.Module) -> tuple[int, int, int]:
     """Return the shape (C, H, W) of a small image that the network takes and in which attention sees many tokens.
 
@@ -86,6 +81,6 @@ def probe_shape(model: nn.Module) -> tuple[int, int, int]:
                 model(torch.zeros(1, channels, size, size, dtype=dtype))
             return channels, size, size
         except Exception as error:  # the network's own code may raise anything
-            reason = one_line(error)
+            reason = one_line(error, kind=True)
     raise ValueError(f'{type(model).__name__} can\'t run as sub-networks: it fails on an image of '
                      f'{(first, usual, usual)} ({reason}).')

@@ -5,15 +5,16 @@ from fractions import Fraction
 import numpy as np
 from torch import nn
 
+from ...upstream import AnyConvolution, AnyRunningNorm
 from ..plan import FIXED, Number, Side
 from .dependencies import Dependency, Kind
 from .numbers import Origin
 from .trace import Key, Sized, Trace
 
 COUNTED: dict[type[nn.Module], dict[str, str]] = {  # attributes that only report the number of channels
-    nn.modules.conv._ConvNd: {'in_channels': 'in', 'out_channels': 'out'},
+    AnyConvolution: {'in_channels': 'in', 'out_channels': 'out'},
     nn.Linear: {'in_features': 'in', 'out_features': 'out'},
-    nn.modules.batchnorm._NormBase: {'num_features': 'out'},
+    AnyRunningNorm: {'num_features': 'out'},
     nn.GroupNorm: {'num_channels': 'out'},
 }
 

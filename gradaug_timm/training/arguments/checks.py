@@ -11,6 +11,7 @@ from timm.loss import LOSS_TYPES, create_classification_loss
 from timm.optim import get_optimizer_info
 from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
 
+from ...cli import flag
 from ...models.creation import name_problem
 from .criteria import loss_settings, mixing_active
 from .device_augment import device_augment_problems
@@ -88,7 +89,7 @@ def _model_problems(args: TrainSettings) -> Iterator[str]:
     for name in ('initial_checkpoint', 'pretrained_path', 'kd_checkpoint'):
         path = getattr(args, name)
         if path and not os.path.isfile(path):
-            yield f'--{name.replace("_", "-")} {path} is no file'
+            yield f'{flag(name)} {path} is no file'
     if args.amp and args.model_dtype not in (None, 'float32'):
         yield f'--amp needs --model-dtype float32, not {args.model_dtype}'
     if args.sync_bn and args.split_bn:
@@ -106,11 +107,11 @@ def _regularizer_problems(args: TrainSettings) -> Iterator[str]:
         if getattr(args, name) is None:
             for key, value in vars(args).items():
                 if key.startswith(f'{name}_') and value is not None:
-                    yield f'--{key.replace("_", "-")} needs --{name.replace("_", "-")}'
+                    yield f'{flag(key)} needs {flag(name)}'
     for name in ('shake_drop_alpha', 'shake_drop_beta'):
         low, high = getattr(args, name) or (0, 0)
         if low > high:
-            yield f'--{name.replace("_", "-")} {low:g} {high:g} must be a range, from low to high'
+            yield f'{flag(name)} {low:g} {high:g} must be a range, from low to high'
     if args.paper_drop_block and args.drop_block:
         yield '--paper-drop-block and --drop-block exclude each other'
     depth = {'--shake-drop': args.shake_drop, '--stoch-depth': args.stoch_depth, '--drop-path': args.drop_path or None}
@@ -149,7 +150,7 @@ def _data_problems(args: TrainSettings) -> Iterator[str]:
     for name in ('scale', 'ratio', 'cutmix_minmax'):
         values = getattr(args, name)
         if values is not None and (len(values) != 2 or values[0] > values[1]):
-            yield f'--{name.replace("_", "-")} {" ".join(map(str, values))} must be two values, from and to'
+            yield f'{flag(name)} {" ".join(map(str, values))} must be two values, from and to'
     if args.aug_splits == 1:
         yield '--aug-splits 1 must be 0, or 2 and more'
     mixing = mixing_active(args)
@@ -168,11 +169,11 @@ def _data_problems(args: TrainSettings) -> Iterator[str]:
         yield '--labels-per-class and --train-fraction exclude each other'
     for name in ('labels_per_class', 'train_fraction'):
         if getattr(args, name) and args.task == 'multilabel':
-            yield f'--{name.replace("_", "-")} needs one label an image, not --task multilabel'
+            yield f'{flag(name)} needs one label an image, not --task multilabel'
     for name in ('train_batch_sizes', 'train_size_probs'):
         values = getattr(args, name)
         if values and len(values) != len(args.train_img_sizes or ()):
-            yield f'--{name.replace("_", "-")} must have as many values as --train-img-sizes'
+            yield f'{flag(name)} must have as many values as --train-img-sizes'
     if args.train_img_sizes and args.use_multi_epochs_loader:
         yield '--train-img-sizes excludes --use-multi-epochs-loader'
 
@@ -182,8 +183,7 @@ def _padding_problems(args: TrainSettings) -> Iterator[str]:
         yield '--reflect-pad and --zero-pad exclude each other'
     for name in ('reflect_pad', 'zero_pad'):
         if getattr(args, name) and (args.no_aug or args.train_crop_mode in ('rkrc', 'rkrr')):
-            flag = f'--{name.replace("_", "-")}'
-            yield f'{flag} replaces the random resized crop, so it excludes --no-aug and other --train-crop-mode'
+            yield f'{flag(name)} replaces the random resized crop, so it excludes --no-aug and other --train-crop-mode'
     if (args.reflect_pad or args.zero_pad or args.pca_lighting) and (args.aug_splits or args.train_img_sizes):
         yield '--reflect-pad, --zero-pad and --pca-lighting exclude --aug-splits and --train-img-sizes'
 
@@ -195,8 +195,8 @@ def _loss_problems(args: TrainSettings) -> Iterator[str]:
     if args.kd_model_name and multi_label:
         yield '--kd-model-name is for --task classification'
     asked = {'jsd': args.jsd_loss, 'bce': args.bce_loss}
-    for loss, flag in asked.items():
-        if flag and args.loss != loss:
+    for loss, is_asked in asked.items():
+        if is_asked and args.loss != loss:
             yield f'--{loss}-loss and --loss {args.loss} exclude each other (losses: {", ".join(LOSS_TYPES)})'
     try:
         create_classification_loss(multi_label=multi_label, **loss_settings(args))
@@ -213,7 +213,7 @@ def schedule_problems(args: ScheduleSettings) -> Iterator[str]:
         value = getattr(args, name)
         total = limit + args.cooldown_epochs + (args.warmup_epochs if args.warmup_prefix else 0)
         if value is not None and value > total and args.lr_cycle_limit == 1:
-            yield f'--{name.replace("_", "-")} {value} must be at most {total}, the epochs of the schedule'
+            yield f'{flag(name)} {value} must be at most {total}, the epochs of the schedule'
     if args.sched == 'plateau' and args.sched_on_updates:
         yield '--sched plateau steps by epoch, without --sched-on-updates'
     if args.lr_noise is not None and len(args.lr_noise) > 2:

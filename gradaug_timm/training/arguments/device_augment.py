@@ -1,6 +1,7 @@
 """Which flags `--device-augment` leaves without a meaning."""
 from collections.abc import Iterator
 
+from ...cli import flag
 from .criteria import mixing_active
 from .settings import TrainSettings
 
@@ -13,7 +14,7 @@ _AUGMENTATION = ('train_crop_mode', 'pca_lighting', 'grayscale_prob', 'gaussian_
 def device_augment_problems(args: TrainSettings) -> Iterator[str]:
     """One line for all flags that name something else than pad, crop, flip and normalise, and one for each other."""
     names = _LOADING if args.no_aug else _LOADING + _AUGMENTATION
-    given = [f'--{name.replace("_", "-")}' for name in names if getattr(args, name)]
+    given = [flag(name) for name in names if getattr(args, name)]
     changes = [f'leave out {", ".join(given)}'] if given else []
     if args.color_jitter and not args.no_aug:
         changes.append('set --color-jitter 0')

@@ -1,7 +1,9 @@
 """Settings of GradAug; each that isn't given takes the preset of the image size."""
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
-from ...cli import ranged
+from ...cli import Keywords, ranged
 from ...flags import Role, Settings, needs, only_for, setting, toggle
 from ...task.settings import GradAugSettings
 from .conditions import NO_TURN, ONE_SIZE, beyond_the_end
@@ -15,39 +17,48 @@ class SubnetSettings(
         Settings, title='GradAug', role=Role.COMPARED, idle=(needs('gradaug'), needs('gradaug_subnets'))):
     """Sub-networks and what they see."""
 
-    gradaug: bool | None = toggle('sub-networks (default: on for models gradaug_*)')
-    gradaug_subnets: int | None = setting(None, 'sub-networks a step', type=COUNT, metavar='N')
-    gradaug_mode: str | None = setting(None, 'what sub-networks are smaller in', choices=('width', 'depth', 'both'))
+    gradaug: bool | None = toggle('train with GradAug (default: on for models named gradaug_*)')
+    gradaug_subnets: int | None = setting(None, 'sub-networks per step', type=COUNT, metavar='N')
+    gradaug_mode: str | None = setting(
+        None, 'make sub-networks narrower, shallower, or both', choices=('width', 'depth', 'both'))
     gradaug_min_width: float | None = setting(
-        None, 'smallest width', type=SHARE, metavar='W', idle=only_for('gradaug_mode', 'width', 'both'))
+        None, 'smallest width of sub-networks', type=SHARE, metavar='W', idle=only_for('gradaug_mode', 'width', 'both'))
     gradaug_width_steps: int | None = setting(
-        None, 'steps from there to 1, 0: continuous as in the paper', type=COUNT, metavar='N',
-        idle=only_for('gradaug_mode', 'width', 'both'))
+        None,
+        'widths are drawn from a grid of so many steps from the smallest width to 1; 0: continuous, as in the paper',
+        type=COUNT, metavar='N', idle=only_for('gradaug_mode', 'width', 'both'))
     gradaug_divisor: int | None = setting(
-        None, 'channels are multiples of it, 1 as in the paper', type=NATURAL, metavar='N',
+        None, 'sub-networks keep multiples of this number of channels; 1 as in the paper', type=NATURAL, metavar='N',
         idle=only_for('gradaug_mode', 'width', 'both'))
     gradaug_sizes: tuple[float | int, ...] | None = setting(
-        None, 'image sizes of sub-networks: pixels, or fractions such as 6/7', type=fraction_or_pixels, nargs='+',
-        metavar='SIZE')
+        None, 'image sizes that sub-networks draw from: pixels, or fractions such as 6/7', type=fraction_or_pixels,
+        nargs='+', metavar='SIZE')
     gradaug_rotation: tuple[float, ...] | None = setting(
-        None, 'angles, one is drawn a sub-network', type=DEGREES, nargs='+', metavar='DEG', idle=NO_TURN)
+        None, 'angles in degrees that sub-networks draw from', type=DEGREES, nargs='+', metavar='DEG', idle=NO_TURN)
+    gradaug_transforms: Mapping[str, Any] | None = setting(
+        None, 'further transformations of the images of sub-networks, each with the values to draw from', nargs='+',
+        action=Keywords, metavar='NAME=V,V')
     gradaug_min_survival: float | None = setting(
-        None, 'probability that the last block stays (depth)', type=ranged(float, minimum=0, maximum=1), metavar='P',
-        idle=only_for('gradaug_mode', 'depth', 'both'))
+        None, 'random depth: probability that the last block is kept, linear from 1 at the first',
+        type=ranged(float, minimum=0, maximum=1), metavar='P', idle=only_for('gradaug_mode', 'depth', 'both'))
     gradaug_statistics: str | None = setting(
-        None, 'whose passes BatchNorm\'s running statistics follow: the full network\'s, or all (depth only)',
-        choices=('full', 'all'))
-    gradaug_weight: float | None = setting(None, 'weight of each sub-network\'s loss', type=NON_NEGATIVE, metavar='W')
-    gradaug_temperature: float | None = setting(None, 'temperature of the soft targets', type=POSITIVE, metavar='T')
-    gradaug_interval: int | None = setting(None, 'sub-networks on every K-th step only', type=NATURAL, metavar='K')
+        None,
+        'passes that update the running statistics of BatchNorm: the full network, or all passes (random depth '
+        'only)', choices=('full', 'all'))
+    gradaug_weight: float | None = setting(
+        None, 'weight of the loss of each sub-network', type=NON_NEGATIVE, metavar='W')
+    gradaug_temperature: float | None = setting(
+        None, 'temperature of the soft targets of sub-networks', type=POSITIVE, metavar='T')
+    gradaug_interval: int | None = setting(
+        None, 'train sub-networks on every K-th step only', type=NATURAL, metavar='K')
     gradaug_batch_fraction: float | None = setting(
-        None, 'sub-networks see this share of the batch', type=SHARE, metavar='F')
+        None, 'share of the batch that sub-networks see', type=SHARE, metavar='F')
     gradaug_off_epoch: int | None = setting(
-        None, 'no sub-networks from this epoch on, 0: never off', type=COUNT, metavar='N',
+        None, 'train without sub-networks from this epoch on; 0: never', type=COUNT, metavar='N',
         idle=beyond_the_end('gradaug_off_epoch'))
     gradaug_size_epochs: int | None = setting(
-        None, 'lower sizes first: all of them are drawn from epoch N on, 0: from the beginning', type=COUNT,
-        metavar='N', idle=ONE_SIZE)
+        None, 'start with the smaller image sizes and draw from all of them from epoch N on; 0: from the beginning',
+        type=COUNT, metavar='N', idle=ONE_SIZE)
     gradaug_budget: float | None = setting(
         None,
         'cost of training relative to plain training, within which sub-networks, their share of the batch, and '

@@ -24,22 +24,25 @@ REFUSED = (
 class DeviceSettings(Settings, title='device'):
     """Where and how precisely to compute."""
 
-    device: str | None = setting(None, 'cuda, mps, cpu... (default: what is there)', metavar='NAME', role=Role.PLACE)
+    device: str | None = setting(
+        None, 'device, such as cuda, mps or cpu (default: the accelerator if there is one)', metavar='NAME',
+        role=Role.PLACE)
     device_modules: tuple[str, ...] | None = setting(
-        None, 'modules to import first', nargs='+', metavar='MODULE', role=Role.PLACE)
+        None, 'Python modules to import before training', nargs='+', metavar='MODULE', role=Role.PLACE)
     amp: bool = switch('mixed precision')
     amp_dtype: str = setting(
-        'float16', 'lower precision (default: float16)', choices=('float16', 'bfloat16'), idle=(needs('amp'),))
+        'float16', 'lower precision of --amp (default: float16)', choices=('float16', 'bfloat16'), idle=(needs('amp'),))
     model_dtype: str | None = setting(None, 'precision of the weights', choices=('float32', 'float16', 'bfloat16'))
-    channels_last: bool = switch('memory layout NHWC')
+    channels_last: bool = switch('channels-last memory layout')
     torchcompile: str | None = setting(
-        None, 'torch.compile (default: inductor)', nargs='?', const='inductor', type=compile_backend, metavar='BACKEND')
+        None, 'compile the network with this backend of torch.compile (default: inductor)', nargs='?', const='inductor',
+        type=compile_backend, metavar='BACKEND')
     torchcompile_mode: str | None = setting(
         None, 'mode of torch.compile', type=compile_mode, metavar='MODE', idle=(needs('torchcompile'),))
-    no_ddp_bb: bool = switch('DDP doesn\'t broadcast buffers', idle=(ONE_PROCESS,))
+    no_ddp_bb: bool = switch('do not broadcast buffers between processes', idle=(ONE_PROCESS,))
     synchronize_step: bool = switch('wait for the device after every step', role=Role.PLACE, idle=(ON_CPU,))
     local_rank: int = setting(
-        0, 'set by launchers; torchrun doesn\'t need it', flags=('--local_rank',), type=int, role=Role.PLACE)
+        0, 'set by launchers; torchrun does not need it', flags=('--local_rank',), type=int, role=Role.PLACE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,33 +50,37 @@ class RunSettings(Settings, title='run', role=Role.WRITTEN):
     """Seeds, workers, logs and files."""
 
     seed: int = setting(42, 'random seed (default: 42)', type=COUNT, metavar='N', role=Role.LEARNED)
-    worker_seeding: str = setting('all', 'seeds of the data workers', choices=('all', 'part'), role=Role.PLACE)
+    worker_seeding: str = setting(
+        'all', 'kept for timm\'s recipes; draws of data workers follow from --seed', choices=('all', 'part'),
+        role=Role.PLACE)
     workers: int = setting(
-        4, 'data workers a process (default: 4)', flags=('-j',), type=COUNT, metavar='N', role=Role.PLACE)
-    pin_mem: bool = switch('pinned memory for batches', role=Role.PLACE, idle=(ON_CPU,))
-    no_prefetcher: bool = switch('normalise and mix images in the main thread', role=Role.LEARNED)
-    use_multi_epochs_loader: bool = switch('keep the loader running between epochs', role=Role.PLACE)
+        4, 'data workers per process (default: 4)', flags=('-j',), type=COUNT, metavar='N', role=Role.PLACE)
+    pin_mem: bool = switch('load batches into pinned memory', role=Role.PLACE, idle=(ON_CPU,))
+    no_prefetcher: bool = switch(
+        'normalise and mix images in the main thread instead of on the device', role=Role.LEARNED)
+    use_multi_epochs_loader: bool = switch('keep data workers running between epochs', role=Role.PLACE)
     log_interval: int = setting(50, 'updates between log lines (default: 50)', type=NATURAL, metavar='N')
     val_interval: int = setting(1, 'epochs between validations', type=NATURAL, metavar='N', role=Role.JUDGED)
     eval_metric: str | None = setting(
-        None, 'metric of the best checkpoint (default: top1, or map)', metavar='NAME', role=Role.JUDGED)
+        None, 'metric that ranks checkpoints (default: top1, or map)', metavar='NAME', role=Role.JUDGED)
     tta: int = setting(
-        0, 'crops of an image that are averaged in validation', type=COUNT, metavar='N', role=Role.JUDGED,
+        0, 'crops of each image whose outputs are averaged in validation', type=COUNT, metavar='N', role=Role.JUDGED,
         idle=(needs('val_split'),))
-    save_images: bool = switch('save and log a picture of what the networks see, in every epoch')
+    save_images: bool = switch('save and log a picture of what the networks see, once per epoch')
     output: str = setting('', 'folder of all runs (default: output/train)', metavar='DIR')
     experiment: str = setting('', 'folder of this run (default: date, model and size)', metavar='NAME')
-    dry_run: bool = switch('train a few steps, tell settings, cost, time and what is unusual, and write nothing')
+    dry_run: bool = switch('train a few steps, show settings, cost, time and what is unusual, and write nothing')
     overwrite: bool = switch('delete the files of an earlier run of the same name', idle=(needs('experiment'),))
-    resume: str = setting('', 'continue from it; auto: from the last of --experiment', metavar='FILE')
-    no_resume_opt: bool = switch('resume without the optimizer\'s state', role=Role.START, idle=(needs('resume'),))
+    resume: str = setting('', 'checkpoint to resume from; auto: the last one of --experiment', metavar='FILE')
+    no_resume_opt: bool = switch('resume without the state of the optimizer', role=Role.START, idle=(needs('resume'),))
     checkpoint_hist: int = setting(10, 'checkpoints to keep (default: 10)', type=NATURAL, metavar='N')
     save_epochs: tuple[int, ...] | None = setting(
-        None, 'keep milestone-N of these epochs', type=NATURAL, nargs='+', metavar='N')
-    checkpoint_steps: int | None = setting(None, 'save within an epoch, every N updates', type=NATURAL, metavar='N')
+        None, 'keep a checkpoint milestone-N after each of these epochs', type=NATURAL, nargs='+', metavar='N')
+    checkpoint_steps: int | None = setting(
+        None, 'also save within an epoch, every N updates', type=NATURAL, metavar='N')
     checkpoint_minutes: float | None = setting(
-        None, 'save within an epoch, when M minutes have passed', type=POSITIVE, metavar='M')
-    recovery_interval: int = setting(0, 'timm\'s name of --checkpoint-steps, 0: none', type=COUNT, metavar='N')
+        None, 'also save within an epoch, every M minutes', type=POSITIVE, metavar='M')
+    recovery_interval: int = setting(0, 'older spelling of --checkpoint-steps; 0: none', type=COUNT, metavar='N')
     nonfinite_limit: int | None = setting(
         None,
         'end after N batches whose loss isn\'t finite; above 1 updates with such gradients are left out (default: '
@@ -81,11 +88,11 @@ class RunSettings(Settings, title='run', role=Role.WRITTEN):
     log_tensorboard: bool = switch('log to TensorBoard, in the folder of this run')
     log_trackio: bool = switch('log to trackio')
     trackio_project: str | None = setting(
-        None, 'project there (default: gradaug_timm)', metavar='NAME', idle=(needs('log_trackio'),))
+        None, 'trackio project name (default: gradaug_timm)', metavar='NAME', idle=(needs('log_trackio'),))
     log_wandb: bool = switch('log to Weights & Biases')
-    wandb_project: str | None = setting(None, 'project there', metavar='NAME', idle=(needs('log_wandb'),))
-    wandb_tags: tuple[str, ...] = setting((), 'tags there', nargs='+', metavar='TAG', idle=(needs('log_wandb'),))
-    wandb_resume_id: str = setting('', 'run there to continue', metavar='ID')
+    wandb_project: str | None = setting(None, 'wandb project name', metavar='NAME', idle=(needs('log_wandb'),))
+    wandb_tags: tuple[str, ...] = setting((), 'wandb tags', nargs='+', metavar='TAG', idle=(needs('log_wandb'),))
+    wandb_resume_id: str = setting('', 'id of the wandb run to continue', metavar='ID')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +101,9 @@ class ReportSettings(Settings, title='report', role=Role.JUDGED):
 
     method: str | None = setting(None, 'name of the method in reports (default: the folder\'s)', metavar='NAME')
     published_top1: float | None = setting(
-        None, 'top-1 that was published for it, shown beside ours', type=PERCENT, metavar='PCT',
-        role=Role.WRITTEN)
+        None, 'published top-1, which reports show next to ours', type=PERCENT, metavar='PCT', role=Role.WRITTEN)
     published_top5: float | None = setting(
-        None, 'top-5 that was published for it, shown beside ours', type=PERCENT, metavar='PCT', role=Role.WRITTEN)
+        None, 'published top-5, which reports show next to ours', type=PERCENT, metavar='PCT', role=Role.WRITTEN)
 
 
 def add_refused(parser: StrictParser):

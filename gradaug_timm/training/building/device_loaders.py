@@ -2,13 +2,12 @@
 from collections.abc import Callable
 
 import torch
-from timm.data import create_transform
-from timm.data.distributed_sampler import OrderedDistributedSampler
-from timm.data.transforms import MaybePILToTensor
+from timm.data import MaybePILToTensor, create_transform
 from torch.utils.data import Dataset, DistributedSampler
 from torchvision import transforms
 
 from ...data import DeviceLoader, hold
+from ...upstream import OrderedDistributedSampler
 from ..arguments.settings import TrainSettings
 from ..processes import Precision, Process
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 from timm.data import AugMixDataset, FastCollateMixup, Mixup, MultiLabelTarget, create_loader
-from timm.data.loader import MultiEpochsDataLoader, PrefetchLoader
 from torch.utils.data import Dataset, IterableDataset
 
+from ...cli import one_line
 from ...data import (
     ReadableDataset,
     check_classes,
@@ -22,6 +22,7 @@ from ...data import (
     stratified,
     warn_of_unused_classes,
 )
+from ...upstream import PrefetchLoader, restart_workers
 from ..arguments.criteria import mixing_active
 from ..arguments.settings import TrainSettings
 from ..position import Position
@@ -87,9 +88,7 @@ class Loaders:
             self.mixup.mixup_enabled = False
         elif isinstance(self.train, PrefetchLoader) and self.train.mixup_enabled:
             self.train.mixup_enabled = False
-            self.train.loader._iterator = None
-            if isinstance(self.train.loader, MultiEpochsDataLoader):
-                self.train.loader.iterator = None
+            restart_workers(self.train)
             self.start_at(position)  # some had read ahead
 
 
@@ -194,7 +193,7 @@ def _check_multi_label(args, dataset: Dataset) -> None:
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f'--task multilabel with --target-key {args.target_key} and --target-format {args.target_format} '
-            f'does not fit the data set: {" ".join(str(error).split())}') from error
+            f'does not fit the data set: {one_line(error, None)}') from error
 
 
 def _create_mixup(args, num_classes: int) -> Mixup | FastCollateMixup | None:

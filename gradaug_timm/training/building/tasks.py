@@ -18,8 +18,10 @@ from timm.task import (
 from timm.utils import NativeScaler
 from torch import nn
 
+from ...cli import one_line
 from ...task.gradaug import GradAugTask, MultiLabelGradAugTask
 from ...task.settings import GradAugSettings
+from ...upstream import loss_scale_tensor, set_student_normalization, teacher_of
 from ..arguments.criteria import loss_settings
 from ..arguments.settings import TrainSettings
 from ..processes import Precision, Process
@@ -65,7 +67,7 @@ def loss_scale(scaler: NativeScaler | None) -> Callable[[], torch.Tensor | None]
     """The scale as a tensor, which `get_scale` would read from the device; None before the scaler's first use."""
     if scaler is None:
         return None
-    return lambda: scaler._scaler._scale
+    return lambda: loss_scale_tensor(scaler)
 
 
 def _build_distillation(args, network: nn.Module, criterion: nn.Module, common: dict) -> TrainingTask:
@@ -81,8 +83,7 @@ def _build_distillation(args, network: nn.Module, criterion: nn.Module, common: 
         task = _distillation_task(args, common)
     except (AttributeError, EOFError, OSError, RuntimeError, TypeError, UnpicklingError, SafetensorError) as error:
         weights = f' with --kd-checkpoint {args.kd_checkpoint}' if args.kd_checkpoint else ''
-        reason = ' '.join(str(error).split()) or type(error).__name__
-        raise ValueError(f'--kd-model-name {args.kd_model_name}{weights} cannot teach: {reason[:200]}') from error
+        raise ValueError(f'--kd-model-name {args.kd_model_name}{weights} cannot teach: {one_line(error)}') from error
     _tell_normalisation(task, args)
     _warn_of_untrained_classes(task, args)
     return task
@@ -103,11 +104,11 @@ def _tell_normalisation(task: TrainingTask, args) -> None:
     for name in ('mean', 'std'):
         values = getattr(args, name)
         if values is not None:
-            getattr(task, f'student_{name}').copy_(torch.tensor(values).view(1, -1, 1, 1))
+            set_student_normalization(task, **{name: values})
 
 
 def _warn_of_untrained_classes(task: TrainingTask, args) -> None:
-    teacher = task.teacher.model
+    teacher = teacher_of(task)
     trained = teacher.pretrained_cfg['num_classes']
     if args.kd_distill_type != 'feature' and trained != teacher.num_classes:
         _logger.warning(

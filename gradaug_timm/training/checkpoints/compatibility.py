@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
+from ...cli import flag
 from ...flags import Role, names_of
 from ...task.settings import GradAugSettings
 from ..arguments.checks import model_name
 from ..arguments.gradaug import PREFIX
 from ..arguments.regularizers import RegularizerSettings
 from ..arguments.settings import LoopSettings
-from ..building.networks import drop_block_rises, regularizer_settings
+from ..building.networks import drop_block_rises, regularizer_flag, regularizer_settings
 from ..position import Position
 from .state import CheckpointState
 
@@ -84,7 +85,7 @@ def _changes(args: LoopSettings, origin: dict, state: CheckpointState) -> Iterat
     for name in names_of(type(args), Role.LEARNED):
         ours = getattr(args, name)
         if name in saved and _plain(ours) != _plain(saved[name]):
-            yield f'--{name.replace("_", "-")}', ours, saved[name]
+            yield flag(name), ours, saved[name]
     for name, title in ORIGIN.items():
         before = getattr(state, name)
         if state.world_size is not None and before != origin[name]:
@@ -104,8 +105,8 @@ def _differences(args: LoopSettings, saved: argparse.Namespace, has_optimizer: b
         for name in names_of(type(args), Role.OPTIMIZER):
             ours, was = getattr(args, name), getattr(saved, name, None)
             if name in saved and _plain(ours) != _plain(was):
-                flag = f'--{name.replace("_", "-")}'
-                yield f'{flag} {_show(ours)}', f'{_show(was)} (--no-resume-opt leaves the optimizer\'s state out)'
+                without = '--no-resume-opt leaves the optimizer\'s state out'
+                yield f'{flag(name)} {_show(ours)}', f'{_show(was)} ({without})'
 
 
 def _with_saved(args: Loop, saved: argparse.Namespace) -> Loop:
@@ -121,7 +122,7 @@ def _regularizer_differences(args: LoopSettings, saved: argparse.Namespace) -> I
     ours, theirs = regularizer_settings(args), regularizer_settings(before)
     for name in {**ours, **theirs}:
         if ours.get(name) != theirs.get(name):
-            yield f'--{name.replace("_", "-")} {_describe(ours.get(name))}', _describe(theirs.get(name))
+            yield f'{regularizer_flag(name)} {_describe(ours.get(name))}', _describe(theirs.get(name))
     both = 'paper_drop_block' in ours and 'paper_drop_block' in theirs
     if both and drop_block_rises(args) != drop_block_rises(before):
         schedules = ['linear' if drop_block_rises(which) else 'constant' for which in (args, before)]

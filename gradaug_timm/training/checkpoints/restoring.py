@@ -5,6 +5,7 @@ import torch
 from timm.task import TrainingTask, load_task_ema_checkpoint, resume_task_checkpoint
 from timm.utils import NativeScaler
 
+from ...cli import one_line
 from ...files import read_checkpoint
 from ..arguments.settings import LoopSettings
 from ..position import Position
@@ -54,5 +55,4 @@ def loading(path: str | None, load: Callable):
     try:
         return load()
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError on a broken file
-        reason = ' '.join(str(error).split()) or type(error).__name__
-        raise ValueError(f'--resume {path} cannot be loaded: {reason[:200]}') from error
+        raise ValueError(f'--resume {path} cannot be loaded: {one_line(error)}') from error

@@ -8,6 +8,7 @@ from timm.utils import CheckpointSaver
 
 from ...files import duplicate, save_checkpoint
 from ...task.steps import SubnetSteps
+from ...upstream import make_room, rank_checkpoint, ranked_path
 from ..position import Position
 from .schedules import scheduler_state
 from .state import CheckpointState
@@ -79,15 +80,15 @@ class Checkpoints(CheckpointSaver):
     def _rank(self, source: str, epoch: int, metric: float) -> None:
         if not math.isfinite(metric):
             return
-        path = self._checkpoint_path(epoch)
+        path = ranked_path(self, epoch)
         self.checkpoint_files = [entry for entry in self.checkpoint_files if entry[0] != path]
         worst = self.checkpoint_files[-1] if self.checkpoint_files else None
         best_before = self.best_metric
         has_room = len(self.checkpoint_files) < self.max_history
         if has_room or worst is None or worst[1] is None or self.cmp(metric, worst[1]):
-            self._cleanup_checkpoints(1)
+            make_room(self)
             duplicate(source, path)
-            self._track_checkpoint(path, epoch, metric, update_best_file=False)
+            rank_checkpoint(self, path, epoch, metric)
         best = self._path('model_best')
         is_best = best_before is None or self.cmp(metric, best_before)
         if is_best and not (os.path.exists(best) and os.path.samefile(source, best)):

@@ -8,7 +8,8 @@ from timm.data import resolve_data_config
 from timm.utils import unwrap_model
 from torch import nn
 
-from ...flags import flag, idle_settings
+from ...cli import flag, table
+from ...flags import idle_settings
 from ...task.budget import CHOSEN
 from ...task.settings import GradAugSettings
 from ..arguments.config import COMMAND_LINE
@@ -158,8 +159,6 @@ def _section(title: str, rows: list[Row]) -> Iterator[str]:
     """The title and the rows, their columns aligned; nothing where there are none."""
     if not rows:
         return
-    widths = [max(map(len, column)) for column in zip(*rows)]
     yield ''
     yield title
-    for row in rows:
-        yield ('  ' + '  '.join(text.ljust(width) for text, width in zip(row, widths))).rstrip()
+    yield from (f'  {line}' for line in table(rows))

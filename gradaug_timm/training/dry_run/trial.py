@@ -1,5 +1,6 @@
 """A few steps of a run: their time and memory, and the time that the run would take."""
 import itertools
+import math
 import statistics
 import sys
 import time
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from timm.task import TrainingTask
 
+from ...cli import one_line
 from ...task.steps import SubnetSteps
 from ..loop.between_steps import BetweenSteps
 from ..loop.epoch import train_epoch
@@ -18,6 +20,7 @@ from ..run import Run, updates_per_epoch
 
 TIMED = 3  # steps after the first
 CANDIDATES = 101  # steps among which the typical one is looked for
+NOMINAL = 224  # pixels of the images by which they are compared
 
 
 class MemoryShortageError(RuntimeError):
@@ -69,7 +72,7 @@ def measure(run: Run) -> Measured:
                     seconds[kind].append(taken)
     except torch.OutOfMemoryError as error:
         raise MemoryShortageError(
-            f'a step doesn\'t fit into the memory of {run.process.device} ({str(error).splitlines()[0][:120]}): '
+            f'a step doesn\'t fit into the memory of {run.process.device} ({one_line(error, 120)}): '
             'try --amp, --grad-checkpointing or a smaller --batch-size') from error
     images = batches.images / len(steps) * run.process.world_size
     means = {kind: statistics.mean(taken) for kind, taken in seconds.items() if taken}
@@ -95,7 +98,8 @@ def planned_steps(task: TrainingTask, epoch: int) -> list[tuple[int, int]]:
 
 
 def _size(task: SubnetSteps, step: int) -> float:
-    return sum((draw.subnet.width * draw.transform.size) ** 2 for draw in task.draws(step))
+    return sum(
+        draw.subnet.width ** 2 * math.prod(draw.transform.output_size(NOMINAL, NOMINAL)) for draw in task.draws(step))
 
 
 def _time_update(

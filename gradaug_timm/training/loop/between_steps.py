@@ -7,6 +7,7 @@ import torch
 from timm.utils import unwrap_model
 from torch import nn
 
+from ...cli import one_line
 from ..agreement import SignalAgreement, gather
 from ..building.tasks import network_of
 from ..callbacks import states_of
@@ -54,7 +55,7 @@ class BetweenSteps:
         except (OSError, RuntimeError) as error:
             if self.run.args.grad_accum_steps == 1:  # else losses of batches whose update is missing were added
                 self._rescue(meter)
-            raise DataError(f'reading training images failed: {" ".join(str(error).split())}') from error
+            raise DataError(f'reading training images failed: {one_line(error, None)}') from error
 
     def after_update(self, position: Position, updates: int, meter: EpochMeter) -> None:
         """Saves and ends the run where that is due; `updates` is the number of those until now.

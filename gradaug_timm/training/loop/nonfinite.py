@@ -6,6 +6,8 @@ import torch.distributed as dist
 from timm.utils import NativeScaler
 from torch import nn
 
+from ...upstream import foreach_norm, loss_scale_tensor
+
 _logger = logging.getLogger(__name__)
 
 REMEDY = 'lower --lr, or limit gradients by --clip-grad'
@@ -53,7 +55,9 @@ class NonfiniteMonitor:
         self._counts[0] += ~loss.detach().isfinite()
         if self._scaler is None or not updated:
             return
-        scale = self._scaler._scaler._scale
+        scale = loss_scale_tensor(self._scaler)
+        if scale is None:
+            return
         if self._scale is not None:
             self._counts[1] += scale < self._scale
         self._scale = scale.clone()
@@ -110,4 +114,4 @@ def _all_finite(tensors: list[torch.Tensor]) -> bool:
     filled = [tensor for tensor in tensors if tensor.numel()]
     if not filled:
         return True
-    return bool(torch.stack([norm.float() for norm in torch._foreach_norm(filled, float('inf'))]).isfinite().all())
+    return bool(torch.stack([norm.float() for norm in foreach_norm(filled, float('inf'))]).isfinite().all())

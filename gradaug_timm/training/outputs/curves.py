@@ -4,6 +4,7 @@ import math
 import os
 import time
 
+from ...cli import one_line
 from ...files import written_aside
 from .folder import CURVES, RunFolder, read_rows
 
@@ -54,7 +55,7 @@ def plot_curves(folder: RunFolder, metric: str) -> str:
     except ImportError as error:
         raise PictureError('matplotlib is not installed (pip install matplotlib)') from error
     except Exception as error:
-        raise PictureError(' '.join(f'{type(error).__name__}: {error}'.split())) from error
+        raise PictureError(one_line(error, None, kind=True)) from error
 
 
 def _plot(folder: RunFolder, metric: str) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import IterableDataset
 
+from ...cli import one_line
 from ...elastic import multiply_adds
 from ...files import replacing
 from ...task.settings import GradAugSettings
@@ -46,8 +47,7 @@ def network_facts(
     try:
         cost = multiply_adds(network, None, input_size)
     except (AssertionError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        size = 'x'.join(map(str, input_size))
+        size, reason = 'x'.join(map(str, input_size)), one_line(error)
         raise ValueError(f'--img-size or --input-size: the network fails on images of {size} ({reason})') from error
     return {
         'parameters': sum(parameter.numel() for parameter in network.parameters()),

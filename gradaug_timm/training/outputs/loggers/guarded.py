@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from PIL import Image
 
+from ....cli import one_line
 from .logger import Logger
 
 _logger = logging.getLogger(__name__)
@@ -49,5 +50,4 @@ class GuardedLogger(Logger):
 
     def _give_up(self, error: Exception) -> None:
         self._guarded = None
-        reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
-        _logger.warning(f'{self._flag} fails, the run goes on without it ({reason}).')
+        _logger.warning(f'{self._flag} fails, the run goes on without it ({one_line(error, kind=True)}).')

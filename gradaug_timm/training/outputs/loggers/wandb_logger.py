@@ -3,9 +3,10 @@ from typing import Any
 
 from PIL import Image
 
-from ...arguments.settings import LoopSettings
+from ....cli import one_line
 from .guarded import RefusedError
 from .logger import Logger
+from .registry import LoggedRun, register_logger
 
 
 class WandbLogger(Logger):
@@ -29,8 +30,9 @@ class WandbLogger(Logger):
         self._run.finish(exit_code=int(failed))
 
 
-def start_wandb(args: LoopSettings, name: str) -> WandbLogger:
-    """A run called `name`, with all flags as its configuration.
+@register_logger('wandb', may_refuse=True)
+def start_wandb(run: LoggedRun) -> WandbLogger:
+    """Start a run of the folder's name, with all flags as its configuration.
 
     Raises:
         RefusedError: wandb refuses the flags, or knows no user.
@@ -38,12 +40,12 @@ def start_wandb(args: LoopSettings, name: str) -> WandbLogger:
     import wandb
     try:
         return WandbLogger(wandb.init(
-            project=args.wandb_project,
-            name=name,
-            config=args.values(),
-            tags=args.wandb_tags,
-            resume='must' if args.wandb_resume_id else None,
-            id=args.wandb_resume_id or None,
+            project=run.flags['wandb_project'],
+            name=run.name,
+            config=dict(run.flags),
+            tags=run.flags['wandb_tags'],
+            resume='must' if run.flags['wandb_resume_id'] else None,
+            id=run.flags['wandb_resume_id'] or None,
         ))
     except (wandb.errors.AuthenticationError, wandb.errors.UsageError, ValueError) as error:
-        raise RefusedError(f'--log-wandb: {" ".join(str(error).split())}') from error
+        raise RefusedError(f'--log-wandb: {one_line(error, None)}') from error
