@@ -152,6 +152,8 @@ def test_a_trained_network_is_evaluated_as_its_checkpoint_and_stays_as_it_was(im
     without = replace(plain, model='dpn92', checkpoint='', model_kwargs={}, results_file=str(tmp_path / 'x.csv'))
     assert evaluate(without, trained) == evaluate(plain)
     assert (tmp_path / 'x.csv').read_text().startswith('model,')
+    smaller = replace(plain, img_size=24, interpolation='nearest')
+    assert evaluate(replace(without, img_size=24, interpolation='nearest'), trained) == evaluate(smaller)
     widths = replace(plain, width=(1, 0.5), divisor=4)
     assert evaluate(replace(without, width=(1, 0.5), divisor=4), trained) == evaluate(widths)
     with torch.no_grad():
@@ -162,7 +164,10 @@ def test_a_trained_network_is_evaluated_as_its_checkpoint_and_stays_as_it_was(im
 
 def test_an_elastic_network_of_ones_own_is_evaluated(image_folder, run):
     network = make_elastic(timm.create_model(MODEL, num_classes=2, depth=8))
-    rows = evaluate(settings(image_folder, run, width=(1, 0.5), divisor=4), network)
+    plain = settings(image_folder, run, width=(1, 0.5), divisor=4)
+    with pytest.raises(ValueError, match='needs no model, checkpoint, model_kwargs: leave the settings out'):
+        evaluate(plain, network)
+    rows = evaluate(replace(plain, model='dpn92', checkpoint='', model_kwargs={}), network)
     assert [row['width'] for row in rows] == [1, 0.5]
     assert rows[0]['param_count'] >= rows[1]['param_count']
 
@@ -179,7 +184,7 @@ def test_errors_of_evaluate_are_value_errors(image_folder, run, tmp_path):
         with pytest.raises(ValueError, match=message):
             evaluate(replace(plain, **wrong))
     with pytest.raises(ValueError, match='Linear does not say how many classes it has; give num_classes'):
-        evaluate(replace(plain, num_classes=None), torch.nn.Linear(2, 2))
+        evaluate(EvaluationSettings(), torch.nn.Linear(2, 2))
 
 
 def test_settings_are_checked_when_they_are_made():
@@ -192,5 +197,6 @@ def test_settings_are_checked_when_they_are_made():
 def test_fgsm_of_a_given_network_is_that_of_its_checkpoint(image_folder, run):
     attacked = settings(image_folder, run, fgsm_eps=(0.02,))
     own = evaluate(attacked)
-    given = evaluate(replace(attacked, checkpoint=''), open_trained(run / 'last.pth.tar'))
+    without = replace(attacked, model='dpn92', checkpoint='', model_kwargs={})
+    given = evaluate(without, open_trained(run / 'last.pth.tar'))
     assert own[0]['fgsm_0.02_err'] == given[0]['fgsm_0.02_err']

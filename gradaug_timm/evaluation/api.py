@@ -5,7 +5,7 @@ from torch import nn
 
 from ..cli import one_line
 from ..task.compile_limit import CompilationError
-from .checks import resolve, robustness_asked
+from .checks import SCALINGS, resolve, robustness_asked
 from .jobs import find_jobs, validate_all, validate_with_retry
 from .report import as_rows, write_results
 from .robustness import validate_robustness
@@ -13,6 +13,9 @@ from .robustness_report import write_robustness
 from .run import validate
 from .settings import EvaluationSettings
 from .trained import Trained, data_config
+
+# Settings of a network that is opened, without a meaning for one that is given.
+OF_OPENING = ('model', 'pretrained', 'checkpoint', 'use_ema', 'gp', 'model_kwargs', *SCALINGS)
 
 
 def evaluate(settings: EvaluationSettings, network: nn.Module | Trained | None = None) -> list[dict]:
@@ -22,8 +25,8 @@ def evaluate(settings: EvaluationSettings, network: nn.Module | Trained | None =
 
     Args:
         settings: What is evaluated, on which images, and how.
-        network: A network to evaluate, which is not changed; None opens what `settings` name by `model`, `checkpoint`
-            and the like.
+        network: A network to evaluate, which is not changed; settings of images that are not given are its own. None
+            opens what `settings` name by `model`, `checkpoint` and the like.
 
     Returns:
         The results by name, such as 'top1': one dict for each width, each model, or each checkpoint.
@@ -51,7 +54,7 @@ def evaluate(settings: EvaluationSettings, network: nn.Module | Trained | None =
     try:
         trained = None
         if network is not None:
-            trained = network if isinstance(network, Trained) else _described(network, settings)
+            trained = _described(network, settings)
             settings = replace(settings, model=trained.name)
         results = run_evaluation(resolve(settings), trained)
         write_files(settings, results)
@@ -60,7 +63,14 @@ def evaluate(settings: EvaluationSettings, network: nn.Module | Trained | None =
     return as_rows(results)
 
 
-def _described(network: nn.Module, settings: EvaluationSettings) -> Trained:
+def _described(network: nn.Module | Trained, settings: EvaluationSettings) -> Trained:
+    """Return a given network with what the settings say of its images."""
+    default = EvaluationSettings()
+    useless = [name for name in OF_OPENING if getattr(settings, name) != getattr(default, name)]
+    if useless:
+        raise ValueError(f'a network that is given needs no {", ".join(useless)}: leave the settings out')
+    if isinstance(network, Trained):
+        return replace(network, config=data_config(settings, network.network, network.config))
     if settings.num_classes is None and not hasattr(network, 'num_classes'):
         raise ValueError(f'{type(network).__name__} does not say how many classes it has; give num_classes')
     name = (getattr(network, 'pretrained_cfg', None) or {}).get('architecture') or type(network).__name__

@@ -49,7 +49,7 @@ class Trained:
         False
     """
 
-    network: nn.Module
+    network: nn.Module = field(repr=False)
     config: dict[str, Any]
     name: str
     scaling: dict[str, float] = field(default_factory=dict)
@@ -175,10 +175,23 @@ def open_network(settings: OpeningSettings, contents: Contents | None = None, *,
     )
 
 
-def data_config(settings: OpeningSettings, model: nn.Module) -> dict[str, Any]:
-    """Return size, crop, interpolation and normalisation of the images: the settings', else the model's."""
+def data_config(
+        settings: OpeningSettings,
+        model: nn.Module,
+        known: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return size, crop, interpolation and normalisation of the images: as the settings say, else those of the model.
+
+    Args:
+        settings: The settings.
+        model: The network.
+        known: A configuration that takes the place of the model's.
+    """
+    given = vars(settings)
+    if known is not None:
+        given = {**given, 'in_chans': settings.in_chans or known['input_size'][0]}
     config = resolve_data_config(
-        vars(settings), model=model, use_test_size=not settings.use_train_size, verbose=True)
+        given, pretrained_cfg=known, model=model, use_test_size=not settings.use_train_size, verbose=True)
     channels = config['input_size'][0]
     return {**config, 'mean': adapt_to_chs(config['mean'], channels), 'std': adapt_to_chs(config['std'], channels)}
 
