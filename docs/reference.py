@@ -26,7 +26,8 @@ HEAD = """# Reference of all settings
 
 Written by `python docs/reference.py` from the dataclass and the parsers; a test compares. Every flag of `train.py` is a
 key of its YAML files, too, with `_` for `-` and without the leading dashes. What is left out takes the default, or, of
-GradAug, the preset of the first table. Every command also takes `--help` and `--version`.
+GradAug, the preset of the first table. In Python, the flags of `train.py` are the fields of `TrainSettings`, and those
+of `validate.py` the fields of `EvaluationSettings`. Every command also takes `--help` and `--version`.
 """
 MAINS = (
     'gradaug_timm.training.main:main', 'gradaug_timm.evaluation.main:main', 'gradaug_timm.report.main:main',

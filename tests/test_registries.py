@@ -16,6 +16,7 @@ from gradaug_timm import (
     Subnet,
     extract,
     make_elastic,
+    open_trained,
     register_logger,
     register_planner,
     register_regularizer,
@@ -24,8 +25,6 @@ from gradaug_timm.cli import NamedKeywords
 from gradaug_timm.elastic import Skippable, plans_by_probing, register_block
 from gradaug_timm.elastic.blocks import BLOCKS
 from gradaug_timm.elastic.planning.registry import PLANNERS
-from gradaug_timm.evaluation.arguments import SCALINGS
-from gradaug_timm.evaluation.residuals import scale_branches
 from gradaug_timm.flags import Role, setting
 from gradaug_timm.regularizers import REGULARIZERS, add_regularizers, complete_settings
 from gradaug_timm.training.arguments import TrainSettings, parse_arguments, resolve
@@ -161,10 +160,11 @@ def test_flags_of_the_own_regularisers_give_their_settings(image_folder, tmp_pat
 
 def test_whoever_evaluates_a_checkpoint_adds_what_acts_in_evaluation(scaling, tmp_path):
     saved = argparse.Namespace(model='resnet20_cifar', regularizer={'scaling': {'factor': 3., 'always': True}})
-    torch.save({'arch': 'resnet20_cifar', 'args': saved}, tmp_path / 'x.pth.tar')
-    asked = SimpleNamespace(checkpoint=str(tmp_path / 'x.pth.tar'), **dict.fromkeys(SCALINGS))
-    plain, scaled = network().eval(), network().eval()
-    assert scale_branches(scaled, asked) == {}
+    plain = network().eval()
+    torch.save({'arch': 'resnet20_cifar', 'args': saved, 'state_dict': plain.state_dict()}, tmp_path / 'x.pth.tar')
+    trained = open_trained(tmp_path / 'x.pth.tar', num_classes=3, model_kwargs={'depth': 8})
+    scaled = trained.network
+    assert trained.scaling == {}
     x = torch.randn(2, 3, 16, 16)
     bias = plain.head.fc.bias.detach()
     torch.testing.assert_close(scaled(x), 3 * (plain(x) - bias) + bias)

@@ -11,7 +11,7 @@ from train_helpers import arguments, error_line, read_summary, train
 
 from gradaug_timm import GradAugSettings, Subnet, activate, make_elastic
 from gradaug_timm.evaluation.arguments import parse
-from gradaug_timm.evaluation.main import find_jobs
+from gradaug_timm.evaluation.jobs import find_jobs
 from gradaug_timm.evaluation.main import main as evaluate
 from gradaug_timm.task.fit_inputs import fit_inputs, right_angles, rounded_size
 from gradaug_timm.task.transformations import Rotation

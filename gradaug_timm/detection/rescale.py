@@ -1,4 +1,4 @@
-"""What a sub-network of a detector sees: the batch made smaller, with its boxes and masks."""
+"""Input of a detector's sub-network: a smaller batch, with its boxes and masks."""
 import math
 
 import torch
@@ -11,12 +11,12 @@ Target = dict[str, torch.Tensor]
 
 
 def rescale(images: ImageList, targets: list[Target], size: tuple[int, int]) -> tuple[ImageList, list[Target]]:
-    """A batch resized bilinearly, padded with zeros to the network's stride, and its boxes and masks with it.
+    """Resize a batch bilinearly, pad it with zeros to the network's stride, and rescale its boxes and masks.
 
     Args:
         images: The batch [N, 3, H, W] with the images' own sizes (height, width) within it.
-        targets: For each image 'boxes' [M, 4] in pixels (x1, y1, x2, y2), 'labels' [M] and perhaps 'masks' [M, H, W]
-            and 'regions' [r, 4] like boxes.
+        targets: For each image 'boxes' [M, 4] in pixels (x1, y1, x2, y2), 'labels' [M], and optionally 'masks'
+            [M, H, W] and 'regions' [r, 4] like boxes.
         size: The new height and width, in pixels.
     """
     height, width = images.tensors.shape[-2:]
