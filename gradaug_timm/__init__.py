@@ -8,19 +8,23 @@ import os
 os.environ.setdefault('ONEDNN_PRIMITIVE_CACHE_CAPACITY', '16384')
 
 from . import models
-from .elastic import Subnet, activate, extract, make_elastic
+from .elastic import Subnet, activate, extract, make_elastic, register_planner
+from .evaluation import EvaluationSettings, Trained, evaluate, open_trained
 from .extraction import load_extracted, save_extracted
 from .models import CifarResNet, PyramidNet, WideResNet
+from .regularizers import register_regularizer
 from .task.gradaug import GradAugTask, MultiLabelGradAugTask
 from .task.settings import GradAugSettings
+from .task.transforms import InputTransformation, register_transform
 from .training.api import TrainResult, train
 from .training.arguments import TrainSettings
 from .training.callbacks import Callback
-from .training.outputs.loggers import Logger
+from .training.outputs.loggers import Logger, register_logger
 from .version import __version__ as __version__
 
 __all__ = [
-    'Callback', 'CifarResNet', 'GradAugSettings', 'GradAugTask', 'Logger', 'MultiLabelGradAugTask', 'PyramidNet',
-    'Subnet', 'TrainResult', 'TrainSettings', 'WideResNet', 'activate', 'extract', 'load_extracted', 'make_elastic',
-    'models', 'save_extracted', 'train',
+    'Callback', 'CifarResNet', 'EvaluationSettings', 'GradAugSettings', 'GradAugTask', 'InputTransformation', 'Logger',
+    'MultiLabelGradAugTask', 'PyramidNet', 'Subnet', 'TrainResult', 'TrainSettings', 'Trained', 'WideResNet',
+    'activate', 'evaluate', 'extract', 'load_extracted', 'make_elastic', 'models', 'open_trained', 'register_logger',
+    'register_planner', 'register_regularizer', 'register_transform', 'save_extracted', 'train',
 ]

@@ -102,7 +102,7 @@ def file_to_write(ending: str = '') -> Callable[[str], str]:
         if not path.endswith(ending):
             raise argparse.ArgumentTypeError(f'{path!r} must end in {ending}, which selects the format')
         if not os.path.isdir(folder):
-            raise argparse.ArgumentTypeError(f'{path!r} must lie in an existing folder, but {folder} does not exist')
+            raise argparse.ArgumentTypeError(f'{path!r} must be in a folder that exists; {folder} does not exist')
         if os.path.isdir(path):
             raise argparse.ArgumentTypeError(f'{path!r} must be a file, not a folder')
         return path
@@ -128,13 +128,25 @@ def _one_of(text: str, what: str, allowed: Sequence[str]) -> str:
 
 
 class Keywords(ParseKwargs):
-    """`key=value ...` as a dict of literals."""
+    """An action that stores `key=value ...` as a dict of literals."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         for text in values:
             if '=' not in text:
                 parser.error(f'argument {option_string}: {text!r} must be written key=value')
         super().__call__(parser, namespace, values, option_string)
+
+
+class NamedKeywords(Keywords):
+    """An action that stores `name key=value ...` as a dict of literals by name; repeated flags add names."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        name, *pairs = values
+        if '=' in name:
+            parser.error(f'argument {option_string}: a name must come before {name}')
+        given = argparse.Namespace()
+        super().__call__(parser, given, pairs, option_string)
+        setattr(namespace, self.dest, {**(getattr(namespace, self.dest) or {}), name: getattr(given, self.dest)})
 
 
 class Refuse(argparse.Action):

@@ -25,5 +25,6 @@ def flags_in(environment: Mapping[str, str]) -> SubnetSettings:
     for name in sorted(name for name in environment if name.startswith(PREFIX) and name != VARIABLE):
         if name in NOT_HERE:
             parser.error(f'{name} is not supported: timm\'s script does not pass the epoch to the task')
-        arguments += [f'--{name.lower().replace("_", "-")}', *environment[name].replace(',', ' ').split()]
+        text = environment[name] if '=' in environment[name] else environment[name].replace(',', ' ')
+        arguments += [f'--{name.lower().replace("_", "-")}', *text.split()]
     return SubnetSettings.of(vars(parser.parse_args(arguments)))

@@ -251,6 +251,14 @@ class SettingsParser(StrictParser):
         super().__init__(**kwargs)
         self.settings, self.resolve = settings, resolve
 
+    def parse_settings(self, argv: list[str] | None = None) -> Any:
+        """Return the settings of a command line; end the program with one line where they are wrong."""
+        args = self.parse_args(argv)
+        try:
+            return self.resolve(self.settings.of(vars(args)))
+        except ValueError as error:
+            self.error(str(error))
+
 
 def parser_of(cls: type[Settings]) -> StrictParser:
     """Return a parser of a class's flags alone."""

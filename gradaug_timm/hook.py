@@ -8,6 +8,7 @@ with timm's `--model-kwargs dynamic_img_size=True`, and rotated images otherwise
 import logging
 import os
 import sys
+from collections.abc import Callable
 
 import timm.task
 import torch
@@ -28,6 +29,7 @@ class _Hooked:
     """Common part of the hooked tasks: the first batch determines the preset."""
     trainable_module: torch.nn.Module
     verbose: bool
+    change_settings: Callable[[GradAugSettings], None]
 
     def __init__(self, model, *args, **kwargs):
         flags = flags_in(os.environ)
@@ -45,13 +47,14 @@ class _Hooked:
     def _fit(self, batch: int, input_size: tuple[int, int, int]) -> None:
         network = unwrap_model(self.trainable_module)
         preset = GradAugSettings.preset(max(input_size[1:]), **self._given)
-        self.settings = fit_inputs(network, preset, input_size, given=self._given) if preset.subnets else preset
-        if self._budget and self.settings.subnets:
+        settings = fit_inputs(network, preset, input_size, given=self._given) if preset.subnets else preset
+        if self._budget and settings.subnets:
             cost = RelativeCost(network, input_size, batch=batch)
-            self.settings = within_budget(self.settings, self._budget, cost, given=self._given)
+            settings = within_budget(settings, self._budget, cost, given=self._given)
+        self.change_settings(settings)
         if self.verbose:
-            log_inputs(network, preset, self.settings)
-            _logger.info(f'GradAug is on: {self.settings}')
+            log_inputs(network, preset, settings)
+            _logger.info(f'GradAug is on: {settings}')
 
 
 class HookedTask(_Hooked, GradAugTask):

@@ -76,7 +76,7 @@ def test_a_folder_of_damaged_checkpoints_is_refused_and_stays_as_it_is(begun, da
     before = snapshot(folder)
     for flags in (dict(), dict(overwrite=True)):
         error = error_line(capsys, arguments(data, tmp_path, experiment='run', resume='auto', **RECIPE, **flags))
-        assert '--resume auto' in error and 'last.pth.tar can\'t be read: it is damaged' in error
+        assert '--resume auto' in error and 'last.pth.tar cannot be read: it is damaged' in error
     assert snapshot(folder) == before
 
 
@@ -155,7 +155,7 @@ def test_a_finished_run_that_is_resumed_says_so_and_keeps_every_byte(data, tmp_p
     before = snapshot(folder)
     with caplog.at_level(logging.INFO):
         train(data, tmp_path, resume='auto', log_interval=7, **flags)
-    assert 'has completed its 1 epochs' in caplog.text and 'Best top1' in capsys.readouterr().out
+    assert 'has already completed 1 epochs' in caplog.text and 'Best top1' in capsys.readouterr().out
     assert {name: content for name, (content, _) in snapshot(folder).items()} == {
         name: content for name, (content, _) in before.items()}
 
@@ -166,7 +166,7 @@ def test_a_full_disk_ends_a_run_with_one_line_and_what_was_saved_is_whole(data, 
     with small_disk(100_000), pytest.raises(SystemExit) as ended:
         train(data, tmp_path, resume='auto', **PLAIN)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith('train.py: error:')]
-    assert lines == [f'train.py: error: {folder}/last.pth.tar can\'t be written: File too large']
+    assert lines == [f'train.py: error: {folder}/last.pth.tar cannot be written: File too large']
     assert ended.value.code == 1
     assert (folder / 'last.pth.tar').read_bytes() == before and not list(folder.glob('*.partial'))
     train(data, tmp_path, resume='auto', **PLAIN)

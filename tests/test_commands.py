@@ -27,7 +27,7 @@ PARSERS = {
     'gradaug-train': training, 'gradaug-validate': evaluation, 'gradaug-convert': convert,
     'gradaug-extract': extraction, 'gradaug-export': export,
     'gradaug-report': importlib.import_module('gradaug_timm.report.main'),
-    'gradaug-explain': importlib.import_module('gradaug_timm.explain.main'), 'gradaug-detect': detection,
+    'gradaug-explain': importlib.import_module('gradaug_timm.explain.arguments'), 'gradaug-detect': detection,
     'gradaug-detect-validate': detection_validation,
 }
 

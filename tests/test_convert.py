@@ -12,7 +12,7 @@ from narrow_networks import randomised
 from safetensors import safe_open
 from train_helpers import make_image_folder, train
 
-from gradaug_timm import Subnet, activate
+from gradaug_timm import Subnet, activate, open_trained
 from gradaug_timm.convert import convert, main
 from gradaug_timm.evaluation.main import main as validate
 from gradaug_timm.models.original import recognise, rename
@@ -338,7 +338,7 @@ def test_half_precision_and_the_old_file_format_are_read(tmp_path):
 def test_a_wrong_path_is_refused(tiny_checkpoint, tmp_path, refused):
     assert 'absent.pth does not exist' in refused(tmp_path / 'absent.pth')
     assert 'must end in .safetensors' in refused(tiny_checkpoint(), out='out.pth')
-    assert 'must lie in an existing folder' in refused(tiny_checkpoint(), out='absent/out.safetensors')
+    assert 'must be in a folder that exists' in refused(tiny_checkpoint(), out='absent/out.safetensors')
 
 
 @pytest.mark.slow
@@ -353,3 +353,13 @@ def test_a_trained_checkpoint_of_ours_is_a_plain_resnet50_of_timm(tmp_path):
     assert list(plain.state_dict()) == list(ours.state_dict())
     with torch.no_grad():
         torch.testing.assert_close(plain(images), ours(images), rtol=0, atol=0)
+
+
+def test_a_checkpoint_of_the_original_code_opens_without_being_converted(converted, tmp_path):
+    network, ours, images = converted(TINY)
+    torch.save({'state_dict': network.state_dict(), 'arch': 'resnet'}, tmp_path / 'x.pth.tar')
+    trained = open_trained(tmp_path / 'x.pth.tar')
+    assert (trained.name, trained.path) == ('gradaug_resnet110_cifar', str(tmp_path / 'x.pth.tar'))
+    with torch.no_grad():
+        assert torch.equal(trained.network(images), ours(images))
+    assert open_trained(tmp_path / 'x.pth.tar', scale_residuals=0.8).scaling == {'scale_residuals': 0.8}

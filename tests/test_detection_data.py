@@ -55,7 +55,7 @@ def test_boxes_and_masks_are_resized_with_the_image():
     image[0, :, 16:32, 32:96] = 1
     masks = image[0, :1].to(torch.uint8)
     target = {'boxes': torch.tensor([[32., 16., 96., 32.]]), 'labels': torch.tensor([1]), 'masks': masks}
-    images, (resized,) = rescale(ImageList(image, [(64, 128)]), [target], 0.5)
+    images, (resized,) = rescale(ImageList(image, [(64, 128)]), [target], (32, 64))
     assert images.tensors.shape == (1, 3, 32, 64)
     assert images.image_sizes == [(32, 64)]
     assert resized['boxes'].tolist() == [[16., 8., 48., 16.]]
@@ -65,7 +65,7 @@ def test_boxes_and_masks_are_resized_with_the_image():
 def test_an_image_without_objects_is_resized_too():
     target = {'boxes': torch.zeros(0, 4), 'labels': torch.zeros(0, dtype=torch.int64),
               'masks': torch.zeros(0, 64, 64, dtype=torch.uint8)}
-    _, (resized,) = rescale(ImageList(torch.rand(1, 3, 64, 64), [(64, 64)]), [target], 0.5)
+    _, (resized,) = rescale(ImageList(torch.rand(1, 3, 64, 64), [(64, 64)]), [target], (32, 32))
     assert resized['masks'].shape == (0, 32, 32)
 
 

@@ -147,4 +147,4 @@ def test_a_checkpoint_of_a_classifier_is_refused_in_validation(data, tmp_path, c
     torch.save({'state_dict': {}}, tmp_path / 'x.pth')
     with pytest.raises(SystemExit):
         validate.main([str(tmp_path / 'x.pth'), '--data-dir', str(data)])
-    assert 'is no checkpoint of gradaug_timm.detection.train' in capsys.readouterr().err
+    assert 'is not a checkpoint of gradaug_timm.detection.train' in capsys.readouterr().err

@@ -179,7 +179,7 @@ def test_a_step_that_does_not_fit_ends_in_one_line(capsys, image_folder, tmp_pat
     with pytest.raises(SystemExit) as ended:
         lines_of(capsys, image_folder, tmp_path)
     assert ended.value.code == 1
-    assert 'train.py: error: a step doesn\'t fit into the memory of cpu' in capsys.readouterr().err
+    assert 'train.py: error: a step does not fit into the memory of cpu' in capsys.readouterr().err
 
 
 def test_args_of_a_real_run_know_nothing_of_dry_runs(image_folder, tmp_path):

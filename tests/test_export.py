@@ -131,7 +131,7 @@ def test_networks_that_timm_lacks_are_written_with_a_warning_and_the_card_says_s
           '--to', str(tmp_path / 'net')])
     assert 'timm has no resnet20_cifar' in caplog.text
     card = (tmp_path / 'net' / 'README.md').read_text()
-    assert 'one of the package gradaug_timm, which has to be installed' in card and 'import gradaug_timm' in card
+    assert 'install and import the package gradaug_timm' in card and 'import gradaug_timm' in card
     torch.testing.assert_close(
         logits(tmp_path / 'net' / 'model.safetensors', name='resnet20_cifar', num_classes=5, depth=8),
         logits(torch.load(weights), name='resnet20_cifar', num_classes=5, depth=8))
@@ -161,7 +161,7 @@ def test_nothing_is_overwritten_without_the_flag(run, tmp_path, capsys):
     (tmp_path / 'net' / 'README.md').write_text('mine')
     (tmp_path / 'net' / 'notes.txt').write_text('mine too')
     error = refusal(capsys, run / 'last.pth.tar', '--to', tmp_path / 'net')
-    assert f'{tmp_path}/net/README.md is there already, replace by --overwrite' in error
+    assert f'{tmp_path}/net/README.md already exists; use --overwrite to replace' in error
     assert (tmp_path / 'net' / 'README.md').read_text() == 'mine'
     main([str(run / 'last.pth.tar'), '--to', str(tmp_path / 'net'), '--overwrite'])
     assert 'yang2020gradaug' in (tmp_path / 'net' / 'README.md').read_text()
@@ -171,16 +171,16 @@ def test_nothing_is_overwritten_without_the_flag(run, tmp_path, capsys):
 def test_what_cannot_be_done_is_told_in_one_line(run, tmp_path, capsys):
     checkpoint, net = run / 'last.pth.tar', tmp_path / 'net'
     assert 'nothing to write: give --to' in refusal(capsys, checkpoint)
-    assert 'x.pth is no file' in refusal(capsys, tmp_path / 'x.pth', '--to', net)
+    assert 'x.pth does not exist' in refusal(capsys, tmp_path / 'x.pth', '--to', net)
     assert '--private: it needs --push' in refusal(capsys, checkpoint, '--to', net, '--private')
     assert '--batch-size: it needs --onnx' in refusal(capsys, checkpoint, '--to', net, '--batch-size', 2)
     assert 'must end in .onnx' in refusal(capsys, checkpoint, '--onnx', tmp_path / 'x.pt')
-    assert 'must lie in an existing folder' in refusal(capsys, checkpoint, '--to', tmp_path / 'gone' / 'net')
+    assert 'must be in a folder that exists' in refusal(capsys, checkpoint, '--to', tmp_path / 'gone' / 'net')
     (tmp_path / 'names').write_text('one\n')
     error = refusal(capsys, checkpoint, '--to', net, '--label-names', tmp_path / 'names')
-    assert 'must have a name in each of 2 lines, it has 1 in 1' in error
+    assert 'must have a name in each of 2 lines; it has 1 names in 1 lines' in error
     torch.save({}, tmp_path / 'x.pth')
-    assert 'doesn\'t tell which network it is of' in refusal(capsys, tmp_path / 'x.pth', '--to', net)
+    assert 'does not say which model its weights are for' in refusal(capsys, tmp_path / 'x.pth', '--to', net)
     (tmp_path / 'y.safetensors').write_bytes(b'garbage')
     assert 'y.safetensors can\'t be read' in refusal(capsys, tmp_path / 'y.safetensors', '--to', net)
     assert not net.exists()

@@ -68,7 +68,7 @@ def test_what_is_pushed_loads_and_holds_no_token(made_up, weights, tmp_path, cap
 
 def test_a_repository_that_has_a_network_is_left_alone_without_the_flag(made_up, weights, capsys):
     made_up.repos['me/net'] = {'README.md': b'mine'}
-    assert '--push me/net has README.md already, replace by --overwrite' in refusal(capsys, weights, *FLAGS)
+    assert '--push me/net already has README.md; use --overwrite to replace' in refusal(capsys, weights, *FLAGS)
     assert made_up.repos['me/net'] == {'README.md': b'mine'}
     main([str(weights), *FLAGS, '--overwrite'])
     assert len(made_up.repos['me/net']) == 3

@@ -52,7 +52,7 @@ def test_an_extracted_network_becomes_a_program_and_no_folder(weights, tmp_path,
         expected = load_extracted(small)(images(3, 160))
     torch.testing.assert_close(run_onnx(onnx, images(3, 160)), expected, rtol=1e-4, atol=1e-4)
     assert 'narrower than any architecture of timm' in refusal(capsys, small, '--to', tmp_path / 'net')
-    assert '--model: the file of an extracted network tells that itself' in refusal(
+    assert '--model: the file of an extracted network describes it' in refusal(
         capsys, small, '--torch-export', tmp_path / 'x.pt2', '-m', 'resnet18')
 
 
@@ -62,13 +62,13 @@ def test_a_program_that_computes_something_else_is_not_left_behind(weights, tmp_
     monkeypatch.setattr(
         programs, '_compared', lambda network, *rest: run(lambda images: network(images) + 1, *rest))
     error = refusal(capsys, weights, *MODEL, '--onnx', tmp_path / 'net.onnx')
-    assert 'net.onnx isn\'t written: its outputs differ from the checkpoint\'s by' in error
+    assert 'net.onnx is not written: its outputs differ from the checkpoint\'s by' in error
     assert list(tmp_path.iterdir()) == []
 
 
 def test_programs_are_not_overwritten_without_the_flag(weights, tmp_path, capsys):
     (tmp_path / 'net.onnx').write_text('mine')
-    assert 'net.onnx is there already' in refusal(capsys, weights, *MODEL, '--onnx', tmp_path / 'net.onnx')
+    assert 'net.onnx already exists' in refusal(capsys, weights, *MODEL, '--onnx', tmp_path / 'net.onnx')
     assert (tmp_path / 'net.onnx').read_text() == 'mine'
 
 

@@ -131,7 +131,8 @@ def test_a_dataset_that_needs_no_folder_recalibrates_too(run, checkpoint, monkey
 def test_weights_without_arguments_need_the_models_name(run, refusal, tmp_path):
     model = timm.create_model('gradaug_test_vit', num_classes=3)
     torch.save(model.state_dict(), tmp_path / 'vit.pth')
-    assert refusal(checkpoint=tmp_path / 'vit.pth').endswith('doesn\'t tell which network it is of: give --model')
+    line = refusal(checkpoint=tmp_path / 'vit.pth')
+    assert line.endswith('does not say which model its weights are for; give --model')
     network, _ = run('--model', 'test_vit', '--num-classes', 3, '--width', 0.75, checkpoint=tmp_path / 'vit.pth')
     x = torch.randn(2, 3, 160, 160)
     with activate(model.eval(), Subnet(0.75)):
@@ -139,7 +140,7 @@ def test_weights_without_arguments_need_the_models_name(run, refusal, tmp_path):
 
 
 def test_what_cannot_be_done_is_refused_in_one_line(refusal, tmp_path, image_folder):
-    assert 'x.pth is no file' in refusal(checkpoint=tmp_path / 'x.pth')
+    assert 'x.pth does not exist' in refusal(checkpoint=tmp_path / 'x.pth')
     (tmp_path / 'x.pth').write_bytes(b'garbage')
     assert 'x.pth can\'t be read: it is damaged or no checkpoint' in refusal(checkpoint=tmp_path / 'x.pth')
     torch.save([1], tmp_path / 'x.pth')
@@ -148,15 +149,15 @@ def test_what_cannot_be_done_is_refused_in_one_line(refusal, tmp_path, image_fol
     assert 'd.safetensors\' must be a file, not a folder' in refusal(output=tmp_path / 'd.safetensors')
     assert '--divisor 64 is too large for --width 0.5' in refusal('--width', 0.5, '--divisor', 64)
     assert 'must end in .safetensors' in refusal(output=tmp_path / 'small.pth')
-    assert 'must lie in an existing folder' in refusal(output=tmp_path / 'gone' / 'small.safetensors')
+    assert 'must be in a folder that exists' in refusal(output=tmp_path / 'gone' / 'small.safetensors')
     assert '--width: \'1.5\' must be a number above 0 and at most 1' in refusal('--width', 1.5)
     assert 'unknown flag --widths, did you mean --width?' in refusal('--widths', 0.5)
     assert '--skip-blocks 6 9 can\'t be used' in (line := refusal('--skip-blocks', 5, 6, 9)) and 'has 6 blocks' in line
     assert 'doesn\'t fit --model resnet20_cifar' in refusal('--num-classes', 3)
-    assert '--train-split nowhere: there is no such folder' in refusal(
+    assert '--train-split nowhere does not exist in' in refusal(
         '--width', 0.5, '--data-dir', image_folder, '--train-split', 'nowhere')
     (tmp_path / 'small.safetensors').write_text('there')
-    assert 'is there already, replace it by --overwrite' in refusal()
+    assert 'already exists; use --overwrite to replace it' in refusal()
 
 
 def test_it_runs_as_a_module(checkpoint, tmp_path, monkeypatch, capsys):

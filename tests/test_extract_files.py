@@ -53,14 +53,14 @@ def retype(description, tensors):
 
 
 BROKEN = {
-    'newer': (partial(put, 'version', 2), 'it is of format 2, this version of gradaug_timm knows 1'),
+    'newer': (partial(put, 'version', 2), 'it has format 2; this version of gradaug_timm reads formats up to 1'),
     'without version': (partial(put, 'version', None), 'has no version'),
     'of an unknown network': (partial(put, 'architecture', 'resnet51'), "'resnet51' is unknown to timm"),
     'from a repository': (partial(put, 'architecture', 'hf-hub:a/b'), "'hf-hub:a/b' is unknown to timm"),
     'with other weights': (partial(put, 'model_kwargs', {'checkpoint_path': 'x.pth'}), 'hold checkpoint_path'),
     'pretrained': (partial(put, 'model_kwargs', {'pretrained': True}), 'hold pretrained'),
     'of odd arguments': (partial(put, 'model_kwargs', {'deep': 8}), 'can\'t be created: '),
-    'of wrong kinds': (partial(put, 'numbers', [1]), 'holds no usable numbers'),
+    'of wrong kinds': (partial(put, 'numbers', [1]), 'has no usable numbers'),
     'without a block': (partial(put, 'skipped', ['layer9.0']), "has no block 'layer9.0'"),
     'without itself': (partial(put, 'skipped', ['']), "has no block ''"),
     'without odd blocks': (partial(put, 'skipped', [{}]), 'has no block {}'),
@@ -101,10 +101,10 @@ def test_missing_damaged_and_foreign_files_are_refused(original, tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=f'{name} can\'t be read: '):
             load_extracted(tmp_path / name)
-    with pytest.raises(ValueError, match='gone is no file'):
+    with pytest.raises(ValueError, match='gone does not exist'):
         load_extracted(tmp_path / 'gone')
     save_file({'weight': torch.zeros(1)}, tmp_path / 'foreign')
-    with pytest.raises(ValueError, match='foreign can\'t be opened: it is no network extracted by gradaug_timm'):
+    with pytest.raises(ValueError, match='foreign can\'t be opened: it is not a network extracted by gradaug_timm'):
         load_extracted(tmp_path / 'foreign')
     save_file({'weight': torch.zeros(1)}, tmp_path / 'broken', {KEY: '{"version": 1'})
     with pytest.raises(ValueError, match='broken can\'t be opened: its description is broken: '):
@@ -127,10 +127,10 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(model, tmp_path, monke
     path = tmp_path / 'small.safetensors'
     path.write_text('before')
     monkeypatch.setattr('gradaug_timm.files.os.replace', fail)
-    with pytest.raises(OSError, match=r'small.safetensors can\'t be written: No space left on device'):
+    with pytest.raises(OSError, match=r'small.safetensors cannot be written: No space left on device'):
         save_extracted(model, Subnet(0.5), path)
     assert path.read_text() == 'before' and list(tmp_path.iterdir()) == [path]
-    with pytest.raises(OSError, match=r'gone.* can\'t be written: No such file'):
+    with pytest.raises(OSError, match=r'gone.* cannot be written: No such file'):
         save_extracted(model, Subnet(0.5), tmp_path / 'gone' / 'small.safetensors')
 
 
@@ -138,7 +138,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(model, tmp_path, monke
 def test_arguments_that_make_another_network_are_refused_and_nothing_is_written(model, kwargs, tmp_path):
     path = tmp_path / 'small.safetensors'
     path.write_text('before')
-    with pytest.raises(ValueError, match=r'resnet20_cifar with model_kwargs=.* isn\'t the network to be saved: '):
+    with pytest.raises(ValueError, match=r'resnet20_cifar with model_kwargs=.* is not the network to be saved: '):
         save_extracted(model, Subnet(0.5), path, model_kwargs=kwargs)
     assert path.read_text() == 'before'
     assert [file.name for file in tmp_path.iterdir()] == ['small.safetensors']
@@ -151,7 +151,7 @@ def test_arguments_that_are_no_plain_values_are_refused(model, tmp_path):
 
 def test_networks_that_timm_did_not_create_are_refused(model, tmp_path):
     own = make_elastic(nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 4, 1)))
-    with pytest.raises(ValueError, match='Sequential can\'t be saved: it is no classifier of timm'):
+    with pytest.raises(ValueError, match='Sequential can\'t be saved: it is not a classifier of timm'):
         save_extracted(own, Subnet(0.5), tmp_path / 'x.safetensors')
     renamed = copy.deepcopy(model)
     renamed.pretrained_cfg['architecture'] = 'mine'

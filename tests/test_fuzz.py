@@ -16,7 +16,8 @@ from gradaug_timm.training.main import main
 UNTRIED = {  # do things
     'help', 'config', 'output', 'device_modules', 'log_tensorboard', 'log_trackio', 'log_wandb', 'torchcompile',
     'torchcompile_mode'}
-ACTIONS = [action for action in build_parser()._actions if action.option_strings and action.dest not in UNTRIED]
+ACTIONS = [action for action in build_parser()._actions
+           if action.option_strings and action.dest not in UNTRIED and '--version' not in action.option_strings]
 JUNK = [
     '', ' ', '-1', '0', '1', '2', '0.5', '-0.0', '1e400', 'nan', 'inf', '-inf', '1_0', '٣', 'x', '../x', '/', '[', '{}',
     'None', 'True', 'a=b', '=', 'a=!!python/object/apply:os.system', '🎈', '\x00', '%s', 'auto', 'x' * 300, '1 2']

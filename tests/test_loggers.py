@@ -234,7 +234,7 @@ def test_a_missing_package_is_refused_naming_the_extra(tmp_path, capsys, package
 @pytest.mark.skipif(not os.path.exists('/dev/full'), reason='needs /dev/full')
 def test_a_full_disk_is_an_error_that_names_the_log(tmp_path):
     (tmp_path / 'log.jsonl').symlink_to('/dev/full')
-    with pytest.raises(OSError, match=f'{tmp_path}/log.jsonl can\'t be written: No space left'):
+    with pytest.raises(OSError, match=f'{tmp_path}/log.jsonl cannot be written: No space left'):
         FolderLogger(str(tmp_path)).log({'lr': 1.}, 1)
 
 
@@ -253,7 +253,7 @@ def test_a_full_disk_below_tensorboard_ends_the_run_in_one_line(data, tmp_path, 
     lines = capsys.readouterr().err.splitlines()
     assert ended.value.code == 1
     assert [line for line in lines if line.startswith('train.py: error:')] == [
-        f'train.py: error: {tmp_path}/run/tensorboard can\'t be written: No space left on device']
+        f'train.py: error: {tmp_path}/run/tensorboard cannot be written: No space left on device']
 
 
 def test_the_curves_follow_a_run_but_not_each_short_epoch(folder, tmp_path, monkeypatch):

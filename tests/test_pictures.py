@@ -38,8 +38,9 @@ def test_the_inputs_are_those_that_the_passes_of_the_last_step_got(task):
         assert all(torch.equal(one, other) for one, other in zip(seen, inputs))
         assert titles[0] == 'full network, 64x64 px'
         for title, draw in zip(titles[1:], draw_step(SETTINGS, number, num_blocks=0)):
-            assert f'width {draw.subnet.width:.4g}, size {draw.transform.size:g}' in title
-            assert ('rotated by 90°' in title) == (draw.transform.angle == 90)
+            size, angle = (each.value for each in draw.transform.steps)
+            assert f'width {draw.subnet.width:.4g}, size {size:g}' in title
+            assert ('rotated by 90°' in title) == (angle == 90)
 
 
 @pytest.mark.parametrize('pixels, factor', [(64, 1), (20, 3)])

@@ -26,7 +26,7 @@ def test_images_that_cannot_be_read_are_skipped_and_counted(tmp_path, caplog, mo
         spoil(data / 'train' / 'a' / f'{index}.png')
     with caplog.at_level(logging.WARNING):
         train(data, tmp_path, batch_size=4, workers=workers, epochs=2)
-    counted = [text for text in caplog.messages if 'images couldn\'t be read' in text]
+    counted = [text for text in caplog.messages if 'images could not be read' in text]
     assert counted == [f'Epoch {epoch}: 4 images could not be read and were replaced by others.' for epoch in (0, 1)]
 
 

@@ -71,10 +71,10 @@ def test_the_network_is_what_the_flags_say(flags, found):
     (dict(stoch_depth=0.5, torchcompile='eager'), '--stoch-depth and --torchcompile exclude each other'),
     (dict(stoch_depth=0.5, sync_bn=True), '--stoch-depth and --sync-bn exclude each other'),
     (dict(shake_drop=0.5, model='densenet121', model_kwargs=None),
-     '--shake-drop can\'t be used with --model densenet121: DenseNet'),
-    (dict(stoch_depth=0.5, model='test_vit', model_kwargs=None), '--stoch-depth can\'t be used with --model test_vit'),
+     '--shake-drop does not support --model densenet121: DenseNet'),
+    (dict(stoch_depth=0.5, model='test_vit', model_kwargs=None), '--stoch-depth does not support --model test_vit'),
     (dict(paper_drop_block=0.1, model='wide_resnet16_8', model_kwargs='depth=10'),
-     '--paper-drop-block can\'t be used with --model wide_resnet16_8: WideResNet'),
+     '--paper-drop-block does not support --model wide_resnet16_8: WideResNet'),
 ], ids=str)
 def test_what_has_no_meaning_is_refused_in_one_line_before_training(data, tmp_path, capsys, flags, part):
     assert part in error_line(capsys, arguments(data, tmp_path, **flags))

@@ -120,10 +120,10 @@ def test_a_folder_of_imagenet_c_gives_what_is_made_on_the_fly(folder, tmp_path, 
     (['--pgd-steps', '3'], '--pgd-steps needs --fgsm-eps'),
     (['--compare', 'x.pth'], '--compare needs --corruptions or --fgsm-eps'),
     (['--fgsm-eps', '0.1', '--amp'], '--fgsm-eps needs gradients in float32'),
-    (['--fgsm-eps', '0.1', '--compare', 'gone.pth'], 'gone.pth is no file'),
-    (['--corruptions', 'fog', '--mce-baseline', 'alexnet'], 'is of ImageNet\'s 1000 classes, not of 2'),
-    (['--corruptions', 'fog', '--corruptions-dir', '.'], 'there is no folder ./fog/1'),
-    (['--corruptions', 'fog', '--width', '0.5'], 'go without --width'),
+    (['--fgsm-eps', '0.1', '--compare', 'gone.pth'], 'gone.pth does not exist'),
+    (['--corruptions', 'fog', '--mce-baseline', 'alexnet'], 'has errors for ImageNet\'s 1000 classes, not for 2'),
+    (['--corruptions', 'fog', '--corruptions-dir', '.'], './fog/1 does not exist'),
+    (['--corruptions', 'fog', '--width', '0.5'], 'exclude --width'),
 ])
 def test_wrong_flags_end_in_one_line(folder, capsys, more, message):
     pytest.importorskip('imagecorruptions', reason='needs the extra robustness')

@@ -7,7 +7,7 @@ import pytest
 from rows_expected import HPARAMS, OTHER_RECIPES, ROWS
 
 from gradaug_timm.task.settings import GradAugSettings
-from gradaug_timm.task.transforms import output_size
+from gradaug_timm.task.transformations import Resize
 from gradaug_timm.training.arguments import build_parser, given_settings, parse_arguments
 
 FIELDS = ('Reproduces', 'Command', 'Hardware', 'Expected', 'Source')
@@ -53,7 +53,7 @@ def test_a_row_resolves_to_its_published_settings_and_timms_defaults_otherwise(r
 ])
 def test_sub_networks_of_a_row_are_the_papers(row, size, expected):
     settings = GradAugSettings.preset(size, **given_settings(parse('-c', str(HPARAMS / f'{row}.yaml'), *DATA)))
-    pixels = tuple(output_size(fraction, size, size)[0] for fraction in settings.sizes)
+    pixels = tuple(Resize(fraction).output_size(size, size)[0] for fraction in settings.sizes)
     common = dict(
         subnets=3, rotation=(), weight=1., temperature=1., interval=1, off_epoch=0, min_survival=0.8, seed=42)
     assert replace(settings, sizes=pixels) == GradAugSettings(**{**common, **expected})

@@ -78,7 +78,8 @@ def test_both_modes_together_draw_widths_and_blocks():
 def test_sizes_and_angles_come_from_the_lists():
     settings = GradAugSettings(sizes=(1.0, 20), rotation=(0.0, 15.0))
     transforms = {draw.transform for step in range(50) for draw in draw_step(settings, step, num_blocks=0)}
-    assert {(t.size, t.angle) for t in transforms} == {(1.0, 0.0), (1.0, 15.0), (20, 0.0), (20, 15.0)}
+    drawn = {tuple(step.value for step in transform.steps) for transform in transforms}
+    assert drawn == {(1.0, 0.0), (1.0, 15.0), (20, 0.0), (20, 15.0)}
 
 
 def test_no_subnetworks_draw_nothing():
@@ -87,7 +88,8 @@ def test_no_subnetworks_draw_nothing():
 
 
 def sizes_drawn(settings, epoch):
-    return {draw.transform.size for step in range(60) for draw in draw_step(settings.at(epoch), step, num_blocks=0)}
+    draws = [draw for step in range(60) for draw in draw_step(settings.at(epoch), step, num_blocks=0)]
+    return {draw.transform.steps[0].value for draw in draws}
 
 
 @pytest.mark.parametrize('sizes', [(1.0, 0.5, 0.75), (32, 16, 24)])

@@ -192,7 +192,7 @@ def test_the_epoch_tells_which_sizes_have_joined():
     sizes = []
     for epoch in range(3):
         task.set_epoch(epoch)
-        sizes.append({draw.transform.size for step in range(40) for draw in task.draws(step)})
+        sizes.append({draw.transform.steps[0].value for step in range(40) for draw in task.draws(step)})
     assert sizes == [{0.75}, {0.75, 0.875}, {0.75, 0.875, 1.0}]
 
 
@@ -275,3 +275,15 @@ def test_the_average_of_weights_is_elastic_too():
     task.update_ema(step=1)
     with activate(ema, Subnet(0.5)):
         assert ema(make_batch()[0]).shape == (6, CLASSES)
+
+
+def test_changed_settings_give_what_a_task_made_with_them_gives():
+    (images, labels), network = make_batch(), make_model()
+    before = GradAugSettings(subnets=0)
+    after = GradAugSettings.preset(32, subnets=2, mode='depth', divisor=1, seed=3)
+    changed = GradAugTask(copy.deepcopy(network), settings=before, verbose=False)
+    changed.change_settings(after)
+    made = GradAugTask(copy.deepcopy(network), settings=after, verbose=False)
+    results = [task(images, labels) for task in (changed, made)]
+    assert sorted(results[0]) == sorted(results[1]) and 'loss_subnet_1' in results[0]
+    assert all(torch.equal(results[0][name], value) for name, value in results[1].items())

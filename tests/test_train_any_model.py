@@ -11,9 +11,10 @@ from train_helpers import arguments, error_line, read_summary, train
 
 from gradaug_timm import GradAugSettings, Subnet, activate, make_elastic
 from gradaug_timm.evaluation.arguments import parse
-from gradaug_timm.evaluation.main import find_jobs
+from gradaug_timm.evaluation.jobs import find_jobs
 from gradaug_timm.evaluation.main import main as evaluate
 from gradaug_timm.task.fit_inputs import fit_inputs, right_angles, rounded_size
+from gradaug_timm.task.transformations import Rotation
 from gradaug_timm.task.transforms import InputTransform, apply_transform
 from gradaug_timm.training.arguments import build_parser, parse_arguments
 from gradaug_timm.training.building.gradaug import check_narrower, narrower
@@ -84,7 +85,7 @@ def test_sizes_are_rounded_half_up_to_multiples_of_the_stride_within_the_image(s
 def test_right_angles_move_every_pixel_and_leave_no_empty_corner(shape):
     images = torch.rand(2, 3, *shape) + 1
     for angle in right_angles(*shape):
-        turned = apply_transform(images, InputTransform(angle=angle))
+        turned = apply_transform(images, InputTransform((Rotation(angle),)))
         torch.testing.assert_close(turned, torch.rot90(images, round(angle / 90), (2, 3)), rtol=1e-4, atol=1e-4)
 
 
@@ -174,7 +175,7 @@ def sorted_channels(pretrained: bool = False, num_classes: int = 2, **kwargs) ->
 def test_the_training_script_says_why_a_network_is_refused(image_folder, tmp_path, capsys):
     line = error_line(capsys, arguments(
         image_folder, tmp_path, model='sorted_channels', model_kwargs=None, gradaug=True, experiment='refused'))
-    assert '--gradaug can\'t be used with --model sorted_channels: SortedChannels can\'t run as sub-networks: ' in line
+    assert '--gradaug does not support --model sorted_channels: SortedChannels can\'t run as sub-networks: ' in line
     assert list(tmp_path.iterdir()) == []
 
 

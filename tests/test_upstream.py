@@ -607,7 +607,8 @@ def test_our_classes_hide_no_private_name_of_a_librarys_class():
     for name, tree in trees().items():
         if Path(name).name == '__main__.py':
             continue
-        module = importlib.import_module('.'.join([PACKAGE.name, *Path(name).with_suffix('').parts]))
+        parts = [part for part in Path(name).with_suffix('').parts if part != '__init__']
+        module = importlib.import_module('.'.join([PACKAGE.name, *parts]))
         for node in tree.body:
             if isinstance(node, ast.ClassDef):
                 bases = [base for base in vars(module)[node.name].__mro__ if PACKAGE.name not in base.__module__]

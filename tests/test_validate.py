@@ -203,12 +203,12 @@ def test_nothing_that_can_be_evaluated_is_an_error(refusal, tmp_path):
 
 @pytest.mark.parametrize('done', [0, 1])
 def test_an_interrupted_row_of_evaluations_gives_what_is_done(evaluate, tmp_path, monkeypatch, done):
-    def validate(args):
+    def validate(args, *_):
         if args.checkpoint.endswith('b.pth' if done else 'a.pth'):
             raise KeyboardInterrupt
         return dict(top1=1)
 
-    monkeypatch.setattr(sys.modules['gradaug_timm.evaluation.main'], 'validate', validate)
+    monkeypatch.setattr(sys.modules['gradaug_timm.evaluation.jobs'], 'validate', validate)
     for name in ('a.pth', 'b.pth'):
         (tmp_path / name).touch()
     if done:
@@ -232,29 +232,29 @@ def test_results_that_cannot_be_written_are_printed_and_the_old_file_stays(
         evaluate('--results-file', path, '--results-format', format)
     printed = capsys.readouterr()
     assert exit.value.code == 2 and json.loads(printed.out.removeprefix('--result\n'))['model'] == MODEL
-    assert f'{path} can\'t be written: No space left on device' in printed.err.splitlines()[-1]
+    assert f'{path} cannot be written: No space left on device' in printed.err.splitlines()[-1]
     assert path.read_text() == 'before' and list(tmp_path.iterdir()) == [path]
 
 
 def test_retry_takes_smaller_batches_until_one_fits(evaluate, monkeypatch):
     sizes = []
 
-    def validate(args):
+    def validate(args, *_):
         sizes.append(args.batch_size)
         if args.batch_size > 1:
             raise RuntimeError('out of memory')
         return dict(top1=1)
 
-    monkeypatch.setattr(sys.modules['gradaug_timm.evaluation.main'], 'validate', validate)
+    monkeypatch.setattr(sys.modules['gradaug_timm.evaluation.jobs'], 'validate', validate)
     assert evaluate('--retry') == dict(top1=1)
     assert sizes == [4, 3, 2, 1]
 
 
 def test_what_fails_with_every_batch_size_is_an_error(refusal, monkeypatch):
-    def validate(args):
+    def validate(args, *_):
         raise RuntimeError('out of\nmemory')
 
-    monkeypatch.setattr(sys.modules['gradaug_timm.evaluation.main'], 'validate', validate)
+    monkeypatch.setattr(sys.modules['gradaug_timm.evaluation.jobs'], 'validate', validate)
     assert f'--model {MODEL} fails with batches of 1: out of memory' in refusal('--retry')
 
 
@@ -335,7 +335,7 @@ def test_a_damaged_checkpoint_ends_with_one_line(refusal, network, tmp_path):
         assert f'{name} can\'t be read: it is damaged or no checkpoint' in refusal(checkpoint=tmp_path / name)
     torch.save([network.state_dict()], tmp_path / 'list.pth')
     assert 'list.pth holds no weights but a list' in refusal(checkpoint=tmp_path / 'list.pth')
-    assert 'missing.pth is no file' in refusal(checkpoint=tmp_path / 'missing.pth')
+    assert 'missing.pth does not exist' in refusal(checkpoint=tmp_path / 'missing.pth')
 
 
 def test_code_in_a_checkpoint_is_not_run(refusal, network, tmp_path):

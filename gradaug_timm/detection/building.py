@@ -1,4 +1,4 @@
-"""The detector that the flags describe."""
+"""The detector that the settings describe."""
 import inspect
 
 from timm.data import resolve_model_data_config
@@ -17,14 +17,14 @@ SHOWN = 3  # keys in an error
 
 
 def build_detector(args: DetectionSettings, *, with_weights: bool = True) -> nn.Module:
-    """The detector on the CPU.
+    """Build the detector, on the CPU.
 
     Args:
-        args: The flags; `num_classes` is filled in.
-        with_weights: Begin with the weights that they name.
+        args: The settings; `num_classes` is filled in.
+        with_weights: Load the weights that the settings name.
 
     Raises:
-        ValueError: Network, weights or arguments don't fit.
+        ValueError: Network, weights or arguments do not fit.
     """
     _check_kwargs(args.detector_kwargs)
     backbone = _build_backbone(args, with_weights)
@@ -45,7 +45,7 @@ def build_detector(args: DetectionSettings, *, with_weights: bool = True) -> nn.
 
 
 def _check_kwargs(given: dict) -> None:
-    """torchvision takes any name, and ignores those that it doesn't know."""
+    """Check the names, of which torchvision ignores those that it does not know."""
     parameters = inspect.signature(FasterRCNN.__init__).parameters.values()
     numbers = [each.name for each in parameters if isinstance(each.default, (int, float))]
     for name, value in given.items():
@@ -66,7 +66,7 @@ def _build_backbone(args: DetectionSettings, with_weights: bool) -> PyramidBackb
 
 
 def _classifier(args: DetectionSettings) -> dict:
-    """The weights of a classification checkpoint, which must have all that the network has, in its shapes."""
+    """Read the weights of a classifier, which must include all weights of the network, in their shapes."""
     try:
         check_whole(args.checkpoint)
         state = load_state_dict(args.checkpoint)
@@ -77,6 +77,6 @@ def _classifier(args: DetectionSettings) -> dict:
     missing = [name for name, shape in wanted.items() if name not in state or tuple(state[name].shape) != shape]
     if missing:
         raise ValueError(
-            f'--checkpoint {args.checkpoint} isn\'t one of --model {args.model}: {len(missing)} of {len(wanted)} '
-            f'weights are missing or of another shape ({", ".join(missing[:SHOWN])})')
+            f'--checkpoint {args.checkpoint} does not fit --model {args.model}: {len(missing)} of {len(wanted)} '
+            f'weights are missing or have another shape ({", ".join(missing[:SHOWN])})')
     return state

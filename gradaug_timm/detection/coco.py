@@ -26,10 +26,11 @@ class Coco:
         path: The file.
         folder: The folder of its images.
         images: Entries of the images.
-        annotations: By image's id its objects, without crowds.
+        annotations: The objects of each image by its id, without crowds.
         categories: COCO's ids, ascending; a label is the place of its id here, from 1 on.
-        names: Their names.
+        names: Names of the categories.
     """
+
     path: str
     folder: str
     images: list[dict]
@@ -39,16 +40,16 @@ class Coco:
 
 
 def read_coco(root: str, split: str, *, masks: bool) -> Coco:
-    """Reads `root/annotations/instances_SPLIT.json`, with images in `root/SPLIT`.
+    """Read `root/annotations/instances_SPLIT.json`, with images in `root/SPLIT`.
 
     Args:
         root: The folder of the data set.
-        split: Such as 'train2017'.
+        split: The split, such as 'train2017'.
         masks: Whether each object needs a mask.
 
     Raises:
         ValueError: Files are missing or broken; an object has no mask, no area, or a category or
-            image that isn't there.
+            image that is not listed.
     """
     path = os.path.join(root, 'annotations', f'instances_{split}.json')
     content = _read(path)
@@ -92,29 +93,29 @@ def _read(path: str) -> dict:
 
 
 def _problem(entry: dict, images: set[int], categories: dict[int, str], masks: bool) -> str | None:
-    """What is wrong with an annotation."""
+    """Describe what is wrong with an annotation."""
     if entry.get('image_id') not in images:
-        return f'is of image {entry.get("image_id")}, which isn\'t listed'
+        return f'is of image {entry.get("image_id")}, which is not listed'
     if entry.get('category_id') not in categories:
-        return f'has category {entry.get("category_id")}, which isn\'t listed'
+        return f'has category {entry.get("category_id")}, which is not listed'
     box = entry.get('bbox')
     if not isinstance(box, list) or len(box) != 4:
         return f'has no box [x, y, width, height]: {box}'
     if not entry.get('iscrowd') and not (box[2] > 0 and box[3] > 0):
         return f'has a box of no area: {box}'
     if masks and not entry.get('segmentation'):
-        return 'has no mask: train boxes alone by --detector faster_rcnn'
+        return 'has no mask; use --detector faster_rcnn to train on boxes only'
     return None
 
 
 class CocoImages(Dataset):
-    """Images [3, H, W] in 0 to 1, and their objects as torchvision's detectors take them.
+    """A data set of images [3, H, W] in 0 to 1, and of their objects as torchvision's detectors take them.
 
     Args:
         coco: The annotations.
-        masks: Give masks.
-        transform: Changes image and objects together, as torchvision's transforms v2.
-        only_with_objects: Leave out images without objects.
+        masks: Whether objects have masks.
+        transform: Changes image and objects together, as torchvision's transforms v2 do.
+        only_with_objects: Whether images without objects are left out.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class CocoImages(Dataset):
         return len(self.images)
 
     def stands(self) -> list[bool]:
-        """Whether each image is higher than wide, by the annotations; False where they don't tell."""
+        """Return whether each image is in portrait format, by the annotations; False if they do not say."""
         return [(entry.get('height') or 0) > (entry.get('width') or math.inf) for entry in self.images]
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, Target]:
@@ -163,7 +164,7 @@ class CocoImages(Dataset):
 
 
 def decode_mask(segmentation: list | dict, size: tuple[int, int]) -> np.ndarray:
-    """The mask [H, W] of 0 and 1 that polygons, or a run-length code, describe."""
+    """Decode the mask [H, W] of 0 and 1 that polygons or a run-length code describe."""
     from faster_coco_eval.core import mask as codes
     if isinstance(segmentation, list):
         segmentation = codes.merge(codes.frPyObjects(segmentation, *size))

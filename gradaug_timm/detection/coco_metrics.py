@@ -17,7 +17,7 @@ def as_results(
         image_ids: Sequence[int],
         categories: Sequence[int],
 ) -> list[dict]:
-    """What a detector found, in COCO's format of results.
+    """Return what a detector found, in COCO's format of results.
 
     Args:
         outputs: For each image 'boxes' [M, 4] (x1, y1, x2, y2), 'labels' [M], 'scores' [M], perhaps 'masks'
@@ -45,11 +45,11 @@ def _encode(masks: torch.Tensor) -> list[dict]:
 
 
 def coco_figures(path: str, results: list[dict], kinds: Sequence[str]) -> dict[str, float]:
-    """The twelve figures of each kind, in percent; -1 where the annotations have no such object.
+    """Compute the twelve figures of each kind, in percent; -1 if the annotations have no such object.
 
     Args:
         path: The file of annotations.
-        results: What was found, over all its images.
+        results: What was found in all images.
         kinds: 'box', 'mask', or both.
     """
     from faster_coco_eval import COCO, COCOeval_faster
@@ -70,5 +70,5 @@ def coco_figures(path: str, results: list[dict], kinds: Sequence[str]) -> dict[s
 
 
 def _without_box(entry: dict) -> dict:
-    """COCO's area of a mask is its own, not that of its box."""
+    """Remove the box, so that COCO takes the area of the mask, not of the box."""
     return {name: value for name, value in entry.items() if name != 'bbox'}

@@ -17,10 +17,10 @@ MASK_LAYERS = 4
 
 
 class _WithLosses:
-    """A detector that also takes batches that are resized already, and gives their losses."""
+    """A detector that also takes batches that are already resized, and returns their losses."""
 
     def forward(self, images, targets=None):
-        """As torchvision's; an ImageList is taken as it is, in training."""
+        """Run as torchvision's detector does; an ImageList is taken as it is, in training."""
         if not isinstance(images, ImageList):
             return super().forward(images, targets)
         features = self.backbone(images.tensors)
@@ -43,14 +43,14 @@ KINDS: dict[str, type[nn.Module]] = {'mask_rcnn': MaskDetector, 'faster_rcnn': F
 def create_detector(
     kind: str, backbone: PyramidBackbone, classes: int, *, anchor_sizes: Sequence[int] = ANCHOR_SIZES, **kwargs,
 ) -> nn.Module:
-    """A detector with anchors of the paper of feature pyramids: three shapes of one size on each map.
+    """Create a detector with the anchors of the paper on feature pyramids: three shapes of one size on each map.
 
-    The mask head is as wide as the pyramid, which with 256 channels is torchvision's.
+    The mask head is as wide as the pyramid; with 256 channels it is torchvision's.
 
     Args:
         kind: One of KINDS.
         backbone: The pyramid.
-        classes: Categories, without the background.
+        classes: Number of categories, without the background.
         anchor_sizes: Side of a square anchor on each of the pyramid's maps, in pixels of the resized image.
         **kwargs: More arguments of torchvision's detector, such as min_size, max_size, image_mean, image_std.
     """
@@ -64,5 +64,5 @@ def create_detector(
 
 
 def has_masks(detector: nn.Module) -> bool:
-    """Whether a detector gives masks."""
+    """Return whether a detector predicts masks."""
     return isinstance(detector, MaskRCNN)

@@ -16,7 +16,7 @@ _logger = logging.getLogger(__name__)
 
 @torch.inference_mode()
 def detect(network: nn.Module, batches: Iterable[Batch], categories: list[int]) -> list[dict]:
-    """What the network finds in all batches, in COCO's format of results."""
+    """Return what the network finds in all batches, in COCO's format of results."""
     network.eval()
     results = []
     for images, targets in batches:
@@ -33,7 +33,7 @@ def evaluate(
         kinds: tuple[str, ...],
         title: str = 'Validation',
 ) -> dict[str, float]:
-    """The twelve figures of boxes, and of masks where `kinds` has them, on the validation split."""
+    """Compute the twelve figures of boxes, and of masks if `kinds` has them, on the validation split."""
     loader = run.loaders.validation
     with run.precision.autocast():
         results = detect(network, run.bar.over(loader, len(loader), title), coco.categories)

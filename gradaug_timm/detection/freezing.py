@@ -1,15 +1,15 @@
-"""Stages of a network that fine-tuning leaves as they are."""
+"""Freezing of a network's first stages in fine-tuning."""
 import torch
 from timm.data import resolve_model_data_config
 from torch import nn
 
 
 def stage_parameters(body: nn.Module, stages: int) -> list[nn.Parameter]:
-    """The weights that the first feature maps of a network depend on, stem included.
+    """Return the weights that the first feature maps of a network depend on, stem included.
 
     Args:
         body: A timm network made by `features_only`, on the CPU.
-        stages: How many maps; 0: none.
+        stages: Number of maps; 0: none.
     """
     if not stages:
         return []
@@ -21,6 +21,6 @@ def stage_parameters(body: nn.Module, stages: int) -> list[nn.Parameter]:
 
 
 def freeze(body: nn.Module, stages: int) -> None:
-    """Takes the weights of the first stages out of training."""
+    """Freeze the weights of the first stages."""
     for parameter in stage_parameters(body, stages):
         parameter.requires_grad_(False)

@@ -18,10 +18,10 @@ Batch = tuple[list[torch.Tensor], list[Target]]
 
 
 class OnDevice:
-    """A loader whose batches lie on a device.
+    """A loader that moves its batches to a device.
 
     Args:
-        loader: Gives lists of images and of targets.
+        loader: Yields lists of images and of targets.
         device: The device.
     """
 
@@ -40,10 +40,10 @@ class OnDevice:
 
 
 def build_loaders(args: DetectionSettings, train: Coco, validation: Coco, process: Process, *, masks: bool) -> Loaders:
-    """Loaders of a run; order and flips follow from the seed, the epoch and the batch.
+    """Build the loaders of a run; order and flips follow from the seed, the epoch and the batch.
 
     Raises:
-        ValueError: There are fewer images than a batch takes, or the splits have other categories.
+        ValueError: There are fewer images than in a batch, or the splits have different categories.
     """
     if train.categories != validation.categories:
         raise ValueError(f'{validation.path} has other categories than {train.path}')
@@ -72,12 +72,12 @@ def build_loaders(args: DetectionSettings, train: Coco, validation: Coco, proces
 
 
 def validation_loader(dataset: CocoImages, batch_size: int, process: Process, **kwargs) -> OnDevice:
-    """Each image once, over all processes."""
+    """Return a loader of each image once, over all processes."""
     own = range(process.rank, len(dataset), process.world_size)
     return OnDevice(DataLoader(dataset, batch_size, sampler=own, **kwargs), process.device)
 
 
 def as_lists(samples: list[tuple[torch.Tensor, Target]]) -> Batch:
-    """Samples as a list of images and one of targets."""
+    """Collate samples into a list of images and a list of targets."""
     images, targets = zip(*samples)
     return list(images), list(targets)

@@ -1,4 +1,4 @@
-"""Images with what a detector found in them."""
+"""Pictures of what a detector found."""
 import os
 import re
 
@@ -9,13 +9,13 @@ from .coco_metrics import MASK_THRESHOLD
 
 
 def draw(image: torch.Tensor, output: dict[str, torch.Tensor], names: list[str], *, score: float) -> torch.Tensor:
-    """An image with boxes, categories, scores and masks.
+    """Draw boxes, categories, scores and masks into an image.
 
     Args:
         image: [3, H, W] in 0 to 1.
         output: The detector's 'boxes', 'labels', 'scores' and perhaps 'masks' of this image.
-        names: Categories, the first that of label 1.
-        score: What is found with a lower score isn't drawn.
+        names: Names of the categories, from label 1 on.
+        score: Lowest score that is drawn.
 
     Returns:
         [3, H, W] in 0 to 1.
@@ -32,7 +32,7 @@ def draw(image: torch.Tensor, output: dict[str, torch.Tensor], names: list[str],
 
 
 def save_picture(picture: torch.Tensor, folder: str, file_name: str) -> str:
-    """Writes a picture [3, H, W] in 0 to 1 as PNG named after the image; returns its path."""
+    """Write a picture [3, H, W] in 0 to 1 as a PNG file named after the image; return its path."""
     stem = os.path.splitext(file_name)[0]
     path = os.path.join(folder, re.sub(r'[^\w.-]', '_', stem) + '.png')
     save_image(picture, path)

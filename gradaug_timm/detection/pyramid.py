@@ -1,4 +1,4 @@
-"""A timm network with a feature pyramid, which runs as sub-networks whose pyramid's outputs are whole."""
+"""A timm network with a feature pyramid; its sub-networks keep all outputs of the pyramid."""
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +11,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from ..cli import one_line
-from ..elastic import PLANNERS, Plan, make_elastic, plans_by_probing
+from ..elastic import Plan, make_elastic, plans_by_probing, register_planner
 
 CHANNELS = 256
 LEVELS = 4  # of the network; the pyramid adds one above them
@@ -19,7 +19,7 @@ LATERAL = 'fpn.inner_blocks.'
 
 
 class Pyramid(nn.Module):
-    """A network's last stages, and a pyramid of whole outputs over them.
+    """The last stages of a network, and a pyramid over them whose outputs keep all channels.
 
     Args:
         body: A timm network made by `features_only`.
@@ -32,7 +32,7 @@ class Pyramid(nn.Module):
         self.fpn = FeaturePyramidNetwork(body.feature_info.channels(), channels, LastLevelMaxPool())
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Images [N, 3, H, W] as maps [N, channels, h, w], the largest first."""
+        """Turn images [N, 3, H, W] into maps [N, channels, h, w], the largest first."""
         maps = self.body(x)
         if getattr(self.body, 'output_fmt', None) == Format.NHWC:
             maps = [each.permute(0, 3, 1, 2) for each in maps]
@@ -40,8 +40,9 @@ class Pyramid(nn.Module):
         return list(self.fpn(stages).values())
 
 
+@register_planner(Pyramid)  # type: ignore[arg-type]
 def pyramid_plans(pyramid: Pyramid) -> Iterator[Plan]:
-    """The plans of network and pyramid as one network; of the pyramid the lateral convolutions' inputs alone shrink."""
+    """Plan network and pyramid as one; of the pyramid only the inputs of the lateral convolutions shrink."""
     for plan in plans_by_probing(pyramid):
         tensors = {}
         for name, sides in plan.tensors.items():
@@ -54,14 +55,11 @@ def pyramid_plans(pyramid: Pyramid) -> Iterator[Plan]:
         yield replace(plan, tensors=tensors, numbers=numbers)
 
 
-PLANNERS[Pyramid] = pyramid_plans  # type: ignore[assignment]
-
-
 class PyramidBackbone(nn.Module):
-    """The backbone of torchvision's detectors: maps by the names that their heads expect.
+    """The backbone of a torchvision detector: maps by the names that the heads expect.
 
     Args:
-        pyramid: The pyramid; made elastic.
+        pyramid: The pyramid, which is made elastic.
 
     Raises:
         ValueError: The network can't run as sub-networks.
@@ -73,21 +71,21 @@ class PyramidBackbone(nn.Module):
         self.out_channels = pyramid.fpn.inner_blocks[0][0].out_channels
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Images [N, 3, H, W] as maps [N, out_channels, h, w]."""
+        """Turn images [N, 3, H, W] into maps [N, out_channels, h, w]."""
         maps = self.pyramid(x)
         return OrderedDict(zip([*map(str, range(len(maps) - 1)), 'pool'], maps))
 
 
 def create_backbone(name: str, *, channels: int = CHANNELS, **kwargs) -> PyramidBackbone:
-    """The pyramid over the last four stages of a timm network.
+    """Create the pyramid over the last four stages of a timm network.
 
     Args:
-        name: Its name.
+        name: Name of the network.
         channels: Channels of each map.
         **kwargs: More arguments of timm's `create_model`.
 
     Raises:
-        ValueError: It has no stages of images, or can't run as sub-networks.
+        ValueError: Its stages have no feature maps, or it can't run as sub-networks.
     """
     try:
         body = create_model(name, features_only=True, out_indices=tuple(range(-LEVELS, 0)), **kwargs)

@@ -1,4 +1,4 @@
-"""What the full network predicts for its regions of interest, and how a sub-network learns it."""
+"""Predictions of the full network for its regions of interest, and the losses by which sub-networks learn them."""
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +16,13 @@ BOX_BETA = 1 / 9  # where torchvision's loss of boxes turns from squares to abso
 
 @dataclass
 class Predictions:
-    """The full network's for the R regions of a batch, P of which hold an object; `classes` counts the background.
+    """Predictions of the full network for the R regions of a batch.
+
+    P of the regions hold an object; `classes` counts the background.
 
     Args:
-        regions: For each image its regions [r, 4] in pixels (x1, y1, x2, y2).
-        logits: Of classes [R, classes].
+        regions: The regions [r, 4] of each image, in pixels (x1, y1, x2, y2).
+        logits: Logits of classes [R, classes].
         deltas: Corrections of the regions by class [R, 4 * classes], relative to their size.
         masks: Logits of masks by class [P, classes, h, w]; None without masks.
     """
@@ -32,7 +34,7 @@ class Predictions:
 
 @contextmanager
 def recorded(heads: nn.Module) -> Iterator[Predictions]:
-    """Gathers, from the heads of regions of a detector (torchvision's RoIHeads), what they predict meanwhile."""
+    """Record what the region heads of a detector (torchvision's RoIHeads) predict within the context."""
     found = Predictions()
 
     def keep_regions(module, inputs, output):
@@ -62,13 +64,13 @@ def region_losses(
         predictions: Predictions,
         temperature: float = 1.0,
 ) -> dict[str, torch.Tensor]:
-    """A detector's losses by the truth for proposals, and by the full network's predictions for its regions.
+    """Compute the losses of a detector: of proposals by the truth, of regions by the full network's predictions.
 
     Args:
         detector: The detector, whose backbone may run as a sub-network.
-        images: The batch, resized; of `predictions` the first images.
-        targets: Its objects, resized with it, as `with_regions` gives them.
-        predictions: The full network's.
+        images: The resized batch: the first images of those that `predictions` are for.
+        targets: Its objects, resized with it, as `with_regions` returns them.
+        predictions: Predictions of the full network.
         temperature: Temperature of the classes.
     """
     heads = detector.roi_heads
@@ -91,7 +93,7 @@ def region_losses(
 
 
 def with_regions(heads: nn.Module, targets: list[Target], predictions: Predictions) -> list[Target]:
-    """Targets that also have the regions [r, 4] of the full network, and the classes [r] that the truth gives them."""
+    """Add the full network's regions [r, 4] to targets, and the classes [r] that the truth gives them."""
     boxes, labels = ([target[name] for target in targets] for name in ('boxes', 'labels'))
     _, of_regions = heads.assign_targets_to_proposals(predictions.regions, boxes, labels)
     return [{**target, 'regions': region, 'region_labels': label}
@@ -99,12 +101,12 @@ def with_regions(heads: nn.Module, targets: list[Target], predictions: Predictio
 
 
 def box_difference(deltas: torch.Tensor, full_deltas: torch.Tensor, full_logits: torch.Tensor) -> torch.Tensor:
-    """Smooth L1 of a region's corrections, each class by its probability in the full network; mean over regions [].
+    """Compute smooth L1 of box corrections, weighted by the full network's class probabilities; mean over regions [].
 
     Args:
-        deltas: The sub-network's [R, 4 * classes].
-        full_deltas: The full network's.
-        full_logits: The full network's [R, classes], the background first.
+        deltas: Corrections of the sub-network [R, 4 * classes].
+        full_deltas: Corrections of the full network.
+        full_logits: Logits of the full network [R, classes], the background first.
     """
     shape = *full_logits.shape, 4
     each = F.smooth_l1_loss(
@@ -114,11 +116,11 @@ def box_difference(deltas: torch.Tensor, full_deltas: torch.Tensor, full_logits:
 
 
 def mask_divergence(masks: torch.Tensor, full_masks: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy with the full network's masks of the objects' classes, mean over pixels [].
+    """Compute binary cross-entropy with the full network's masks of the objects' classes; mean over pixels [].
 
     Args:
-        masks: The sub-network's logits [P, classes, h, w].
-        full_masks: The full network's.
+        masks: Logits of the sub-network [P, classes, h, w].
+        full_masks: Logits of the full network.
         labels: Class of each region [P].
     """
     if not len(masks):

@@ -1,28 +1,26 @@
-"""What a sub-network of a detector sees: the batch made smaller, with its boxes and masks."""
+"""Input of a detector's sub-network: a smaller batch, with its boxes and masks."""
 import math
 
 import torch
 import torch.nn.functional as F
 from torchvision.models.detection.image_list import ImageList
 
-from ..task.transforms import output_size
-
 STRIDE = 32  # of the coarsest map of the network: anchors lie exactly where the padded size is its multiple
 
 Target = dict[str, torch.Tensor]
 
 
-def rescale(images: ImageList, targets: list[Target], size: float) -> tuple[ImageList, list[Target]]:
-    """A batch resized bilinearly, padded with zeros to the network's stride, and its boxes and masks with it.
+def rescale(images: ImageList, targets: list[Target], size: tuple[int, int]) -> tuple[ImageList, list[Target]]:
+    """Resize a batch bilinearly, pad it with zeros to the network's stride, and rescale its boxes and masks.
 
     Args:
         images: The batch [N, 3, H, W] with the images' own sizes (height, width) within it.
-        targets: For each image 'boxes' [M, 4] in pixels (x1, y1, x2, y2), 'labels' [M] and perhaps 'masks' [M, H, W]
-            and 'regions' [r, 4] like boxes.
-        size: Fraction of height and width (float), or pixels of the longer of them (int).
+        targets: For each image 'boxes' [M, 4] in pixels (x1, y1, x2, y2), 'labels' [M], and optionally 'masks'
+            [M, H, W] and 'regions' [r, 4] like boxes.
+        size: The new height and width, in pixels.
     """
     height, width = images.tensors.shape[-2:]
-    new_height, new_width = output_size(size, height, width)
+    new_height, new_width = size
     if (new_height, new_width) == (height, width):
         return images, targets
     tensors = F.interpolate(images.tensors, (new_height, new_width), mode='bilinear')  # keeps places, as boxes do

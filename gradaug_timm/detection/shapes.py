@@ -1,4 +1,4 @@
-"""Batches of images of like shape."""
+"""Batches of images of the same format."""
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import chain
 
@@ -8,13 +8,13 @@ from torch.utils.data import Sampler
 class ShapeBatchSampler(Sampler):
     """Batches of one shape each, since all images of a batch are padded to its largest height and width.
 
-    What shapes have left over makes the last batches, so that there are as many as without shapes; what is less than a
-    batch is left out.
+    The images that remain of each shape are batched together at the end, so that shapes cost no batch; an incomplete
+    last batch is left out.
 
     Args:
         sampler: The order of an epoch.
-        batch_size: Images a batch.
-        shapes: The shape of each image, anything that can be compared.
+        batch_size: Images per batch.
+        shapes: The shape of each image, as anything hashable.
     """
 
     def __init__(self, sampler: Sampler, batch_size: int, shapes: Sequence[Hashable]):

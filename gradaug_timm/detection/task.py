@@ -1,4 +1,4 @@
-"""Training tasks of detectors: the full network's losses, and with GradAug those of its sub-networks."""
+"""Training tasks of detectors: the losses of the full network, and with GradAug of its sub-networks."""
 from collections.abc import Callable
 from functools import partial
 
@@ -22,12 +22,12 @@ TARGETS = ('truth', 'predictions')
 
 
 class DetectionTask(TrainingTask):
-    """Plain training of one of torchvision's detectors.
+    """Plain training of a torchvision detector.
 
     Args:
         model: The detector.
-        freezes_statistics: Normalise by the running statistics, which stay what they are, as is usual in fine-tuning
-            from pre-trained weights on few images a batch.
+        freezes_statistics: Normalise by the running statistics and keep them, as is usual in fine-tuning from
+            pre-trained weights with few images per batch.
         device: Device for task tensors/buffers.
         dtype: Dtype for task tensors/buffers.
         verbose: Enable info logging.
@@ -52,7 +52,7 @@ class DetectionTask(TrainingTask):
             input: list[torch.Tensor],
             target: list[Target],
     ) -> dict[str, torch.Tensor]:
-        """One training step's loss.
+        """Compute the loss of a training step.
 
         Args:
             input: Images [3, H, W] of any sizes, in 0 to 1.
@@ -64,7 +64,7 @@ class DetectionTask(TrainingTask):
         return self._full(*self.detector.transform(input, target))
 
     def prepare_distributed(self, device_ids: list | None = None, **ddp_kwargs) -> 'DetectionTask':
-        """Wraps the detector in DDP."""
+        """Wrap the detector in DDP."""
         self.trainable_module = DistributedDataParallel(self.trainable_module, device_ids=device_ids, **ddp_kwargs)
         return self
 
@@ -87,10 +87,9 @@ class DetectionTask(TrainingTask):
 class GradAugDetectionTask(SubnetSteps, DetectionTask):
     """Training of a detector together with narrow or shallow versions of its network (paper, section 4.3).
 
-    In every step sub-networks of the backbone see the batch resized, and learn the same boxes and masks, resized with
-    it; or else what the full network predicts for its regions, which are resized too (proposals are learned from the
-    truth either way: anchors of two sizes aren't the same boxes). BatchNorm of sub-networks takes the batch's
-    statistics.
+    In every step sub-networks of the backbone see the batch resized. They learn the same boxes and masks, resized with
+    it, or what the full network predicts for its regions, which are resized too. Proposals are always learned from the
+    truth, since anchors of two sizes are different boxes. BatchNorm of sub-networks uses the batch's statistics.
 
     Args:
         model: A detector whose backbone's pyramid is elastic.
@@ -100,7 +99,7 @@ class GradAugDetectionTask(SubnetSteps, DetectionTask):
         **kwargs: As for DetectionTask.
 
     Raises:
-        ValueError: A setting has no meaning for detection, or there are no blocks to skip for random depth.
+        ValueError: A setting is not supported in detection, or there are no blocks to skip for random depth.
     """
 
     def __init__(
@@ -115,8 +114,9 @@ class GradAugDetectionTask(SubnetSteps, DetectionTask):
         super().__init__(model, **kwargs)
         if targets not in TARGETS:
             raise ValueError(f'targets={targets!r} must be one of {", ".join(TARGETS)}')
-        if settings.rotation:
-            raise ValueError(f'rotation={settings.rotation} must be empty in detection: boxes don\'t turn')
+        for cls, values in (*settings.built_in, *settings.registered):
+            if not cls.only_resizes:
+                raise ValueError(f'{cls.name}={values} must be empty in detection: boxes are only resized')
         if settings.statistics != 'full':
             raise ValueError(f'statistics={settings.statistics!r} must be \'full\' in detection')
         self.settings, self._targets = settings, targets
@@ -131,7 +131,7 @@ class GradAugDetectionTask(SubnetSteps, DetectionTask):
             input: list[torch.Tensor],
             target: list[Target],
     ) -> dict[str, torch.Tensor]:
-        """One training step's loss; as DetectionTask's, with the components 'loss_full' and 'loss_subnet_0' onwards."""
+        """Compute the loss as DetectionTask does, with 'loss_full', 'loss_subnet_0' and so on as components."""
         images, targets = self.detector.transform(input, target)
         draws = self._next_draws()
         if not draws:
@@ -164,7 +164,7 @@ class GradAugDetectionTask(SubnetSteps, DetectionTask):
             predictions: Predictions | None,
             draw: Draw,
     ) -> torch.Tensor:
-        seen = rescale(images, targets, draw.transform.size)
+        seen = rescale(images, targets, draw.transform.output_size(*images.tensors.shape[-2:]))
         if predictions is None:
             losses = self.detector(*seen)
         else:

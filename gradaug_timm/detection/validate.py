@@ -1,7 +1,5 @@
 """COCO's figures of trained detectors, and pictures: python -m gradaug_timm.detection.validate --help."""
-import argparse
 import csv
-import importlib.util
 import itertools
 import json
 import os
@@ -9,46 +7,26 @@ import os
 import torch
 from torch import nn
 
-from ..cli import StrictParser, file_to_write, table
+from ..cli import table
 from ..devices import pick_device
-from ..files import read_checkpoint, replacing
-from ..training.arguments.values import COUNT, NATURAL, PROBABILITY
+from ..files import replacing
 from ..training.processes import Process
+from .arguments import DetectionSettings
 from .building import build_detector
 from .coco import Coco, CocoImages, read_coco
 from .coco_metrics import FIGURES, coco_figures
+from .contents import read_detector
 from .evaluate import detect
 from .loaders import as_lists, validation_loader
 from .pictures import draw, save_picture
+from .validation_arguments import DetectionValidationSettings, build_parser
 
 HEADINGS = ('AP', 'AP50', 'AP75', 'AP small', 'AP medium', 'AP large',
             'AR 1', 'AR 10', 'AR 100', 'AR small', 'AR medium', 'AR large')
 
 
-def build_parser() -> StrictParser:
-    """A fresh parser."""
-    parser = StrictParser(prog='python -m gradaug_timm.detection.validate', description='COCO\'s figures, in percent.')
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='of gradaug_timm.detection.train')
-    add = parser.add_argument_group('data').add_argument
-    add('--data-dir', required=True, metavar='DIR', help='folder with annotations/instances_SPLIT.json and SPLIT/')
-    add('--split', default='val2017', metavar='NAME', help='split (default: val2017)')
-    add('-b', '--batch-size', type=NATURAL, default=1, metavar='N', help='images a batch (default: 1)')
-    add('-j', '--workers', type=COUNT, default=2, metavar='N', help='data workers (default: 2)')
-    add = parser.add_argument_group('execution').add_argument
-    add('--raw-weights', action='store_true', help='the trained weights where the checkpoint has averaged ones')
-    add('--device', metavar='NAME', help='cuda, cpu... (default: what is there)')
-    add = parser.add_argument_group('results').add_argument
-    add('--results-file', type=file_to_write(), metavar='FILE', help='write the figures to a .json or .csv')
-    add('--predictions-file', type=file_to_write('.json'), metavar='FILE', help='write what is found, as COCO wants it')
-    add = parser.add_argument_group('pictures').add_argument
-    add('--pictures', metavar='DIR', help='write pictures of what is found there')
-    add('--picture-images', type=NATURAL, default=8, metavar='N', help='how many (default: 8)')
-    add('--score', type=PROBABILITY, default=0.5, metavar='S', help='lowest score that is drawn (default: 0.5)')
-    return parser
-
-
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    """Evaluates as the command line says.
+    """Evaluate as the command line says.
 
     Returns:
         The figures by name, such as 'box_ap'.
@@ -57,11 +35,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         SystemExit: With 2 and one line on wrong flags, files or data.
     """
     parser = build_parser()
-    args = parser.parse_args(argv)
-    if args.results_file and not args.results_file.endswith(('.csv', '.json')):
-        parser.error(f'--results-file {args.results_file} must end in .csv or .json')
-    if importlib.util.find_spec('faster_coco_eval') is None:
-        parser.error('detection needs the package faster-coco-eval: pip install "gradaug_timm[detection]"')
+    args = parser.parse_settings(argv)
     try:
         network, trained, coco, device = _prepare(args)
         if args.pictures:
@@ -75,41 +49,30 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
 
 def command() -> None:
-    """`main` as a program, whose exit status would be what it returns."""
+    """Run `main` as a program, whose exit status is not what `main` returns."""
     main()
 
 
-def _prepare(args: argparse.Namespace) -> tuple[nn.Module, argparse.Namespace, Coco, torch.device]:
-    state = load_detector_state(args.checkpoint)
-    trained = state['args']
+def _prepare(args: DetectionValidationSettings) -> tuple[nn.Module, DetectionSettings, Coco, torch.device]:
+    contents = read_detector(args.checkpoint)
+    trained = contents.settings
     coco = read_coco(args.data_dir, args.split, masks=trained.detector == 'mask_rcnn')
-    if coco.categories != trained.categories:
+    if tuple(coco.categories) != trained.categories:
         raise ValueError(f'{coco.path} has other categories than {args.checkpoint} was trained on')
     network = build_detector(trained, with_weights=False)
-    averaged = 'state_dict_ema' in state and not args.raw_weights
-    network.load_state_dict(state['state_dict_ema' if averaged else 'state_dict'])
+    averaged = None if args.raw_weights else contents.averages
+    network.load_state_dict(contents.weights if averaged is None else averaged)
     device = pick_device(args.device)
     return network.to(device).eval(), trained, coco, device
 
 
-def load_detector_state(path: str) -> dict:
-    """The content of a detector's checkpoint.
-
-    Raises:
-        ValueError: It can't be read, or is of something else.
-    """
-    try:
-        state = read_checkpoint(path)
-    except FileNotFoundError:
-        raise ValueError(f'{path} is no file') from None
-    except ValueError as error:
-        raise ValueError(f'{path} can\'t be read: {error}') from error
-    if not isinstance(state, dict) or 'detector' not in getattr(state.get('args'), '__dict__', {}):
-        raise ValueError(f'{path} is no checkpoint of gradaug_timm.detection.train')
-    return state
-
-
-def _evaluate(args, network: nn.Module, trained, coco: Coco, device: torch.device) -> dict[str, float]:
+def _evaluate(
+        args: DetectionValidationSettings,
+        network: nn.Module,
+        trained: DetectionSettings,
+        coco: Coco,
+        device: torch.device,
+) -> dict[str, float]:
     images = CocoImages(coco, masks=False)
     loader = validation_loader(
         images, args.batch_size, Process(device), num_workers=args.workers, collate_fn=as_lists)
@@ -126,7 +89,7 @@ def _evaluate(args, network: nn.Module, trained, coco: Coco, device: torch.devic
 
 
 def write_figures(figures: dict[str, float], path: str) -> None:
-    """Writes the figures as JSON, or as CSV with a row for each."""
+    """Write the figures as JSON, or as CSV with a row for each."""
     with replacing(path, newline='') as file:
         if path.endswith('.json'):
             json.dump(figures, file, indent=2)
@@ -135,7 +98,12 @@ def write_figures(figures: dict[str, float], path: str) -> None:
 
 
 @torch.inference_mode()
-def _draw_some(args, network: nn.Module, images: CocoImages, device: torch.device) -> None:
+def _draw_some(
+        args: DetectionValidationSettings,
+        network: nn.Module,
+        images: CocoImages,
+        device: torch.device,
+) -> None:
     for index in itertools.islice(range(len(images)), args.picture_images):
         image, _ = images[index]
         output = {name: value.cpu() for name, value in network([image.to(device)])[0].items()}
@@ -144,12 +112,12 @@ def _draw_some(args, network: nn.Module, images: CocoImages, device: torch.devic
 
 
 def figures_table(figures: dict[str, float]) -> list[str]:
-    """Lines with a row for boxes and one for masks."""
+    """Return lines with a row for boxes and one for masks."""
     rows = [['', *HEADINGS]]
     for kind in ('box', 'mask'):
         values = [figures.get(f'{kind}_{name}') for name in FIGURES]
         if None not in values:
-            rows.append([kind, *('none' if value < 0 else f'{value:.1f}' for value in values)])
+            rows.append([kind, *('none' if value < 0 else f'{value:.1f}' for value in values if value is not None)])
     return table(rows, figures=True)
 
 

@@ -2,7 +2,6 @@
 from .blocks import Skippable, register_block
 from .cost import multiply_adds
 from .network import (
-    PLANNERS,
     activate,
     is_elastic,
     make_elastic,
@@ -15,13 +14,13 @@ from .parts import Part, show_parts
 from .plan import Group, Plan, Side
 from .planning.prefix import prefix_plan
 from .planning.probed import plans_by_probing
+from .planning.registry import register_planner
 from .planning.resnets import plan_resnet
 from .slicing import Elastic
 from .standalone import extract
 from .subnet import Subnet
 
 __all__ = [
-    'PLANNERS',
     'Elastic',
     'Group',
     'Part',
@@ -40,6 +39,7 @@ __all__ = [
     'plans_by_probing',
     'prefix_plan',
     'register_block',
+    'register_planner',
     'set_statistics',
     'show_parts',
     'statistics',

@@ -6,6 +6,7 @@ import torch
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import nn
 
+from ..registry import Registry
 from .slicing import Elastic, elastic_class
 
 SKIP = 'skip'  # key in a block's `kept`: only the shortcut runs
@@ -59,7 +60,7 @@ class _WithZeroGradients(torch.autograd.Function):
         return grad_output, *(torch.zeros_like(parameter) if needed else None for parameter, needed in asked)
 
 
-BLOCKS: dict[type[nn.Module], type[Skippable]] = {}
+BLOCKS: Registry[type[nn.Module], type[Skippable]] = Registry('way to skip')
 
 
 def register_block(*plain: type[nn.Module]) -> Callable[[type[Skippable]], type[Skippable]]:
@@ -67,9 +68,13 @@ def register_block(*plain: type[nn.Module]) -> Callable[[type[Skippable]], type[
 
     Args:
         *plain: Classes of residual blocks, as a network has them before it is elastic.
+
+    Raises:
+        ValueError: One of the classes is registered already.
     """
     def register(mixin: type[Skippable]) -> type[Skippable]:
-        BLOCKS.update(dict.fromkeys(plain, mixin))
+        for cls in plain:
+            BLOCKS.add(cls, mixin)
         return mixin
     return register
 

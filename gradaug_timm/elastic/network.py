@@ -1,6 +1,6 @@
 """Functions that make a network elastic and run it as one of its sub-networks."""
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -13,7 +13,7 @@ from ..cli import one_line
 from ..upstream import PARAMETER_CACHES, compiled_network, is_compiled
 from .cache import cached_plan
 from .plan import Plan
-from .planning.probed import plans_by_probing
+from .planning.registry import planner_of
 from .planning.replica import replica_of
 from .planning.validation import validated
 from .slicing import Elastic
@@ -24,10 +24,6 @@ from .swap import restore_classes
 ATTRIBUTE = '_elastic'
 
 _logger = logging.getLogger(__name__)
-
-# Planners by class of module: a network that contains such a module is planned by this function instead of by
-# `plans_by_probing`.
-PLANNERS: dict[type[nn.Module], Callable[[nn.Module], Iterable[Plan]]] = {}
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -43,8 +39,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 @torch.enable_grad()
 def _plan(network: nn.Module) -> Plan:
     """Return the plan of a network, whatever modes and default device are set; the caller's random state is kept."""
-    classes = (cls for module in network.modules() for cls in type(module).__mro__)
-    planner = next((PLANNERS[cls] for cls in classes if cls in PLANNERS), plans_by_probing)
+    planner = planner_of(network)
     name = (network.plain if isinstance(network, Elastic) else type(network)).__name__
 
     def make() -> Plan:

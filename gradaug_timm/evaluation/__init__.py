@@ -1,5 +1,10 @@
 """Evaluation of networks, checkpoints and sub-networks: what validate.py calls."""
+from .api import evaluate
 from .recalibration import recalibrate, recalibrate_all
 from .run import validate
+from .settings import EvaluationSettings
+from .trained import Trained, open_trained
 
-__all__ = ['recalibrate', 'recalibrate_all', 'validate']
+__all__ = [
+    'EvaluationSettings', 'Trained', 'evaluate', 'open_trained', 'recalibrate', 'recalibrate_all', 'validate',
+]

@@ -1,4 +1,4 @@
-"""Adversarial images within a distance in each pixel, which is in 0 to 1 as images are before normalisation."""
+"""Adversarial images: each pixel, in 0 to 1 before normalisation, is changed by a given distance at most."""
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -21,16 +21,16 @@ class Normalised(nn.Module):
         self.register_buffer('std', torch.tensor(std, device=device).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of images in 0 to 1."""
+        """Return the logits of images in 0 to 1."""
         return self.network((images - self.mean) / self.std)
 
     def pixels(self, normalised: torch.Tensor) -> torch.Tensor:
-        """Images in 0 to 1."""
+        """Return images in 0 to 1."""
         return (normalised * self.std + self.mean).clamp(0, 1)
 
 
 def fgsm(network: nn.Module, images: torch.Tensor, target: torch.Tensor, eps: float) -> torch.Tensor:
-    """The fast gradient sign method (Goodfellow et al., ICLR 2015): one step of `eps` that raises cross-entropy.
+    """Apply the fast gradient sign method (Goodfellow et al., ICLR 2015): one step of `eps` that raises cross-entropy.
 
     Args:
         network: Takes images in 0 to 1.
@@ -54,7 +54,7 @@ def pgd(
         step_size: float,
         generator: torch.Generator | None = None,
 ) -> torch.Tensor:
-    """Projected gradient descent (Madry et al., ICLR 2018): small steps that stay within `eps`.
+    """Apply projected gradient descent (Madry et al., ICLR 2018): small steps that stay within `eps`.
 
     Args:
         network: Takes images in 0 to 1.

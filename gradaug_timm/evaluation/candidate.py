@@ -1,4 +1,4 @@
-"""A network that is evaluated, alone or beside the other widths."""
+"""A network that is evaluated, alone or next to other widths."""
 import logging
 from dataclasses import dataclass
 
@@ -9,20 +9,21 @@ from torch import nn
 
 from ..elastic import Subnet, multiply_adds
 from .metrics import Metrics
+from .settings import EvaluationSettings
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass
 class Candidate:
-    """A network ready to run, and all that its results say.
+    """A network that is ready to run, and what its results say.
 
     Args:
         network: The network.
         subnet: The sub-network that it was made of; None for a whole network.
-        metrics: What is measured of it.
-        title: What tells it from the others in log lines.
-        size: Its figures that don't depend on the images.
+        metrics: Its metrics.
+        title: What precedes its log lines, to tell it from the others.
+        size: Its figures that do not depend on the images.
     """
     network: nn.Module
     subnet: Subnet | None
@@ -36,16 +37,16 @@ class Candidate:
             subnet: Subnet | None,
             network: nn.Module,
             metrics: Metrics,
-            args,
+            args: EvaluationSettings,
             config: dict,
             *,
             device: torch.device,
             dtype: torch.dtype,
     ) -> 'Candidate':
-        """Prepares a network as the arguments say; with pooling at test time `config` loses its crop.
+        """Prepare a network as the settings say; with pooling at test time, the crop of `config` is removed.
 
         Raises:
-            ValueError: There are fewer devices than the arguments say.
+            ValueError: The machine has fewer devices than the settings ask for.
         """
         title = f'width {subnet.width:g}: ' if subnet is not None and len(args.width or ()) > 1 else ''
         if args.reparam:
@@ -61,12 +62,12 @@ class Candidate:
             config['crop_pct'] = 1.0 if pooled else config['crop_pct']
         return cls(_prepare(network, args, device, dtype), subnet, metrics, title, size)
 
-    def results(self, scaling: dict[str, float], args, config: dict) -> dict:
-        """All that is known of the network, by name.
+    def results(self, scaling: dict[str, float], args: EvaluationSettings, config: dict) -> dict:
+        """Return all results of the network by name.
 
         Args:
             scaling: How its residual branches are scaled.
-            args: Arguments of validate.py.
+            args: The settings of the evaluation.
             config: How it saw the images.
         """
         measured = self.metrics.compute()
@@ -84,7 +85,7 @@ class Candidate:
         )
 
 
-def _prepare(network: nn.Module, args, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def _prepare(network: nn.Module, args: EvaluationSettings, device: torch.device, dtype: torch.dtype) -> nn.Module:
     network = network.to(device=device, dtype=dtype).eval()
     if args.channels_last:
         network = network.to(memory_format=torch.channels_last)
@@ -92,7 +93,7 @@ def _prepare(network: nn.Module, args, device: torch.device, dtype: torch.dtype)
         network = torch.compile(network, backend=args.torchcompile, mode=args.torchcompile_mode)  # type: ignore[assignment]
     if args.num_gpu > 1:
         if device.type != 'cuda' or args.num_gpu > torch.cuda.device_count():
-            raise ValueError(f'--num-gpu {args.num_gpu} needs as many CUDA devices, there are '
-                             f'{torch.cuda.device_count()} and --device is {device}')
+            raise ValueError(f'--num-gpu {args.num_gpu} needs as many CUDA devices; this machine has '
+                             f'{torch.cuda.device_count()}, and --device is {device}')
         network = nn.DataParallel(network, device_ids=list(range(args.num_gpu)))
     return network

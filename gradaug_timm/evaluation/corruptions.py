@@ -1,6 +1,6 @@
 """The corruptions of ImageNet-C (Hendrycks and Dietterich, ICLR 2019), generated or read from its folders."""
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -19,14 +19,14 @@ SMALLEST = 32  # pixels, which the corruptions need
 TAKE_SEED = ('impulse_noise', 'glass_blur')  # the others use NumPy's global generator
 
 
-def names_of(given: list[str]) -> list[str]:
-    """The corruptions that `all`, `extra` and names stand for, each once."""
+def names_of(given: Sequence[str]) -> list[str]:
+    """Return the corruptions that `all`, `extra` and names stand for, each once."""
     sets = {'all': COMMON, 'extra': EXTRA}
     return list(dict.fromkeys(name for each in given for name in sets.get(each, (each,))))
 
 
 def corrupted(image: Image.Image, name: str, severity: int, seed: int) -> Image.Image:
-    """An RGB image of at least 32 pixels a side with a corruption, which follows from the seed.
+    """Corrupt an RGB image of at least 32 pixels a side; what is random follows from the seed.
 
     Raises:
         ValueError: The image is smaller.
@@ -41,28 +41,27 @@ def corrupted(image: Image.Image, name: str, severity: int, seed: int) -> Image.
 
 
 class Corrupted(Dataset):
-    """A data set of images whose images are corrupted after they are resized and cropped, as ImageNet-C's were.
+    """A data set whose images are corrupted after they are resized and cropped, as ImageNet-C's were.
 
-    Where the network takes images below 32 pixels, which corruptions need, they are corrupted before.
+    Corruptions need 32 pixels a side; where the network takes smaller images, they are corrupted first.
 
     Args:
-        dataset: timm's data set; its transform is that of evaluation.
+        dataset: timm's data set; it has the transform of evaluation.
         name: The corruption.
         severity: From 1 to 5.
-        seed: Of all that is random; the image's number joins it, so that batches and workers don't matter.
+        seed: Seed of all that is random, together with the image's number: batches and workers do not matter.
         side: Pixels of the shorter side that the network takes.
     """
 
     def __init__(self, dataset: Dataset, name: str, severity: int, *, seed: int, side: int):
         self.dataset, self.name, self.severity, self.seed = dataset, name, severity, seed
         self._late = side >= SMALLEST
-        self._before: transforms.Compose | None = None
-        self._after: transforms.Compose | None = None
+        self._steps: tuple[list, list] | None = None  # before the corruption, and after it
 
     @property
     def transform(self) -> Callable | None:
-        """That of evaluation."""
-        return None if self._before is None else transforms.Compose([*self._before, *self._after])
+        """The transform of evaluation."""
+        return None if self._steps is None else transforms.Compose([*self._steps[0], *self._steps[1]])
 
     @transform.setter
     def transform(self, transform: transforms.Compose):
@@ -70,25 +69,29 @@ class Corrupted(Dataset):
         kinds = [type(step).__module__ + type(step).__name__ for step in steps]
         tensors = next(index for index, kind in enumerate(kinds) if 'Tensor' in kind or 'Numpy' in kind)
         first = tensors if self._late else 0
-        self._before, self._after = transforms.Compose(steps[:first]), transforms.Compose(steps[first:])
+        self._steps = steps[:first], steps[first:]
         self.dataset.transform = None
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int):
+        if self._steps is None:
+            raise RuntimeError('set the transform before you read images')
+        before, after = map(transforms.Compose, self._steps)
         image, target = self.dataset[index]
         seed = seed_of(self.seed, self.name, self.severity, index)
-        return self._after(corrupted(self._before(image), self.name, self.severity, seed)), target
+        return after(corrupted(before(image), self.name, self.severity, seed)), target
 
 
 def folder_of(root: str, name: str, severity: int) -> str:
-    """The folder of a corruption in ImageNet-C.
+    """Return the folder of a corruption in ImageNet-C.
 
     Raises:
-        ValueError: It isn't there.
+        ValueError: It does not exist.
     """
     path = os.path.join(root, name, str(severity))
     if not os.path.isdir(path):
-        raise ValueError(f'--corruptions-dir {root}: there is no folder {path} (ImageNet-C: CORRUPTION/SEVERITY/CLASS)')
+        raise ValueError(f'--corruptions-dir {root}: {path} does not exist; ImageNet-C has folders '
+                         'CORRUPTION/SEVERITY/CLASS')
     return path

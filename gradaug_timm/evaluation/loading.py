@@ -1,36 +1,36 @@
-"""Batches: those that are evaluated, and training batches for a sub-network's statistics."""
+"""Batches to evaluate on, and training batches for a sub-network's BatchNorm statistics."""
 import itertools
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-from timm.data import MultiLabelTarget, create_loader, create_transform, resolve_data_config
-from torch import nn
+from timm.data import MultiLabelTarget, create_loader, create_transform
 from torch.utils.data import IterableDataset
 
 from ..data import create_dataset
 from ..data.factory import split_folder
 from ..data.tars import is_tar
-from ..upstream import adapt_to_chs
+from .settings import EvaluationSettings
 
 
-def data_config(args, model: nn.Module) -> dict:
-    """Size, crop, interpolation and normalisation of the images: the arguments', else the model's."""
-    config = resolve_data_config(vars(args), model=model, use_test_size=not args.use_train_size, verbose=True)
-    channels = config['input_size'][0]
-    return {**config, 'mean': adapt_to_chs(config['mean'], channels), 'std': adapt_to_chs(config['std'], channels)}
+def open_split(
+        args: EvaluationSettings,
+        split: str,
+        config: dict,
+        *,
+        num_classes: int,
+        is_training: bool = False,
+):
+    """Open a split of the data set.
 
-
-def open_split(args, split: str, config: dict, *, num_classes: int, is_training: bool = False):
-    """A split of the data set.
-
-    As in timm, the path may also be that of the split itself: a folder of class folders.
+    As in timm, the path may also name the split itself: a folder of class folders.
 
     Raises:
-        ValueError: There is no such split.
+        ValueError: The data set has no such split.
     """
     root = args.data or args.data_dir
-    kwargs = dict(
+    kwargs: dict[str, Any] = dict(
         split=split,
         is_training=is_training,
         download=args.dataset_download,
@@ -53,8 +53,15 @@ def open_split(args, split: str, config: dict, *, num_classes: int, is_training:
     return create_dataset(args.dataset, root=root, **kwargs)
 
 
-def evaluation_loader(args, dataset, config: dict, *, device: torch.device, dtype: torch.dtype):
-    """All images of the data set, in order."""
+def evaluation_loader(
+        args: EvaluationSettings,
+        dataset,
+        config: dict,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+):
+    """Return a loader of all images of the data set, in order."""
     return create_loader(
         dataset,
         input_size=config['input_size'],
@@ -74,11 +81,17 @@ def evaluation_loader(args, dataset, config: dict, *, device: torch.device, dtyp
     )
 
 
-def training_batches(args, config: dict, *, num_classes: int, device: torch.device) -> Iterator[torch.Tensor]:
-    """Random batches of training images, seen as evaluation sees images.
+def training_batches(
+        args: EvaluationSettings,
+        config: dict,
+        *,
+        num_classes: int,
+        device: torch.device,
+) -> Iterator[torch.Tensor]:
+    """Yield random batches of training images, preprocessed as in evaluation.
 
-    Statistics have to describe what the network meets when it is evaluated; random crops, colours and Mixup would
-    describe something else.
+    BatchNorm statistics must describe the images that the network is evaluated on, without random crops, colours and
+    Mixup.
     """
     dataset = open_split(args, args.train_split, config, num_classes=num_classes, is_training=True)
     batch_size = args.batch_size
@@ -117,4 +130,4 @@ def _check_split(root: str, split: str, *, is_training: bool) -> None:
     if split_folder(root, split) is None and (others or is_training):
         found = f'it has {" and ".join(others)}' if others else 'it has no folders of splits'
         flag = '--train-split' if is_training else '--split'
-        raise ValueError(f'{flag} {split}: there is no such folder in {root}, {found}')
+        raise ValueError(f'{flag} {split} does not exist in {root}: {found}')

@@ -11,13 +11,13 @@ ALEXNET = {
 
 
 def mean_errors(errors: Mapping[tuple[str, int | float | None], float]) -> dict[str, float]:
-    """The mean over severities of each corruption; `errors` are by corruption and severity."""
+    """Return each corruption's mean over severities; `errors` are by corruption and severity."""
     names = dict.fromkeys(name for name, _ in errors)
     return {name: mean(error for (each, _), error in errors.items() if each == name) for name in names}
 
 
 def mce(errors: Mapping[str, float], baseline: Mapping[str, float]) -> float:
-    """mCE, in per cent: the mean over corruptions of the errors' ratios; both are means over the same severities."""
+    """Return mCE in per cent: the mean over corruptions of error ratios; both are means over the same severities."""
     return 100 * mean(error / baseline[name] for name, error in errors.items())
 
 
@@ -27,7 +27,7 @@ def relative_mce(
         baseline: Mapping[str, float],
         baseline_clean: float,
 ) -> float | None:
-    """Relative mCE, in per cent: of the errors beyond those on clean images; None where the baseline has none there."""
+    """Return relative mCE in per cent: of the errors beyond those on clean images; None where the baseline has none."""
     gaps = {name: baseline[name] - baseline_clean for name in errors}
     if not all(gaps.values()):
         return None

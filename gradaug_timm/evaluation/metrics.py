@@ -1,20 +1,29 @@
-"""What is measured: timm's evaluators, also over part of the labels or with ImageNet's re-assessed ones."""
+"""Metrics: timm's evaluators, also over part of the labels or with ImageNet's re-assessed labels."""
 import torch
 from timm.data import RealLabelsImagenet
 from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
+
+from .settings import MetricSettings
 
 
 class Metrics:
     """Loss and accuracy (or multi-label metrics) over a data set, in per cent.
 
     Args:
-        args: Arguments of validate.py.
+        args: What is measured.
         dataset: The data set, for the file names that `--real-labels` needs.
         device: Device of the running totals.
         valid_labels: The outputs that count; None for all.
     """
 
-    def __init__(self, args, dataset, *, device: torch.device, valid_labels: list[int] | None = None):
+    def __init__(
+            self,
+            args: MetricSettings,
+            dataset,
+            *,
+            device: torch.device,
+            valid_labels: list[int] | None = None,
+    ):
         if args.task == 'multilabel':
             self.evaluator = MultiLabelClassificationEvaluator(device, threshold=args.multilabel_threshold)
         else:
@@ -22,7 +31,8 @@ class Metrics:
         self.valid_labels = valid_labels
         self.real_labels = _real_labels(args.real_labels, dataset) if args.real_labels else None
         self.average = args.metrics_avg
-        self.predictions, self.targets = [], []
+        self.predictions: list[torch.Tensor] = []
+        self.targets: list[torch.Tensor] = []
 
     def update(self, output: torch.Tensor, target: torch.Tensor) -> None:
         if self.valid_labels is not None:
@@ -35,11 +45,11 @@ class Metrics:
             self.targets.append(target)
 
     def summary(self) -> str:
-        """The totals so far, for a log line."""
+        """Return the totals so far, for a log line."""
         return '  '.join(f'{name}: {value:.4f}' for name, value in self.evaluator.summary().items())
 
     def compute(self) -> dict[str, float]:
-        """The results by name; for accuracies also the error."""
+        """Return the results by name; for accuracies also the error."""
         values = self.evaluator.compute()
         loss = values.pop('loss')
         if self.real_labels is not None:
@@ -62,18 +72,18 @@ class Metrics:
 
 
 def read_valid_labels(path: str, num_classes: int) -> list[int]:
-    """The outputs that count, one index a line.
+    """Read the outputs that count, one index per line.
 
     Raises:
-        ValueError: The file can't be read, or an index isn't one of the model's outputs.
+        ValueError: The file can't be read, or an index is not an output of the model.
     """
     try:
         with open(path, encoding='utf-8') as file:
             labels = [int(line) for line in file if line.strip()]
     except (OSError, ValueError) as error:
-        raise ValueError(f'--valid-labels {path} must hold one index a line: {error}') from error
+        raise ValueError(f'--valid-labels {path} must hold one index per line: {error}') from error
     if not labels or min(labels) < 0 or max(labels) >= num_classes:
-        raise ValueError(f'--valid-labels {path} must hold indexes of 0 to {num_classes - 1}')
+        raise ValueError(f'--valid-labels {path} must hold indexes from 0 to {num_classes - 1}')
     return labels
 
 

@@ -1,45 +1,50 @@
-"""The network that is evaluated: created by name, with weights, as a whole or as one of its sub-networks."""
-import argparse
-import json
+"""The network that is evaluated: created by name, with its weights."""
 import logging
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import timm
-from safetensors import safe_open
 from timm.models import load_checkpoint
 from torch import nn
 
-from ..files import check_whole, read_checkpoint, unreadable
+from ..cli import flag
+from ..files import check_whole, unreadable
 from ..models.creation import model_arguments, name_problem
-from .arguments import image_channels
+from .contents import read_contents
+from .settings import OpeningSettings
 
 _logger = logging.getLogger(__name__)
 CREATION_FLAGS = ('model', 'num_classes', 'in_chans', 'img_size', 'input_size', 'gp', 'model_kwargs')
+FLAG = '--checkpoint '
 
 
-def create_network(args) -> nn.Module:
-    """The model that the arguments name, on the CPU; with a checkpoint its BatchNorm has the epsilon of training.
+def create_network(settings: OpeningSettings, trained: Mapping[str, Any]) -> nn.Module:
+    """Return the model that the settings name, on the CPU; with a checkpoint, BatchNorm has the epsilon of training.
+
+    Args:
+        settings: The model and its weights.
+        trained: The settings that the checkpoint was trained with.
 
     Raises:
-        ValueError: The model or its weights can't be had.
+        ValueError: The model can't be created, or the weights can't be loaded.
     """
-    problem = name_problem(args.model)
+    problem = name_problem(settings.model)
     if problem:
         raise ValueError(problem)
-    trained = training_arguments(args.checkpoint)
     try:
         model = timm.create_model(
-            args.model,
-            pretrained=args.pretrained or not args.checkpoint,
-            num_classes=args.num_classes,
-            in_chans=image_channels(args),
-            global_pool=args.gp,
-            **_with_epsilon(model_arguments(args), trained.get('bn_eps')),
+            settings.model,
+            pretrained=settings.pretrained or not settings.checkpoint,
+            num_classes=settings.num_classes,
+            in_chans=settings.image_channels,
+            global_pool=settings.gp,
+            **_with_epsilon(model_arguments(settings), trained.get('bn_eps')),
         )
     except (AssertionError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f'--model {args.model} can\'t be created: {error}') from error
-    if args.checkpoint:
-        load_weights(model, args.checkpoint, name=args.model, use_ema=args.use_ema)
+        raise ValueError(f'--model {settings.model} can\'t be created: {error}') from error
+    if settings.checkpoint:
+        load_weights(model, settings.checkpoint, name=settings.model, use_ema=settings.use_ema)
     return model
 
 
@@ -51,76 +56,58 @@ def _with_epsilon(model_kwargs: dict, bn_eps: float | None) -> dict:
 
 
 def load_weights(model: nn.Module, path: str, *, name: str, use_ema: bool = False) -> None:
-    """Loads a checkpoint without running code that may be in it.
+    """Load a checkpoint without running code that may be in it.
+
+    Args:
+        model: Takes the weights.
+        path: The file.
+        name: The name of the model, for errors.
+        use_ema: Load averaged weights where the file has them.
 
     Raises:
         ValueError: The file is missing, damaged, unsafe, or another network's; the message is one line.
     """
-    if not os.path.isfile(path):
-        raise ValueError(f'--checkpoint {path} is no file')
+    problem = file_problem(path)
+    if problem:
+        raise ValueError(f'{FLAG}{problem}')
     try:
         check_whole(path)
     except ValueError as error:
-        raise ValueError(f'--checkpoint {path} can\'t be read: {error}') from error
+        raise ValueError(f'{FLAG}{path} can\'t be read: {error}') from error
     try:
         load_checkpoint(model, path, use_ema=use_ema)
     except RuntimeError as error:
         if 'loading state_dict' in str(error):
             raise ValueError(_describe_mismatch(path, name, str(error))) from error
-        raise ValueError(f'--checkpoint {path} can\'t be read: {unreadable(error)}') from error
+        raise ValueError(f'{FLAG}{path} can\'t be read: {unreadable(error)}') from error
     except Exception as error:  # what a damaged file makes the unpickler raise has no common class
-        raise ValueError(f'--checkpoint {path} can\'t be read: {unreadable(error)}') from error
+        raise ValueError(f'{FLAG}{path} can\'t be read: {unreadable(error)}') from error
+
+
+def file_problem(path: str) -> str | None:
+    """Return why a path is not a file; None if it is one."""
+    if os.path.isfile(path):
+        return None
+    return f'{path} is a folder; give a file' if os.path.isdir(path) else f'{path} does not exist'
 
 
 def _describe_mismatch(path: str, name: str, error: str) -> str:
     first = error.splitlines()[1].strip() if len(error.splitlines()) > 1 else error
     if len(first) > 160:
         first = f'{first[:160]}...'
-    return f'--checkpoint {path} doesn\'t fit --model {name}{_trained_as(path)}: {first}'
+    return f'{FLAG}{path} doesn\'t fit --model {name}{_trained_as(path)}: {first}'
 
 
 def _trained_as(path: str) -> str:
-    args = training_arguments(path)
-    if 'model' not in args:
+    trained = read_contents(path, label=FLAG).settings
+    if 'model' not in trained:
         return ''
-    flags = [
-        f'--{key.replace("_", "-")} {_written(args[key])}'
-        for key in CREATION_FLAGS if args.get(key)
-    ]
+    flags = [f'{flag(name)} {_written(trained[name])}' for name in CREATION_FLAGS if trained.get(name)]
     return f', it was trained with {" ".join(flags)}'
 
 
-def training_arguments(path: str) -> dict:
-    """The flags of train.py that a checkpoint was trained with; none where it doesn't tell, or there is none.
-
-    Raises:
-        ValueError: The file is damaged, unsafe or no checkpoint.
-    """
-    if not os.path.isfile(path) or path.lower().endswith(('.npz', '.npy')):
-        return {}
-    if path.lower().endswith('.safetensors'):
-        return _described_arguments(path)
-    try:
-        checkpoint = read_checkpoint(path, checked=False)  # `load_weights` does
-    except ValueError as error:
-        raise ValueError(f'--checkpoint {path} can\'t be read: {error}') from error
-    if not isinstance(checkpoint, dict):
-        raise ValueError(f'--checkpoint {path} holds no weights but a {type(checkpoint).__name__}')
-    args = vars(checkpoint['args']) if isinstance(checkpoint.get('args'), argparse.Namespace) else {}
-    return {'model': checkpoint['arch'], **args} if 'arch' in checkpoint else args  # type: ignore[return-value]
-
-
-def _described_arguments(path: str) -> dict:
-    try:
-        with safe_open(path, 'pt') as file:
-            args = json.loads((file.metadata() or {}).get('train_args', '{}'))
-    except Exception as error:  # safetensors has one of its own, and passes on those of Rust
-        raise ValueError(f'--checkpoint {path} can\'t be read: {unreadable(error)}') from error
-    return args if isinstance(args, dict) else {}
-
-
 def _written(value) -> str:
-    """A value as it is written on the command line."""
+    """Write a value as on the command line."""
     if isinstance(value, dict):
         return ' '.join(f'{key}={item}' for key, item in value.items())
     return ' '.join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -14,10 +14,10 @@ _logger = logging.getLogger(__name__)
 
 
 def recalibrate(model: nn.Module, subnet: Subnet, batches: Iterable[torch.Tensor]) -> None:
-    """Gives a sub-network BatchNorm statistics of its own: the exact means of its batches' means and variances.
+    """Give a sub-network its own BatchNorm statistics: the exact means of its batches' means and variances.
 
-    From then on `activate` and `extract` use them for this `subnet` in evaluation mode. The full network's running
-    statistics aren't touched. Without BatchNorm there is nothing to measure, and no batch is read.
+    Afterwards `activate` and `extract` use them for this `subnet` in evaluation mode. The full network keeps its
+    running statistics. A network without BatchNorm stays as it is, and no batch is read.
 
     Args:
         model: An elastic network, not wrapped by DDP or torch.compile.
@@ -25,16 +25,16 @@ def recalibrate(model: nn.Module, subnet: Subnet, batches: Iterable[torch.Tensor
         batches: Inputs on the network's device. Larger batches give better variances.
 
     Raises:
-        ValueError: There is no batch.
+        ValueError: `batches` is empty.
     """
     recalibrate_all(model, [subnet], batches)
 
 
 def recalibrate_all(model: nn.Module, subnets: Sequence[Subnet], batches: Iterable[torch.Tensor]) -> None:
-    """`recalibrate` for several sub-networks, which see the same batches; each batch is read once and not kept."""
+    """Recalibrate several sub-networks on the same batches; each batch is read once and not kept."""
     names = [name for name, _ in _batch_norms(model)]
     if not names:
-        _logger.info('The network has no BatchNorm, so its sub-networks aren\'t recalibrated.')
+        _logger.info('The network has no BatchNorm, so its sub-networks are not recalibrated.')
         return
     averages = {subnet: {name: BatchAverage() for name in names} for subnet in subnets}
     count = 0
@@ -58,13 +58,13 @@ class BatchAverage:
         self.total = torch.zeros(2, 1)
 
     def update(self, input: torch.Tensor) -> None:
-        """Adds a batch: [N, C] or [N, C, ...]."""
+        """Add a batch: [N, C] or [N, C, ...]."""
         variance, mean = torch.var_mean(input.float().transpose(0, 1).flatten(1), dim=1)
         self.total = self.total.to(input.device) + torch.stack((mean, variance))
         self.count += 1
 
     def compute(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and variance, each [C]."""
+        """Return mean and variance, each [C]."""
         mean, variance = self.total / self.count
         return mean, variance
 
@@ -77,7 +77,7 @@ def _batch_norms(model: nn.Module) -> Iterator[tuple[str, AnyBatchNorm]]:
 
 @contextmanager
 def _batch_statistics(model: nn.Module):
-    """Everything in evaluation mode but BatchNorm, which uses its batch's statistics."""
+    """Put everything in evaluation mode but BatchNorm, which uses its batch's statistics."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     for _, norm in _batch_norms(model):

@@ -1,4 +1,4 @@
-"""Where results go: a CSV or JSON file, a table of widths, and stdout in the form that timm's tools read."""
+"""Output of results: a CSV or JSON file, a table of widths, and stdout in the form that timm's tools read."""
 import csv
 import json
 import os
@@ -15,7 +15,7 @@ HEADINGS = {'top1': 'top-1', 'top5': 'top-5'}
 
 
 def write_results(path: str, results: dict | list[dict], *, format: str = 'csv') -> None:
-    """Writes one model's results, or those of several.
+    """Write the results of one model or of several.
 
     Raises:
         OSError: The file can't be written.
@@ -31,7 +31,7 @@ def write_results(path: str, results: dict | list[dict], *, format: str = 'csv')
 
 
 def print_results(results: dict | list[dict]) -> None:
-    """Prints a table where there are several widths, then the results as JSON below a line `--result`."""
+    """Print a table if there are several widths, then the results as JSON below a line `--result`."""
     rows = as_rows(results)
     if len({row.get('width') for row in rows}) > 1:
         print(width_table(rows), end='\n\n')
@@ -39,12 +39,12 @@ def print_results(results: dict | list[dict]) -> None:
 
 
 def as_rows(results: dict | list[dict]) -> list[dict]:
-    """One model's results as a list of one; others as they are."""
+    """Return results as a list, also those of one model."""
     return results if isinstance(results, list) else [results]
 
 
 def width_table(rows: list[dict]) -> str:
-    """Width, size, cost and metrics, one network a line; first its name where there are several models."""
+    """Tabulate width, size, cost and metrics, a network per line; with several models also their names."""
     unit, scale = ('G', 1e9) if max(row['multiply_adds'] for row in rows) >= 1e9 else ('M', 1e6)
     names = [os.path.basename(row.get('checkpoint', '')) or row['model'] for row in rows]
     metrics = [name for name in METRICS if name in rows[0]]

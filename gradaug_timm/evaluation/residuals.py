@@ -1,38 +1,54 @@
 """Residual branches in evaluation: scaled by what regularisers made of them in training."""
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
-from ..regularizers import add_shake_drop, add_stochastic_depth, scale_residuals
-from .arguments import SCALINGS
-from .network import training_arguments
+from ..cli import flag
+from ..regularizers import REGULARIZERS, add_regularizers, add_shake_drop, add_stochastic_depth, scale_residuals
+from .checks import SCALINGS
+from .settings import OpeningSettings
 
 _logger = logging.getLogger(__name__)
 
 
-def scale_branches(model: nn.Module, args) -> dict[str, float]:
-    """Scales residual branches as the arguments say; where they don't, as the checkpoint was trained.
+def scale_branches(model: nn.Module, settings: OpeningSettings, trained: Mapping[str, Any]) -> dict[str, float]:
+    """Scale residual branches as the settings say; where they don't, as the checkpoint was trained.
+
+    Args:
+        model: The network, which is changed.
+        settings: The scaling.
+        trained: The settings that the checkpoint was trained with.
 
     Returns:
-        The scaling by its flag's name; empty where the branches stay as they are.
+        The scaling by its name; empty where the branches stay as they are.
 
     Raises:
-        ValueError: The model has no such branches.
+        ValueError: The model has no such branches, or a regulariser of the training is not registered.
     """
-    trained = training_arguments(args.checkpoint)
-    asked = {name: getattr(args, name) for name in SCALINGS if getattr(args, name) is not None}
+    _add_registered(model, trained.get('regularizer') or {})
+    asked = {name: getattr(settings, name) for name in SCALINGS if getattr(settings, name) is not None}
     chosen = asked or {name: trained[name] for name in SCALINGS if trained.get(name) is not None}
     for name, value in chosen.items():
         try:
             if name == 'shake_drop':
-                add_shake_drop(model, value, alpha=tuple(trained.get('shake_drop_alpha') or (-1., 1.)))
+                low, high = trained.get('shake_drop_alpha') or (-1., 1.)
+                add_shake_drop(model, value, alpha=(low, high))
             elif name == 'stoch_depth':
                 add_stochastic_depth(model, value)
             else:
                 scale_residuals(model, value)
         except ValueError as error:
-            flag = f'--{name.replace("_", "-")}'
-            raise ValueError(f'{flag} {value:g} can\'t be used with --model {args.model}: {error}') from error
+            raise ValueError(f'{flag(name)} {value:g} can\'t be used with --model {settings.model}: {error}') from error
         _logger.info(f'Residual branches are scaled for {name} {value:g}'
                      f'{"" if asked else ", as the checkpoint was trained"}.')
     return chosen
+
+
+def _add_registered(model: nn.Module, trained: Mapping[str, dict]) -> None:
+    """Add the regularisers without separate flags that training used and that change evaluation."""
+    chosen = {name: settings for name, settings in trained.items() if REGULARIZERS.find(name).in_evaluation}
+    add_regularizers(model, chosen)
+    if chosen:
+        _logger.info(f'Regularisers that act in evaluation: {", ".join(chosen)}, as the checkpoint was trained.')

@@ -1,61 +1,60 @@
 """Errors of networks on corrupted and on adversarial images, side by side."""
 import copy
-import csv
 import logging
-import os
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
 from ..data import check_labels
 from ..devices import pick_device
-from ..files import replacing
 from .attacks import Normalised, fgsm, pgd
 from .corruptions import Corrupted, folder_of, names_of
-from .loading import data_config, evaluation_loader, open_split
+from .loading import evaluation_loader, open_split
 from .mce import ALEXNET, ALEXNET_CLEAN, mce, mean_errors, relative_mce
 from .metrics import Metrics
-from .network import create_network
-from .residuals import scale_branches
+from .robustness_report import CLEAN, title
+from .settings import EvaluationSettings
+from .trained import Trained, open_network
 
 _logger = logging.getLogger(__name__)
 
-CLEAN = 'clean'
 IMAGENET_CLASSES = 1000
 Key = tuple[str, int | float | None]  # corruption and severity, attack and distance, or CLEAN and None
 
 
-def asked_for(args) -> bool:
-    """Whether the arguments of validate.py ask for robustness."""
-    return bool(args.corruptions or args.fgsm_eps)
+def validate_robustness(args: EvaluationSettings, given: Trained | None = None) -> list[dict]:
+    """Evaluate all checkpoints on clean images, and on the corrupted and adversarial images that the settings name.
 
-
-def validate_robustness(args) -> list[dict]:
-    """Evaluates all checkpoints on clean images and on those that the arguments name.
+    Args:
+        args: The settings.
+        given: The first network; None opens the one that the settings name.
 
     Returns:
-        For each checkpoint its results by name; errors in per cent.
+        The results of each checkpoint by name; errors in per cent.
 
     Raises:
-        ValueError: Something the arguments name isn't there or doesn't fit; the message is one line.
+        ValueError: What the settings name does not exist or does not fit; the message is one line.
     """
     device, dtype = pick_device(args.device), getattr(torch, args.model_dtype or 'float32')
-    networks, config = _load(args, device, dtype)
+    networks, config = _load(args, given, device, dtype)
     num_classes = args.num_classes or next(iter(networks.values())).num_classes
     if args.mce_baseline == 'alexnet' and num_classes != IMAGENET_CLASSES:
-        raise ValueError(f'--mce-baseline alexnet is of ImageNet\'s {IMAGENET_CLASSES} classes, not of {num_classes}; '
-                         'name a checkpoint')
+        raise ValueError(f'--mce-baseline alexnet has errors for ImageNet\'s {IMAGENET_CLASSES} classes, not for '
+                         f'{num_classes}; give a checkpoint as baseline')
     clean = open_split(args, args.split, config, num_classes=num_classes)
     if isinstance(clean, IterableDataset):
-        raise ValueError('--corruptions and --fgsm-eps need a data set whose images have numbers, not an iterable one')
+        raise ValueError('--corruptions and --fgsm-eps need a data set whose images are numbered, not an iterable one')
     check_labels(clean, num_classes)
     if args.corruptions_dir:
-        for name in names_of(args.corruptions):
+        for name in names_of(args.corruptions or []):
             for severity in args.severities:
                 folder_of(args.corruptions_dir, name, severity)
     measure = partial(_measure, args, networks, device=device, dtype=dtype)
-    errors = {path: {} for path in networks}
+    errors: dict[str, dict[Key, float]] = {path: {} for path in networks}
     _add(errors, (CLEAN, None), measure(clean, config))
     for name in names_of(args.corruptions or []):
         for severity in args.severities:
@@ -66,36 +65,45 @@ def validate_robustness(args) -> list[dict]:
     return [_results(args, path, errors) for path in networks]
 
 
-def _load(args, device: torch.device, dtype: torch.dtype) -> tuple[dict[str, torch.nn.Module], dict]:
-    paths = dict.fromkeys([args.checkpoint, *(args.compare or ())])
-    if args.mce_baseline not in (None, 'alexnet'):
-        paths[args.mce_baseline] = None
-    networks, configs = {}, []
+def _load(
+        args: EvaluationSettings,
+        given: Trained | None,
+        device: torch.device,
+        dtype: torch.dtype,
+) -> tuple[dict[str, nn.Module], dict]:
+    paths = [args.checkpoint, *(args.compare or ())]
+    if args.mce_baseline is not None and args.mce_baseline != 'alexnet':
+        paths.append(args.mce_baseline)
+    opened = {} if given is None else {args.checkpoint: replace(given, network=copy.deepcopy(given.network))}
     for path in paths:
-        own = copy.copy(args)
-        own.checkpoint = path
-        network = create_network(own)
-        scale_branches(network, own)
-        networks[path] = network.to(device=device, dtype=dtype).eval()
-        configs.append(data_config(own, network))
-    return networks, configs[0]
+        if path not in opened:
+            opened[path] = open_network(replace(args, checkpoint=path))
+    networks = {path: each.network.to(device=device, dtype=dtype) for path, each in opened.items()}
+    return networks, opened[args.checkpoint].config
 
 
-def _corrupted(args, clean: Dataset, config: dict, name: str, severity: int, num_classes: int) -> tuple[Dataset, dict]:
-    """The images, and how the network sees them: ImageNet-C's are cropped already."""
+def _corrupted(
+        args: EvaluationSettings,
+        clean: Dataset,
+        config: dict,
+        name: str,
+        severity: int,
+        num_classes: int,
+) -> tuple[Dataset, dict]:
+    """Return the images, and how the network sees them: ImageNet-C's are cropped already."""
     if not args.corruptions_dir:
         return Corrupted(clean, name, severity, seed=args.seed, side=min(config['input_size'][1:])), config
-    own = copy.copy(args)
-    own.data, own.data_dir, own.dataset = None, folder_of(args.corruptions_dir, name, severity), ''
+    folder = folder_of(args.corruptions_dir, name, severity)
+    own = replace(args, data=None, data_dir=folder, dataset='')
     dataset = open_split(own, args.split, config, num_classes=num_classes)
     classes = [getattr(getattr(each, 'reader', None), 'class_to_idx', None) for each in (clean, dataset)]
     if classes[0] != classes[1] and None not in classes:
-        raise ValueError(f'{own.data_dir} has other folders of classes than the clean images; give --class-map')
+        raise ValueError(f'{folder} has other folders of classes than the clean images; give --class-map')
     return dataset, {**config, 'crop_pct': 1.}
 
 
 def _measure(
-        args,
+        args: EvaluationSettings,
         networks: dict,
         dataset: Dataset,
         config: dict,
@@ -104,7 +112,7 @@ def _measure(
         dtype: torch.dtype,
         eps: float | None = None,
 ) -> dict[str, float]:
-    """Each network's top-1 error; with `eps`, on images that are made to mislead it."""
+    """Return each network's top-1 error; with `eps`, on images that are made to mislead it."""
     loader = evaluation_loader(args, dataset, config, device=device, dtype=dtype)
     metrics = {path: Metrics(args, dataset, device=device) for path in networks}
     generator = torch.Generator().manual_seed(args.seed)
@@ -117,7 +125,15 @@ def _measure(
     return {path: each.compute()['top1_err'] for path, each in metrics.items()}
 
 
-def _attacked(args, network, config: dict, images, target, eps: float, generator: torch.Generator) -> torch.Tensor:
+def _attacked(
+        args: EvaluationSettings,
+        network: nn.Module,
+        config: dict,
+        images: torch.Tensor,
+        target: torch.Tensor,
+        eps: float,
+        generator: torch.Generator,
+) -> torch.Tensor:
     whole = Normalised(network, config['mean'], config['std'])
     pixels = whole.pixels(images)
     if args.pgd_steps:
@@ -136,14 +152,9 @@ def _add(errors: dict[str, dict[Key, float]], key: Key, measured: dict[str, floa
         errors[path][key] = error
 
 
-def title(path: str) -> str:
-    """A checkpoint in tables: its folder's name and its own, or the network's default weights."""
-    return '/'.join(path.split(os.sep)[-2:]) or 'pretrained'
-
-
-def _results(args, path: str, errors: dict[str, dict[Key, float]]) -> dict:
+def _results(args: EvaluationSettings, path: str, errors: dict[str, dict[Key, float]]) -> dict:
     own, names = errors[path], names_of(args.corruptions or [])
-    results = {'model': args.model, 'checkpoint': path, 'top1_err': own[CLEAN, None]}
+    results: dict[str, Any] = {'model': args.model, 'checkpoint': path, 'top1_err': own[CLEAN, None]}
     if names:
         means = _means(own, names)
         results.update({f'{name}_err': round(error, 4) for name, error in means.items()})
@@ -158,7 +169,13 @@ def _means(errors: dict[Key, float], names: list[str]) -> dict[str, float]:
     return mean_errors({key: error for key, error in errors.items() if key[0] in names})
 
 
-def _relative(args, means: dict[str, float], clean: float, errors: dict, names: list[str]) -> dict[str, float]:
+def _relative(
+        args: EvaluationSettings,
+        means: dict[str, float],
+        clean: float,
+        errors: dict,
+        names: list[str],
+) -> dict[str, float]:
     if args.mce_baseline is None:
         return {}
     if args.mce_baseline == 'alexnet':
@@ -168,45 +185,3 @@ def _relative(args, means: dict[str, float], clean: float, errors: dict, names: 
         baseline, baseline_clean = _means(other, names), other[CLEAN, None]
     found = {'mce': mce(means, baseline), 'relative_mce': relative_mce(means, clean, baseline, baseline_clean)}
     return {name: round(value, 4) for name, value in found.items() if value is not None}
-
-
-def error_rows(results: list[dict]) -> list[list[str]]:
-    """A row for each figure, a column for each checkpoint."""
-    names = [name for name, value in results[0].items() if isinstance(value, (int, float))]
-    rows = [['error (%)', *(title(result['checkpoint']) for result in results)]]
-    heads = {'top1_err': CLEAN, 'corruption_err': 'mean of corruptions', 'mce': 'mCE', 'relative_mce': 'relative mCE'}
-    return rows + [[heads.get(name, name.removesuffix('_err')), *(_shown(result.get(name)) for result in results)]
-                   for name in names]
-
-
-def _shown(value: float | None) -> str:
-    return '-' if value is None else f'{value:.2f}'
-
-
-def write_robustness(results: list[dict], folder: str) -> None:
-    """Writes errors.csv, with a row for each checkpoint, corruption and severity, and the picture errors.png."""
-    os.makedirs(folder, exist_ok=True)
-    with replacing(os.path.join(folder, 'errors.csv'), newline='') as file:
-        writer = csv.DictWriter(file, ('checkpoint', 'corruption', 'severity', 'error'))
-        writer.writeheader()
-        writer.writerows({'checkpoint': result['checkpoint'], **row} for result in results for row in result['errors'])
-    _draw(results, os.path.join(folder, 'errors.png'))
-
-
-def _draw(results: list[dict], path: str) -> None:
-    import matplotlib
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-    errors = [{name: value for name, value in result.items() if not name.endswith('mce')} for result in results]
-    rows = error_rows(errors)[1:]
-    figure, axes = pyplot.subplots(figsize=(max(6, 0.6 * len(rows)), 5), layout='constrained')
-    width = 0.8 / len(results)
-    for column, result in enumerate(results):
-        places = [place + column * width for place in range(len(rows))]
-        axes.bar(places, [float(row[1 + column]) for row in rows], width, label=title(result['checkpoint']))
-    axes.set_xticks([place + 0.4 - width / 2 for place in range(len(rows))], [row[0] for row in rows], rotation=60,
-                    ha='right')
-    axes.set_ylabel('top-1 error (%)')
-    axes.legend()
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)

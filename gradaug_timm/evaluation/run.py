@@ -1,8 +1,10 @@
 """One evaluation: network, data, loop, results."""
+import copy
 import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -13,23 +15,27 @@ from ..data import check_labels
 from ..devices import pick_device
 from ..task.compile_limit import Compilation, most_alike
 from .candidate import Candidate
-from .loading import data_config, evaluation_loader, open_split, training_batches
+from .loading import evaluation_loader, open_split, training_batches
 from .metrics import Metrics, read_valid_labels
-from .network import create_network
-from .residuals import scale_branches
-from .subnets import subnetworks
+from .settings import EvaluationSettings
+from .subnets import choose_subnets, subnetworks
+from .trained import Trained, open_network
 
 _logger = logging.getLogger(__name__)
 
 
-def validate(args) -> dict | list[dict]:
-    """Evaluates what the arguments of validate.py say.
+def validate(args: EvaluationSettings, given: Trained | None = None) -> dict | list[dict]:
+    """Evaluate one network.
+
+    Args:
+        args: The settings.
+        given: The network; None opens the one that the settings name.
 
     Returns:
-        The results by name; where there are several widths, those of each.
+        The results by name; with several widths, the results of each.
 
     Raises:
-        ValueError: Something the arguments name isn't there or doesn't fit; the message is one line.
+        ValueError: What the settings name does not exist or does not fit; the message is one line.
         CompilationError: torch.compile needs more graphs than there are networks and shapes.
     """
     device = pick_device(args.device)
@@ -38,20 +44,21 @@ def validate(args) -> dict | list[dict]:
     _use_fast_kernels(args)
     random_seed(args.seed)
 
-    model = create_network(args)
-    scaling = scale_branches(model, args)
-    model.to(device)
-    num_classes = args.num_classes or model.num_classes
+    trained = open_network(args) if given is None else replace(given, network=copy.deepcopy(given.network))
+    random_seed(args.seed)  # so that what is drawn below does not depend on how the network was opened
+    trained.network.to(device)
+    num_classes = args.num_classes or trained.network.num_classes
     valid_labels = read_valid_labels(args.valid_labels, num_classes) if args.valid_labels else None
-    config = data_config(args, model)
+    config, scaling = dict(trained.config), trained.scaling  # pooling at test time changes the crop
     dataset = open_split(args, args.split, config, num_classes=num_classes)
     check_labels(dataset, len(valid_labels) if valid_labels else num_classes)
     metrics = [Metrics(args, dataset, device=device, valid_labels=valid_labels) for _ in args.width or [1]]
-    networks: dict = {None: model}
+    networks: dict = {None: trained.network}
     if args.width is not None:
         batches = training_batches(args, config, num_classes=num_classes, device=device)
-        networks = subnetworks(model, args, config, batches, autocast=autocast)
-    del model  # sub-networks are networks of their own
+        subnets = choose_subnets(trained, args.width, args.divisor)
+        networks = subnetworks(trained, subnets, batches if args.recalibration_batches else None, autocast=autocast)
+    del trained  # sub-networks are separate networks
     candidates = [
         Candidate.of(*pair, measured, args, config, device=device, dtype=dtype)
         for pair, measured in zip(networks.items(), metrics)
@@ -74,13 +81,13 @@ def validate(args) -> dict | list[dict]:
 def run_epoch(
         candidates: Sequence[Candidate],
         loader,
-        args,
+        args: EvaluationSettings,
         *,
         device: torch.device,
         dtype: torch.dtype,
         autocast: Callable[[], AbstractContextManager],
 ) -> None:
-    """Feeds every batch to each network and its output to the network's metrics."""
+    """Feed every batch to each network, and its output to the network's metrics."""
     memory_format = torch.channels_last if args.channels_last else torch.preserve_format
     start, images = time.perf_counter(), 0
     for index, (input, target) in enumerate(loader):
@@ -97,7 +104,7 @@ def run_epoch(
             _logger.info(f'Test: [{index:>4d}/{len(loader)}]  {rate:.1f} images/s  {totals}')
 
 
-def _use_fast_kernels(args) -> None:
+def _use_fast_kernels(args: EvaluationSettings) -> None:
     if torch.cuda.is_available():
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.benchmark = True

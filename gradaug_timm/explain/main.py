@@ -1,9 +1,8 @@
 """The command: networks from checkpoints, images from a folder, and one picture of all maps."""
-import argparse
 import copy
-import importlib.util
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,16 +10,11 @@ from PIL import Image, UnidentifiedImageError
 from timm.data import create_transform
 from torch import nn
 
-from ..cli import StrictParser, file_to_write
 from ..elastic import extract
-from ..evaluation.arguments import COUNT, NATURAL, SHARE
-from ..evaluation.loading import data_config
-from ..evaluation.network import create_network
-from ..evaluation.residuals import scale_branches
 from ..evaluation.subnets import choose_subnets
-from ..extraction.arguments import add_network, as_for_validation
 from ..files import written_aside
-from .maps import METHODS, activation_map
+from .arguments import ExplainSettings, build_parser
+from .maps import activation_map
 
 ENDINGS = ('.png', '.jpg', '.jpeg', '.bmp', '.webp')
 PANEL = 2.2  # inches
@@ -29,57 +23,30 @@ PANEL = 2.2  # inches
 @dataclass
 class Column:
     """A network, and how it sees images."""
+
     title: str
     network: nn.Module
-    config: dict
-
-
-def build_parser() -> StrictParser:
-    """A fresh parser."""
-    parser = StrictParser(
-        prog='python -m gradaug_timm.explain',
-        description='Draws where networks see a class: a row for each image, a column for each network.')
-    parser.add_argument('checkpoint', nargs='+', metavar='CHECKPOINT', help='of train.py, or weights with --model')
-    add = parser.add_argument_group('files').add_argument
-    add('--images', required=True, metavar='DIR', help='an image, or a folder of images or of folders of classes')
-    add('--output', required=True, type=file_to_write('.png'), metavar='FILE.png', help='picture to write')
-    add('--overwrite', action='store_true', help='replace the picture where it is there already')
-    add('--limit', type=NATURAL, default=8, metavar='N', help='most images (default: 8)')
-    add = parser.add_argument_group('sub-networks').add_argument
-    add('--width', type=SHARE, nargs='+', metavar='W',
-        help='sub-networks of these widths too, with their part of the full network\'s BatchNorm statistics')
-    add('--divisor', type=NATURAL, metavar='N', help='their channels are its multiples (default: as trained, else 8)')
-    add = parser.add_argument_group('maps').add_argument
-    add('--class', dest='label', type=COUNT, metavar='I', help='class whose map is drawn (default: the predicted one)')
-    add('--method', default='gradcam', choices=tuple(METHODS), help='kind of map (default: gradcam)')
-    add('--alpha', type=SHARE, default=0.5, metavar='A', help='how strongly maps cover images (default: 0.5)')
-    add_network(parser)
-    return parser
+    config: dict[str, Any]
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs the command; SystemExit(2) with one line on stderr where it can't be carried out."""
+    """Run the command; SystemExit(2) with one line on stderr if it can't be carried out."""
     parser = build_parser()
-    args = parser.parse_args(argv)
-    if os.path.exists(args.output) and not args.overwrite:
-        parser.error(f'--output {args.output} is there already, replace it by --overwrite')
-    for name, package in (('pytorch_grad_cam', 'grad-cam'), ('matplotlib', 'matplotlib')):
-        if importlib.util.find_spec(name) is None:
-            parser.error(f'class activation maps need the package {package}: pip install "gradaug_timm[explain]"')
+    settings = parser.parse_settings(argv)
     try:
-        paths = find_images(args.images, args.limit)
-        columns = [column for path in args.checkpoint for column in _columns(args, path)]
-        draw(args, paths, columns)
+        paths = find_images(settings.images, settings.limit)
+        columns = [column for path in settings.checkpoint for column in _columns(settings, path)]
+        draw(settings, paths, columns)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    print(f'{args.output}: {len(paths)} images, {len(columns)} networks')
+    print(f'{settings.output}: {len(paths)} images, {len(columns)} networks')
 
 
 def find_images(path: str, limit: int) -> list[str]:
-    """The image, or the first images of a folder and its folders, by name.
+    """Return the image, or the first images of a folder and its folders, by name.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There are none.
     """
     if os.path.isfile(path):
         return [path]
@@ -90,24 +57,22 @@ def find_images(path: str, limit: int) -> list[str]:
     return found[:limit]
 
 
-def _columns(args: argparse.Namespace, path: str) -> list[Column]:
-    """The network of a checkpoint, and its sub-networks."""
-    own = as_for_validation(argparse.Namespace(**{**vars(args), 'checkpoint': path}), widths=args.width)
-    network = create_network(own)
-    scale_branches(network, own)
-    config, name = data_config(own, network), '/'.join(path.split(os.sep)[-2:])
+def _columns(args: ExplainSettings, path: str) -> list[Column]:
+    """Return the network of a checkpoint, and its sub-networks."""
+    trained = args.open(path)
+    network, config, name = trained.network, trained.config, '/'.join(path.split(os.sep)[-2:])
     if args.label is not None and args.label >= network.num_classes:
-        raise ValueError(f'--class {args.label} must be below {network.num_classes}, the classes of {path}')
-    columns = [Column(name, network.eval(), config)]
+        raise ValueError(f'--class {args.label} must be below {network.num_classes}, the number of classes of {path}')
+    columns = [Column(name, network, config)]
     if args.width:
-        whole = copy.deepcopy(network)
-        columns += [Column(f'{name}\nwidth {subnet.width:g}', extract(whole, subnet).eval(), config)
-                    for subnet in choose_subnets(whole, own, config)]
+        whole = replace(trained, network=copy.deepcopy(network))
+        columns += [Column(f'{name}\nwidth {subnet.width:g}', extract(whole.network, subnet).eval(), config)
+                    for subnet in choose_subnets(whole, args.width, args.divisor)]
     return columns
 
 
 def read_image(path: str, mode: str) -> Image.Image:
-    """An image.
+    """Read an image.
 
     Raises:
         ValueError: It is damaged.
@@ -119,8 +84,8 @@ def read_image(path: str, mode: str) -> Image.Image:
         raise ValueError(f'{path} can\'t be read as an image: {error}') from error
 
 
-def draw(args: argparse.Namespace, paths: list[str], columns: list[Column]) -> None:
-    """Writes the picture: in each row the image, and the map of each network over it."""
+def draw(args: ExplainSettings, paths: list[str], columns: list[Column]) -> None:
+    """Write the picture: in each row the image, and the map of each network over it."""
     import matplotlib
     matplotlib.use('Agg')
     from matplotlib import pyplot
@@ -143,7 +108,7 @@ def draw(args: argparse.Namespace, paths: list[str], columns: list[Column]) -> N
 
 
 def explain(path: str, column: Column, *, label: int | None, method: str) -> tuple[np.ndarray, np.ndarray, str]:
-    """What the network sees of an image, [H, W, 3] in 0 to 1; the map, [H, W]; what it predicts."""
+    """Return what the network sees of an image, [H, W, 3] in 0 to 1; the map, [H, W]; and the prediction."""
     config = column.config
     image = read_image(path, 'RGB' if config['input_size'][0] == 3 else 'L')
     transform = create_transform(

@@ -9,14 +9,14 @@ METHODS = {'gradcam': 'GradCAM', 'gradcam++': 'GradCAMPlusPlus', 'hirescam': 'Hi
 
 
 def last_map(network: nn.Module, image: torch.Tensor) -> tuple[nn.Module, Callable | None]:
-    """The layer that gives a network's last feature map, and what brings its output to [N, C, H, W].
+    """Find the layer that gives a network's last feature map, and the function that turns its output into [N, C, H, W].
 
     Args:
         network: A timm network.
         image: [1, C, H, W].
 
     Raises:
-        ValueError: Its features aren't maps, as those of plain vision transformers.
+        ValueError: Its features are not maps, as in plain vision transformers.
     """
     outputs: list[tuple[nn.Module, torch.Tensor]] = []
     handles = [module.register_forward_hook(lambda module, _, output: outputs.append((module, output)))
@@ -29,15 +29,15 @@ def last_map(network: nn.Module, image: torch.Tensor) -> tuple[nn.Module, Callab
             handle.remove()
     layers = [module for module, output in outputs if output is features]
     if not layers or features.ndim != 4:
-        raise ValueError(f'{type(network).__name__} has no last map of features: class activation maps are of '
-                         'convolutional networks and of transformers with maps')
+        raise ValueError(f'{type(network).__name__} has no last map of features: class activation maps need a '
+                         'convolutional network, or a transformer whose features are maps')
     if features.shape[1] == network.num_features:
         return layers[-1], None
     return layers[-1], lambda output: output.permute(0, 3, 1, 2)
 
 
 def activation_map(network: nn.Module, image: torch.Tensor, *, label: int, method: str) -> np.ndarray:
-    """Where the network sees a class, [H, W] in 0 to 1.
+    """Compute where the network sees a class, [H, W] in 0 to 1.
 
     Args:
         network: A timm network in evaluation mode.

@@ -1,4 +1,4 @@
-"""The model card: what a network is, how it was trained, and how it is loaded."""
+"""The model card: what a network is, how it was trained, and how to load it."""
 from collections.abc import Iterator
 
 import timm
@@ -20,13 +20,13 @@ PERCENT = ('top1', 'top5')  # metrics
 
 
 def model_card(source: Source, plain: nn.Module, *, address: str, license: str | None) -> str:
-    """The text of README.md, with the Hub's header.
+    """Write the text of README.md, with the Hub's header.
 
     Args:
         source: The trained network.
-        plain: That of timm.
+        plain: The network of timm with its weights.
         address: Where timm finds it, 'hf-hub:REPO' or 'local-dir:FOLDER'.
-        license: Of the weights; none is stated without.
+        license: Licence of the weights; None states none.
     """
     architecture, name = plain.pretrained_cfg['architecture'], address.partition(':')[2]
     return '\n'.join([
@@ -38,7 +38,7 @@ def model_card(source: Source, plain: nn.Module, *, address: str, license: str |
         '## Training', '', *_items(_training(source.training)),
         '## Loading', '', *_loading(address, architecture),
         '## Citation', '', CITATION, '',
-        '## Licence', '', f'{license}' if license else 'Not stated by who exported the weights.', '',
+        '## Licence', '', f'{license}' if license else 'Not stated.', '',
     ])
 
 
@@ -68,14 +68,14 @@ def _network(source: Source, plain: nn.Module) -> dict:
 
 
 def _training(told: dict) -> dict:
-    """What the checkpoint tells; no paths, of which a data folder's may be private."""
+    """Return what the checkpoint says of its training, without paths, since names of data folders may be private."""
     if not told:
-        return {'settings': 'the checkpoint doesn\'t tell them'}
+        return {'settings': 'unknown; the checkpoint does not contain them'}
     recipe = dict(told.get('recipe') or {})
     metric = recipe.pop('eval_metric', 'metric')
     facts = {'data': recipe.pop('dataset', '') or 'a folder of images'}
     if recipe.pop('pretrained', False):
-        facts['started from'] = 'pretrained weights, whose licence holds too'
+        facts['started from'] = 'pretrained weights, whose licence also applies'
     facts['recipe'] = ', '.join(f'{name} {_written(value)}' for name, value in recipe.items())
     settings = told.get('gradaug')
     facts['GradAug'] = ', '.join(
@@ -90,7 +90,7 @@ def _training(told: dict) -> dict:
 def _loading(address: str, architecture: str) -> Iterator[str]:
     name, package = address.partition(':')[2], home(architecture)
     if package != 'timm':
-        yield f'timm has no {architecture}: it is one of the package {package}, which has to be installed and imported.'
+        yield f'timm has no {architecture}: install and import the package {package}, which defines it.'
         yield ''
     needed = '' if package == 'timm' else f'import {package}\n'
     yield (f'```python\nimport timm\n{needed}\n'

@@ -16,7 +16,7 @@ FILES = ('model.safetensors', 'config.json', 'README.md')
 
 
 def written_files(folder: str | None) -> list[str]:
-    """The paths of what is written to a folder; none without one."""
+    """Return the paths of the files that are written to a folder; none without a folder."""
     return [os.path.join(folder, name) for name in FILES] if folder else []
 
 
@@ -29,13 +29,13 @@ def write_draft(
         card: str,
         label_names: Sequence[str] | None,
 ) -> float:
-    """Writes the files and loads them by timm.
+    """Write the files and load them by timm.
 
     Args:
         folder: An empty folder.
         plain: The network of timm.
-        expected: The network that gives the outputs to compare with.
-        config: How images are shown to it.
+        expected: The network whose outputs are compared.
+        config: How it sees images.
         card: Text of the model card.
         label_names: Names of the classes.
 
@@ -43,7 +43,7 @@ def write_draft(
         The largest difference of outputs, relative to the largest output.
 
     Raises:
-        ValueError: The network can't be described, or what is loaded gives other outputs.
+        ValueError: The network can't be described, or the outputs of the loaded network differ.
     """
     save_for_hf(
         plain, folder, safe_serialization=True, data_config=config,
@@ -58,7 +58,7 @@ def write_draft(
 
 
 def place(draft: str, folder: str) -> None:
-    """Moves the written files to a folder, which is made if need be."""
+    """Move the written files to a folder, which is created if needed."""
     os.makedirs(folder, exist_ok=True)
     for source, path in zip(written_files(draft), written_files(folder)):
         with written_aside(path) as partial:
@@ -66,7 +66,7 @@ def place(draft: str, folder: str) -> None:
 
 
 def _name_classes_once(path: str) -> None:
-    """Leaves num_classes out of timm's model_args: transformers' wrapper passes on both, and fails."""
+    """Leave num_classes out of timm's model_args: transformers' wrapper passes on both, and fails."""
     with open(path, encoding='utf-8') as file:
         config = json.load(file)
     config['model_args'].pop('num_classes', None)

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub. Who is allowed to write is between huggingface_hub and its environment (HF_TOKEN)."""
+"""Upload to the Hugging Face Hub; huggingface_hub takes the permission to write from its environment (HF_TOKEN)."""
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,25 +9,25 @@ from .folder import FILES
 
 
 def check_free(repo: str) -> None:
-    """Checks that nothing there would be overwritten.
+    """Check that no file of a repository would be overwritten.
 
     Raises:
-        ValueError: Something would, or the Hub can't be asked.
+        ValueError: A file would be overwritten, or the Hub can't be reached.
     """
-    with _told(repo):
+    with _errors_named(repo):
         there = [name for name in FILES if HfApi().file_exists(repo, name)]
     if there:
-        raise ValueError(f'--push {repo} has {", ".join(there)} already, replace by --overwrite')
+        raise ValueError(f'--push {repo} already has {", ".join(there)}; use --overwrite to replace')
 
 
 def push(folder: str, repo: str, *, private: bool) -> str:
-    """Uploads the files of a folder to a repository, which is made if need be; returns its address.
+    """Upload the files of a folder to a repository, which is created if needed; return its address.
 
     Raises:
-        ValueError: The Hub refuses, or can't be reached.
+        ValueError: The Hub rejects it, or can't be reached.
     """
     api = HfApi()
-    with _told(repo):
+    with _errors_named(repo):
         url = api.create_repo(repo, private=private, exist_ok=True)
         api.upload_folder(
             repo_id=url.repo_id, folder_path=folder, allow_patterns=list(FILES), commit_message='Network and card')
@@ -35,7 +35,7 @@ def push(folder: str, repo: str, *, private: bool) -> str:
 
 
 @contextmanager
-def _told(repo: str) -> Iterator[None]:
+def _errors_named(repo: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the Hub's, those of its HTTP client, and the system's

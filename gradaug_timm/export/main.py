@@ -1,5 +1,4 @@
-"""The command: what it is told to write, each read back before it takes its place."""
-import argparse
+"""The command: writes files, each of which is read back before it takes its place."""
 import logging
 import os
 from collections.abc import Iterator
@@ -7,39 +6,36 @@ from tempfile import TemporaryDirectory
 
 from timm.utils import setup_default_logging
 
-from .arguments import build_parser, problems, read_label_names
+from .arguments import ExportSettings, build_parser, read_label_names
 from .card import model_card
 from .folder import FILES, place, write_draft
 from .hub import check_free, push
 from .plain import home, plain_network
 from .programs import trace, write_onnx, write_torch_export
-from .source import Source, is_extracted, open_source
+from .source import Source, open_source
 
 _logger = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs the command; SystemExit(2) with one line on stderr where it can't be carried out."""
+    """Run the command; SystemExit(2) with one line on stderr if it can't be carried out."""
     parser = build_parser()
-    args = parser.parse_args(argv)
-    found = list(problems(args, extracted=is_extracted(args.checkpoint)))
-    if found:
-        parser.error('; '.join(found))
+    settings = parser.parse_settings(argv)
     if not logging.root.handlers:
         setup_default_logging()
     try:
-        for line in export(args):
+        for line in export(settings):
             print(line)
     except (OSError, ValueError) as error:
         parser.error(str(error))
 
 
-def export(args: argparse.Namespace) -> Iterator[str]:
-    """Writes what the arguments name; gives a line for each.
+def export(args: ExportSettings) -> Iterator[str]:
+    """Write what the settings name; yield a line for each file or folder.
 
     Raises:
-        ValueError: Something the arguments name isn't there or doesn't fit, or was written and computes something else.
-        OSError: Something can't be written.
+        ValueError: What the settings name does not exist or does not fit, or what was written computes something else.
+        OSError: A file can't be written.
     """
     if args.push and not args.overwrite:
         check_free(args.push)
@@ -50,32 +46,33 @@ def export(args: argparse.Namespace) -> Iterator[str]:
         yield from _export_programs(args, source)
 
 
-def _export_folder(args: argparse.Namespace, source: Source) -> Iterator[str]:
+def _export_folder(args: ExportSettings, source: Source) -> Iterator[str]:
     plain = plain_network(source)
     architecture = plain.pretrained_cfg['architecture']
     package = home(architecture)
     if package != 'timm':
-        _logger.warning(f'timm has no {architecture}: what is written loads where the package {package} is imported.')
+        _logger.warning(f'timm has no {architecture}: import the package {package} before you load what is written.')
     names = read_label_names(args.label_names, plain.num_classes) if args.label_names else None
-    address = f'hf-hub:{args.push}' if args.push else f'local-dir:{os.path.basename(os.path.abspath(args.to))}'
+    folder = os.path.abspath(args.to or '')
+    address = f'hf-hub:{args.push}' if args.push else f'local-dir:{os.path.basename(folder)}'
     card = model_card(source, plain, address=address, license=args.license)
-    beside = os.path.dirname(os.path.abspath(args.to)) if args.to else None  # on the same disk
+    beside = os.path.dirname(folder) if args.to else None  # on the same disk
     with TemporaryDirectory(prefix='.export-', dir=beside) as draft:
         difference = write_draft(
             draft, plain, expected=source.network, config=source.config, card=card, label_names=names)
         if args.to:
             place(draft, args.to)
-            yield f'{args.to}: {", ".join(FILES)} of {architecture}, {_told(difference)}'
+            yield f'{args.to}: {", ".join(FILES)} of {architecture}, {_difference(difference)}'
         if args.push:
-            yield f'{push(draft, args.push, private=args.private)}: the same, {_told(difference)}'
+            yield f'{push(draft, args.push, private=args.private)}: the same, {_difference(difference)}'
 
 
-def _export_programs(args: argparse.Namespace, source: Source) -> Iterator[str]:
+def _export_programs(args: ExportSettings, source: Source) -> Iterator[str]:
     program = trace(source.network, source.config['input_size'], args.batch_size)
     for path, write in ((args.torch_export, write_torch_export), (args.onnx, write_onnx)):
         if path:
             difference = write(program, path, source.network, batch_size=args.batch_size)
-            yield f'{path}: {_images(source.config, args.batch_size)}, {_told(difference)}'
+            yield f'{path}: {_images(source.config, args.batch_size)}, {_difference(difference)}'
 
 
 def _images(config: dict, batch_size: int | None) -> str:
@@ -84,5 +81,5 @@ def _images(config: dict, batch_size: int | None) -> str:
     return f'takes images of {size}, normalised by mean {mean} and standard deviation {std}'
 
 
-def _told(difference: float) -> str:
+def _difference(difference: float) -> str:
     return f'outputs differ by {difference:.1e} of the largest'

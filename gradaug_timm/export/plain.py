@@ -9,13 +9,13 @@ from ..models.gradaug_models import PREFIX
 from .comparison import compare, fixed_batch
 from .source import Source
 
-# what timm tells of weights that these no longer are
+# what timm's metadata say of weights that are replaced
 OF_OTHERS = OF_THE_WEIGHTS | {
     'license', 'origin_url', 'paper_name', 'paper_ids', 'notes', 'description', 'label_names', 'label_descriptions'}
 
 
 def plain_network(source: Source) -> nn.Module:
-    """A new network under timm's name with the trained weights, on the CPU and in evaluation mode.
+    """Create a network under timm's name with the trained weights, on the CPU and in evaluation mode.
 
     Raises:
         ValueError: It computes something else.
@@ -30,7 +30,7 @@ def plain_network(source: Source) -> nn.Module:
 
 
 def home(architecture: str) -> str:
-    """The package that has to be imported before timm knows an architecture."""
+    """Return the package that has to be imported before timm knows an architecture."""
     return model_entrypoint(architecture).__module__.partition('.')[0]
 
 
@@ -42,5 +42,5 @@ def _check_plain(source: Source, plain: nn.Module, architecture: str) -> None:
     except ValueError as error:
         scaled = ', '.join(f'--{name.replace("_", "-")} {value:g}' for name, value in source.scaling.items())
         reason = f'it was trained with {scaled}, which scales residual branches in evaluation: ' if scaled else ''
-        raise ValueError(f'timm\'s own {architecture} isn\'t this network, so --to and --push can\'t write it; '
+        raise ValueError(f'timm\'s own {architecture} differs from this network, so --to and --push can\'t write it; '
                          f'--onnx and --torch-export can ({reason}{error})') from error

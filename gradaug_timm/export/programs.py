@@ -1,4 +1,4 @@
-"""Networks as programs without Python: ONNX and torch.export."""
+"""Networks as programs that run without Python code: ONNX and torch.export."""
 import logging
 from collections.abc import Callable
 
@@ -14,10 +14,10 @@ TRACED = 2  # images; torch takes 1 for a constant
 
 
 def trace(network: nn.Module, input_size: tuple[int, int, int], batch_size: int | None) -> ExportedProgram:
-    """The program of a network for batches of any length, or of `batch_size`.
+    """Trace the program of a network, for batches of any length or of `batch_size`.
 
     Raises:
-        ValueError: torch can't trace it so.
+        ValueError: torch can't trace it.
     """
     images = fixed_batch(input_size, batch_size or TRACED)
     shapes = None if batch_size else ({0: Dim('batch')},)
@@ -25,12 +25,12 @@ def trace(network: nn.Module, input_size: tuple[int, int, int], batch_size: int 
         with torch.no_grad():
             return torch.export.export(network, (images,), dynamic_shapes=shapes)
     except Exception as error:  # whatever the network's code may raise under tracing
-        hint = '' if batch_size else ', --batch-size N may help'
+        hint = '' if batch_size else '; try --batch-size N'
         raise ValueError(f'torch.export can\'t trace the network{hint}: {one_line(error, 300, kind=True)}') from error
 
 
 def write_torch_export(program: ExportedProgram, path: str, expected: nn.Module, *, batch_size: int | None) -> float:
-    """Writes a file for `torch.export.load`; returns as `compare` does, and raises as it does, without a file."""
+    """Write a file for `torch.export.load`; return and raise as `compare`, without a file if it raises."""
     with written_aside(path) as partial:
         with open(partial, 'wb') as file:
             torch.export.save(program, file)
@@ -40,7 +40,7 @@ def write_torch_export(program: ExportedProgram, path: str, expected: nn.Module,
 
 
 def write_onnx(program: ExportedProgram, path: str, expected: nn.Module, *, batch_size: int | None) -> float:
-    """Writes ONNX with an input 'images' and an output 'logits'; returns and raises as `write_torch_export`."""
+    """Write ONNX with an input 'images' and an output 'logits'; return and raise as `write_torch_export`."""
     import onnxruntime
     for name in ('onnxscript', 'onnx_ir'):
         logging.getLogger(name).setLevel(logging.WARNING)  # they report each pass
@@ -73,4 +73,4 @@ def _compared(
     try:
         return compare(run(images), expected(images))
     except ValueError as error:
-        raise ValueError(f'{path} isn\'t written: {error}') from error
+        raise ValueError(f'{path} is not written: {error}') from error

@@ -1,4 +1,4 @@
-"""Sub-networks as files: one file holds a dense network that opens without plan or probing."""
+"""Sub-networks as files: each holds a dense network that opens without planning."""
 from .loading import load_extracted
 from .saving import save_extracted
 

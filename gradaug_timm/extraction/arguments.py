@@ -1,77 +1,115 @@
 """The command line of `python -m gradaug_timm.extract`."""
-import argparse
 import os
+from dataclasses import dataclass
+from typing import Any
 
-from ..cli import Keywords, StrictParser, file_to_write
-from ..evaluation import arguments as validation
-from ..evaluation.arguments import COUNT, NATURAL, SHARE
-from ..evaluation.network import training_arguments
+from ..cli import file_to_write
+from ..evaluation.settings import COUNT, NATURAL, SHARE, EvaluationSettings
+from ..evaluation.trained import Trained, open_trained
+from ..flags import Settings, SettingsParser, add_flags, keywords, setting, switch
 
 ENDING = '.safetensors'
-
-# Flags of train.py that say which network it was, and what images it saw.
-AS_TRAINED = (
-    'model', 'num_classes', 'in_chans', 'gp', 'model_kwargs', 'img_size', 'input_size', 'crop_pct', 'mean', 'std',
-    'interpolation', 'dataset', 'train_split', 'class_map', 'input_img_mode', 'input_key', 'target_key',
-)
+# Settings of train.py that say which images a network was trained on.
+IMAGES_AS_TRAINED = ('dataset', 'train_split', 'class_map', 'input_img_mode', 'input_key', 'target_key')
+IMAGES = ('data_dir', 'dataset', 'train_split', 'recalibration_batches', 'batch_size', 'workers', 'seed')
 
 
-def build_parser() -> StrictParser:
-    """The parser of the command."""
-    parser = StrictParser(
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(Settings, title='network, by default as the checkpoint says'):
+    """The network whose weights a checkpoint holds."""
+
+    model: str | None = setting(None, 'name of the model', flags=('-m',), metavar='NAME')
+    num_classes: int | None = setting(None, 'number of classes', type=NATURAL, metavar='N')
+    model_kwargs: dict[str, Any] = keywords('more arguments of the model')
+    img_size: int | None = setting(None, 'height and width of the images', type=NATURAL, metavar='N')
+    use_ema: bool = switch('use the averaged weights if the checkpoint has them')
+
+    def open(self, path: str) -> Trained:
+        """Open a checkpoint.
+
+        Raises:
+            ValueError: As `open_trained`.
+        """
+        return open_trained(
+            path, model=self.model, num_classes=self.num_classes, model_kwargs=self.model_kwargs or None,
+            img_size=self.img_size, use_ema=self.use_ema)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSettings(Settings, title='files'):
+    """What is read and written."""
+
+    checkpoint: str = setting(
+        '', 'checkpoint of train.py, or other weights with --model', positional=True, metavar='CHECKPOINT')
+    output: str = setting('', 'file to write', type=file_to_write(ENDING), required=True, metavar=f'FILE{ENDING}')
+    overwrite: bool = switch('replace the file if it already exists')
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubnetSettings(Settings, title='sub-network'):
+    """The sub-network that is extracted."""
+
+    width: float = setting(1., 'share of the channels to keep (default: 1)', type=SHARE, metavar='W')
+    divisor: int | None = setting(
+        None, 'round channels to multiples of N (default: as the checkpoint was trained, else 8)', type=NATURAL,
+        metavar='N')
+    skip_blocks: tuple[int, ...] = setting((), 'indexes of blocks to leave out', type=COUNT, nargs='+', metavar='I')
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSettings(Settings, title='recalibration of BatchNorm on training images'):
+    """The training images from which BatchNorm statistics are measured."""
+
+    data_dir: str | None = setting(
+        None, 'folder of the data; without it and --dataset the full network\'s statistics are kept', metavar='DIR')
+    dataset: str | None = setting(
+        None, 'data set, as "KIND/NAME" (default: as the checkpoint was trained)', metavar='NAME')
+    train_split: str | None = setting(
+        None, 'split of the training images (default: as the checkpoint was trained)', metavar='NAME')
+    recalibration_batches: int = setting(
+        16, 'number of batches of training images (default: 16)', type=NATURAL, metavar='N')
+    batch_size: int = setting(256, 'images per batch (default: 256)', flags=('-b',), type=NATURAL, metavar='N')
+    workers: int = setting(4, 'loader processes (default: 4)', flags=('-j',), type=COUNT, metavar='N')
+    device: str | None = setting(
+        None, 'device (default: the accelerator if there is one, else cpu)', metavar='NAME')
+    seed: int = setting(42, 'random seed (default: 42)', type=COUNT, metavar='N')
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractionSettings(FileSettings, SubnetSettings, NetworkSettings, ImageSettings):
+    """The settings of extracting a sub-network."""
+
+    @property
+    def has_images(self) -> bool:
+        """Whether training images are given."""
+        return self.data_dir is not None or self.dataset is not None
+
+    def images(self, trained: Trained) -> EvaluationSettings:
+        """Return how training images are read: as in training, except for what is given."""
+        known = {name: trained.settings[name] for name in IMAGES_AS_TRAINED
+                 if trained.settings.get(name) is not None}
+        given = {name: getattr(self, name) for name in IMAGES if getattr(self, name) is not None}
+        return EvaluationSettings(**{**known, **given})
+
+
+def build_parser() -> SettingsParser:
+    """Return a fresh parser of the command."""
+    parser = SettingsParser(
+        ExtractionSettings,
+        resolve,
         prog='python -m gradaug_timm.extract',
-        description='Writes a sub-network of a trained network as a file, which gradaug_timm.load_extracted opens.')
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='of train.py, or other weights with --model')
-    add = parser.add_argument_group('files').add_argument
-    add('--output', required=True, type=file_to_write(ENDING), metavar=f'FILE{ENDING}', help='file to write')
-    add('--overwrite', action='store_true', help='replace the file where it is there already')
-    add = parser.add_argument_group('sub-network').add_argument
-    add('--width', type=SHARE, default=1., metavar='W', help='share of the channels that is kept (default: 1)')
-    add('--divisor', type=NATURAL, metavar='N',
-        help='channel counts are rounded to its multiples (default: as the checkpoint was trained, else 8)')
-    add('--skip-blocks', type=COUNT, nargs='+', default=[], metavar='I', help='indexes of blocks that are left out')
-    add_network(parser)
-    add = parser.add_argument_group('recalibration of BatchNorm on training images').add_argument
-    add('--data-dir', metavar='DIR',
-        help='folder of the data (without it and --dataset the full network\'s statistics are kept)')
-    add('--dataset', metavar='NAME', help='"<kind>/<name>" (default: as the checkpoint was trained)')
-    add('--train-split', metavar='NAME', help='split of the images (default: as the checkpoint was trained)')
-    add('--recalibration-batches', type=NATURAL, metavar='N', help='number of batches (default: 16)')
-    add('-b', '--batch-size', type=NATURAL, metavar='N', help='images a batch (default: 256)')
-    add('-j', '--workers', type=COUNT, metavar='N', help='loader processes (default: 4)')
-    add('--device', metavar='NAME', help='device (default: the accelerator if there is one, else cpu)')
-    add('--seed', type=COUNT, metavar='N', help='random seed (default: 42)')
+        description='Writes a sub-network of a trained network as a file, which gradaug_timm.load_extracted opens.',
+    )
+    add_flags(parser, ExtractionSettings)
     return parser
 
 
-def add_network(parser: StrictParser) -> None:
-    """Flags of the network that a checkpoint is of."""
-    add = parser.add_argument_group('network, by default as the checkpoint tells').add_argument
-    add('-m', '--model', metavar='NAME', help='its name')
-    add('--num-classes', type=NATURAL, metavar='N', help='its number of classes')
-    add('--model-kwargs', nargs='*', action=Keywords, metavar='KEY=VALUE', help='its further arguments')
-    add('--img-size', type=NATURAL, metavar='N', help='side of its images')
-    add('--use-ema', action='store_true', help='averaged weights of the checkpoint where it has them')
-
-
-def as_for_validation(args: argparse.Namespace, *, widths: list[float] | None) -> argparse.Namespace:
-    """What validate.py would be told: its defaults, then how the checkpoint was trained, then what is given here.
-
-    Args:
-        args: Arguments of the command, with `checkpoint` and those of `add_network`.
-        widths: The value of `--width`.
+def resolve(settings: ExtractionSettings) -> ExtractionSettings:
+    """Return the settings, if nothing would be overwritten.
 
     Raises:
-        ValueError: The checkpoint is missing or damaged, or neither it nor the arguments tell the network.
+        ValueError: The output already exists.
     """
-    if not os.path.isfile(args.checkpoint):
-        raise ValueError(f'{args.checkpoint} is no file')
-    trained = training_arguments(args.checkpoint)
-    if not args.model and 'model' not in trained:
-        raise ValueError(f'{args.checkpoint} doesn\'t tell which network it is of: give --model')
-    values = vars(validation.build_parser().parse_args([]))
-    values |= {name: trained[name] for name in AS_TRAINED if trained.get(name) is not None}
-    values |= {name: value for name, value in vars(args).items() if value is not None}
-    if args.img_size and values['input_size']:
-        values |= {'in_chans': values['in_chans'] or values['input_size'][0], 'input_size': None}
-    return argparse.Namespace(**{**values, 'use_train_size': True, 'width': widths})
+    if os.path.exists(settings.output) and not settings.overwrite:
+        raise ValueError(f'--output {settings.output} already exists; use --overwrite to replace it')
+    return settings

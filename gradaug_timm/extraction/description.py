@@ -1,4 +1,4 @@
-"""What the file of an extracted network tells beside its tensors."""
+"""What the file of an extracted network says besides its tensors."""
 import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, get_type_hints
@@ -27,8 +27,8 @@ class Description:
         scales: Factors of residual branches, by the place of their DropPath.
         numbers: Integers that count channels, by 'module.attribute'.
         features: Channels of each entry of `feature_info`.
-        data: How images are shown to the network, by the names in DATA.
-        versions: Of the packages that wrote the file.
+        data: How the network sees images, by the names in DATA.
+        versions: Versions of the packages that wrote the file.
     """
     architecture: str
     model_kwargs: dict
@@ -47,7 +47,7 @@ class Description:
         return {'timm': timm.__version__, 'torch': torch.__version__}
 
     def to_metadata(self) -> dict[str, str]:
-        """The metadata of the file.
+        """Return the metadata of the file.
 
         Raises:
             ValueError: `model_kwargs` hold more than numbers, strings, sequences and mappings.
@@ -59,13 +59,13 @@ class Description:
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str]) -> 'Description':
-        """Reads what `to_metadata` gave.
+        """Read what `to_metadata` returned.
 
         Raises:
-            ValueError: It is another program's, of a newer format, or broken.
+            ValueError: It was written by another program or a newer version, or is broken.
         """
         if KEY not in metadata:
-            raise ValueError('it is no network extracted by gradaug_timm')
+            raise ValueError('it is not a network extracted by gradaug_timm')
         try:
             values = _with_tuples(json.loads(metadata[KEY]))
         except (RecursionError, ValueError) as error:
@@ -74,16 +74,16 @@ class Description:
         if type(version) is not int or version < 1:
             raise ValueError('its description is broken: it has no version')
         if version > VERSION:
-            raise ValueError(f'it is of format {version}, this version of gradaug_timm knows {VERSION}')
+            raise ValueError(f'it has format {version}; this version of gradaug_timm reads formats up to {VERSION}')
         kinds = get_type_hints(cls)
         wrong = [name for name, kind in kinds.items() if type(values.get(name)) is not kind]
         if wrong:
-            raise ValueError(f'its description is broken: it holds no usable {", ".join(wrong)}')
+            raise ValueError(f'its description is broken: it has no usable {", ".join(wrong)}')
         return cls(**{field.name: values[field.name] for field in fields(cls)})
 
 
 def _with_tuples(value: Any) -> Any:
-    """JSON's lists as tuples, as timm's arguments are."""
+    """Turn JSON's lists into tuples, which timm's arguments are."""
     if isinstance(value, dict):
         return {key: _with_tuples(item) for key, item in value.items()}
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

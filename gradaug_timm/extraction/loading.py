@@ -12,7 +12,7 @@ from .rebuild import create_plain, set_metadata, set_numbers
 
 
 def load_extracted(path: str | os.PathLike) -> nn.Module:
-    """Opens a network that `save_extracted` or `python -m gradaug_timm.extract` wrote; runs no code from the file.
+    """Open a network that `save_extracted` or `python -m gradaug_timm.extract` wrote; runs no code from the file.
 
     Args:
         path: The file.
@@ -21,7 +21,8 @@ def load_extracted(path: str | os.PathLike) -> nn.Module:
         A network of plain layers on the CPU, in evaluation mode.
 
     Raises:
-        ValueError: The file is missing, damaged, another program's or a newer version's, or timm lacks the network.
+        ValueError: The file does not exist, is damaged, was written by another program or a newer version, or timm
+            lacks the network.
 
     Example:
         >>> import timm
@@ -32,7 +33,7 @@ def load_extracted(path: str | os.PathLike) -> nn.Module:
         8
     """
     if not os.path.isfile(path):
-        raise ValueError(f'{path} is no file')
+        raise ValueError(f'{path} does not exist')
     try:
         with safe_open(path, 'pt') as file:
             metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name).clone() for name in file.keys()}
@@ -50,10 +51,10 @@ def load_extracted(path: str | os.PathLike) -> nn.Module:
 
 
 def restore(description: Description, tensors: dict[str, torch.Tensor]) -> nn.Module:
-    """The network of that description and these parameters and buffers.
+    """Return the network of that description with these parameters and buffers.
 
     Raises:
-        ValueError: They don't fit each other, or timm lacks the network.
+        ValueError: They do not fit each other, or timm lacks the network.
     """
     network = create_plain(description)
     set_numbers(network, description.numbers)
@@ -63,7 +64,7 @@ def restore(description: Description, tensors: dict[str, torch.Tensor]) -> nn.Mo
 
 
 def _set_tensors(network: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    """Puts tensors, which may be smaller, in the place of a network's parameters and buffers."""
+    """Replace a network's parameters and buffers by tensors, which may be smaller."""
     places = {f'{name}.{key}'.lstrip('.'): (holder, key, tensor)
               for name, module in network.named_modules(remove_duplicate=False)
               for holder in (own_parameters(module), own_buffers(module))

@@ -1,5 +1,6 @@
-"""The plain network of timm that becomes an extracted one, and the integers in which they differ."""
+"""The plain network of timm that becomes an extracted network, and the integers in which the two differ."""
 import inspect
+from typing import Any
 
 import timm
 import torch
@@ -16,7 +17,7 @@ OF_THE_WEIGHTS = frozenset((
 
 
 def create_plain(description: Description) -> nn.Module:
-    """The network with all channels and no data, on the meta device; blocks are left out and branches scaled.
+    """Return the network with all channels and no data, on the meta device; blocks are left out and branches scaled.
 
     Raises:
         ValueError: timm can't create it, or it has no such blocks or branches.
@@ -26,7 +27,7 @@ def create_plain(description: Description) -> nn.Module:
         raise ValueError(f'its architecture {name!r} is unknown to timm {timm.__version__}')
     taken = set(inspect.signature(timm.create_model).parameters) & set(description.model_kwargs)
     if taken:
-        raise ValueError(f'its model_kwargs hold {", ".join(sorted(taken))}, which is no argument of a network')
+        raise ValueError(f'its model_kwargs hold {", ".join(sorted(taken))}, which is not an argument of a network')
     try:
         with torch.device('meta'):
             network = timm.create_model(name, num_classes=description.num_classes, **description.model_kwargs)
@@ -52,10 +53,10 @@ def _scale(network: nn.Module, scales: dict[str, float]) -> None:
 
 
 def changed_numbers(network: nn.Module, plain: nn.Module) -> dict[str, Number]:
-    """The integers, and sequences of them, of a network's modules that aren't those of `plain`, by 'module.attribute'.
+    """Return the integers, and sequences of integers, that differ from those of `plain`, by 'module.attribute'.
 
     Raises:
-        ValueError: The networks aren't of the same modules.
+        ValueError: The networks do not have the same modules.
     """
     modules, others = _of_evaluation(network), _of_evaluation(plain)
     if modules.keys() != others.keys():
@@ -70,20 +71,20 @@ def changed_numbers(network: nn.Module, plain: nn.Module) -> dict[str, Number]:
 
 
 def _of_evaluation(network: nn.Module) -> dict[str, nn.Module]:
-    """The modules by name, without those that evaluation doesn't use: at rate 0 some networks have none."""
+    """Return the modules by name, without DropPath, which evaluation does not use and not all have."""
     return {name: module for name, module in network.named_modules() if not isinstance(module, DropPath)}
 
 
 def set_numbers(network: nn.Module, numbers: dict[str, Number]) -> None:
-    """Gives the modules of a network other integers, in place.
+    """Set integers of a network's modules, in place.
 
     Raises:
-        ValueError: They aren't where, or what, the network has integers.
+        ValueError: The network does not have such integers.
     """
     modules = dict(network.named_modules())
     for name, value in numbers.items():
         module, _, attribute = name.rpartition('.')
-        old = vars(modules[module]).get(attribute) if module in modules else None
+        old: Any = vars(modules[module]).get(attribute) if module in modules else None
         items = old if isinstance(old, tuple | list) else (old,)
         new = value if isinstance(value, tuple) else (value,)
         if not is_number(old) or not is_number(value) or len(items) != len(new):
@@ -92,15 +93,15 @@ def set_numbers(network: nn.Module, numbers: dict[str, Number]) -> None:
 
 
 def is_number(value) -> bool:
-    """Whether a value is an integer, or a sequence of integers."""
+    """Return whether a value is an integer, or a sequence of integers."""
     return type(value) is int or (type(value) in (tuple, list) and bool(value) and all(type(i) is int for i in value))
 
 
 def set_metadata(network: nn.Module, description: Description) -> None:
-    """Makes a network tell its own features, images and classes, and no weights of timm's.
+    """Set the network's own features, images and classes in its metadata, and remove timm's weights from it.
 
     Raises:
-        ValueError: It hasn't as many features.
+        ValueError: The network has another number of features.
     """
     features = description.features
     if len(features) != len(network.feature_info) or not all(type(channels) is int for channels in features):

@@ -28,20 +28,20 @@ def save_extracted(
         model_kwargs: dict | None = None,
         data: dict | None = None,
 ) -> nn.Module:
-    """Extracts a sub-network and writes it as one safetensors file, which `load_extracted` opens.
+    """Extract a sub-network and write it as one safetensors file, which `load_extracted` opens.
 
     Args:
         model: An elastic network that `timm.create_model` created.
         subnet: The sub-network.
         path: The file.
-        model_kwargs: Arguments of `timm.create_model` beside those that `timm.models.get_model_args` knows.
-        data: How images are shown to it, as `timm.data.resolve_data_config` says it; default: what `model` tells.
+        model_kwargs: Arguments of `timm.create_model` that `timm.models.get_model_args` does not know.
+        data: How the network sees images, as `timm.data.resolve_data_config` describes it; default: as `model` says.
 
     Returns:
         The dense network, on the CPU and in evaluation mode.
 
     Raises:
-        ValueError: `model` isn't elastic, or these arguments don't create such a network.
+        ValueError: `model` is not elastic, or these arguments do not create such a network.
         OSError: The file can't be written.
 
     Example:
@@ -55,9 +55,10 @@ def save_extracted(
     network, state = elastic_state(model)
     cfg = getattr(network, 'pretrained_cfg', None) or {}
     if not timm.is_model(cfg.get('architecture', '')) or not isinstance(network.feature_info, list):
-        raise ValueError(f'{type(network).__name__} can\'t be saved: it is no classifier of timm.create_model')
+        raise ValueError(f'{type(network).__name__} can\'t be saved: it is not a classifier of timm.create_model')
     dense = extract(model, subnet).cpu().eval()
-    skipped = tuple(state.plan.blocks[index] for index in subnet.skipped)
+    blocks = () if state.plan is None else state.plan.blocks
+    skipped = tuple(blocks[index] for index in subnet.skipped)
     description = _describe(dense, subnet, skipped, model_kwargs, data or resolve_data_config({}, model=network))
     tensors = {name: tensor.detach().clone(memory_format=torch.contiguous_format)
                for tensors in (dense.named_parameters, dense.named_buffers)
@@ -67,8 +68,8 @@ def save_extracted(
         metadata = description.to_metadata()
         _check_same(dense, restore(Description.from_metadata(metadata), tensors))
     except ValueError as error:
-        raise ValueError(f'{description.architecture} with model_kwargs={description.model_kwargs!r} isn\'t the '
-                         f'network to be saved: {error}') from error
+        raise ValueError(f'{description.architecture} with model_kwargs={description.model_kwargs!r} is not '
+                         f'the network to be saved: {error}') from error
     with written_aside(path) as partial, open(partial, 'wb') as file:
         file.write(save(tensors, metadata))
     return dense
@@ -81,7 +82,7 @@ def _describe(
         model_kwargs: dict | None,
         data: dict,
 ) -> Description:
-    """All but the numbers."""
+    """Return the description without the numbers."""
     model_kwargs = get_model_args(dense, model_kwargs)
     num_classes = model_kwargs.pop('num_classes')
     return Description(
@@ -100,7 +101,7 @@ def _describe(
 
 
 def _scales(dense: nn.Module) -> dict[str, float]:
-    """Factors of the residual branches in evaluation, by the place of their DropPath."""
+    """Return the factors of residual branches in evaluation, by the place of their DropPath."""
     scaling = {ShakeDrop: 'expected_factor', ResidualScale: 'factor'}
     return {name: float(getattr(module, scaling[type(module)]))
             for name, module in dense.named_modules() if type(module) in scaling}
@@ -111,4 +112,4 @@ def _check_same(dense: nn.Module, restored: nn.Module) -> None:
     image = torch.rand(1, *probe_shape(dense), generator=torch.Generator().manual_seed(0)).to(weight.dtype)
     with torch.no_grad():
         if not torch.allclose(dense(image), restored(image), rtol=0, atol=0, equal_nan=True):
-            raise ValueError('it gives other outputs')
+            raise ValueError('its outputs differ')

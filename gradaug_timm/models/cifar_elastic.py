@@ -1,7 +1,7 @@
 """Skippable blocks of the CIFAR networks, and the plan of PyramidNet; CIFAR ResNets use the blocks of timm."""
 from torch import nn
 
-from ..elastic import PLANNERS, Plan, Skippable, prefix_plan, register_block
+from ..elastic import Plan, Skippable, prefix_plan, register_block, register_planner
 from .cifar_pyramidnet import PadShortcut, PyramidBasicBlock, PyramidBottleneck
 from .cifar_wide_resnet import WideResNetBlock
 
@@ -22,6 +22,7 @@ class SkippablePyramidBlock(Skippable):
         return self.downsample
 
 
+@register_planner(PyramidBasicBlock, PyramidBottleneck)
 def plan_pyramidnet(model: nn.Module) -> list[Plan]:
     """Return the plan in which every layer keeps its own prefix of channels.
 
@@ -32,7 +33,3 @@ def plan_pyramidnet(model: nn.Module) -> list[Plan]:
     convs, linears, blocks = names.values()
     return [prefix_plan(model, first=convs[0], classifier=linears[-1] if linears else None, blocks=tuple(blocks),
                         counting={PadShortcut: 'out_channels'})]
-
-
-for _block in (PyramidBasicBlock, PyramidBottleneck):
-    PLANNERS[_block] = plan_pyramidnet

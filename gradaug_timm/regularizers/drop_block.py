@@ -9,6 +9,7 @@ from timm.models.resnet import BasicBlock, Bottleneck
 from torch import nn
 
 from ..models.cifar_pyramidnet import PyramidBasicBlock, PyramidBottleneck
+from .registry import register_regularizer
 
 EARLIER_SHARE = 0.25  # share of the rate in the last stage but one
 INNER_ACTIVATIONS = {  # class of block -> activations after a convolution and norm, without the one after the sum
@@ -80,6 +81,7 @@ class DropBlockRamp:
             layer.current.fill_(layer.rate * min(1., done / self.updates))
 
 
+@register_regularizer('paper_drop_block', last=True, has_flags=True)
 def add_drop_block(model: nn.Module, rate: float = 0.1, *, size: int = 7) -> nn.Module:
     """Add DropBlock after every convolution (with norm and activation) and shortcut of the last two stages, in place.
 

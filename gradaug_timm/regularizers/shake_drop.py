@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from .places import linear_decay, residual_places
+from .registry import register_regularizer
 
 LEVELS = ('batch', 'image', 'channel', 'pixel')
 
@@ -96,6 +97,7 @@ class ShakeDrop(nn.Module):
         return f'survival={self.survival:.4g}, alpha={self.alpha}, beta={self.beta}, level={self.level!r}'
 
 
+@register_regularizer('shake_drop', in_evaluation=True, has_flags=True)
 def add_shake_drop(
         model: nn.Module,
         survival: float = 0.5,

@@ -9,6 +9,7 @@ from torch import nn
 
 from ..elastic.blocks import BLOCKS, drop_at_random, skippable_blocks
 from .places import linear_decay, residual_places
+from .registry import register_regularizer
 
 
 class ResidualScale(nn.Module):
@@ -29,6 +30,7 @@ class ResidualScale(nn.Module):
         return f'factor={self.factor:.4g}'
 
 
+@register_regularizer('stoch_depth', in_evaluation=True, has_flags=True)
 def add_stochastic_depth(model: nn.Module, survival: float = 0.5) -> nn.Module:
     """Add stochastic depth to a network, in place: whole residual blocks are skipped at random. It replaces DropPath.
 

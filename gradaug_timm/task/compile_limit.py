@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from torch import nn
 
 from ..upstream import compile_settings, graph_breaks, graphs_made, recompile_limit_error
-from .sampling import images_seen, width_grid
+from .sampling import images_seen, possible_transforms, width_grid
 from .settings import GradAugSettings
-from .transforms import output_size
 
 _logger = logging.getLogger(__name__)
 
@@ -23,11 +22,10 @@ def count_graphs(settings: GradAugSettings, shapes: Iterable[Shape]) -> int:
         settings: Settings of GradAug, with widths on a grid.
         shapes: The shapes of training batches.
     """
-    shapes = set(shapes)
-    subnets = {
-        (width, images_seen(images, settings.batch_fraction), output_size(size, height, long))
-        for images, height, long in shapes for size in settings.sizes for width in width_grid(settings)}
-    return len(shapes) + (len(subnets) if settings.subnets else 0)
+    shapes, transforms = set(shapes), list(possible_transforms(settings))
+    seen = {(images_seen(images, settings.batch_fraction), transform.output_size(height, width))
+            for images, height, width in shapes for transform in transforms}
+    return len(shapes) + (len(seen) * len(set(width_grid(settings))) if settings.subnets else 0)
 
 
 def most_alike(network: nn.Module) -> int:

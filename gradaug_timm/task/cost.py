@@ -8,7 +8,6 @@ from torch import nn
 from ..elastic import Subnet, multiply_adds, num_blocks
 from .sampling import draw_step, images_seen
 from .settings import GradAugSettings
-from .transforms import output_size
 
 COST_SAMPLES = 24  # sub-networks that are measured at most for the estimate of an epoch
 MOST_STEPS = 500  # whose draws it averages
@@ -51,7 +50,7 @@ class RelativeCost:
         seen, totals = set(), []
         for step in itertools.count():
             draws = draw_step(settings, step, num_blocks=blocks)
-            keys = [(draw.subnet, output_size(draw.transform.size, *self._input_size[1:])) for draw in draws]
+            keys = [(draw.subnet, draw.transform.output_size(*self._input_size[1:])) for draw in draws]
             seen.update(keys)
             if (totals and len(seen) > COST_SAMPLES) or step == MOST_STEPS:
                 return sum(totals) / len(totals)

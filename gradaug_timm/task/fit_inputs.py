@@ -10,8 +10,10 @@ from torch import nn
 
 from ..cli import one_line
 from ..elastic import Subnet, activate, num_blocks
+from .sampling import possible_transforms
 from .settings import GradAugSettings
-from .transforms import InputTransform, apply_transform, output_size
+from .transformations import Resize
+from .transforms import InputTransform, apply_transform
 
 _logger = logging.getLogger(__name__)
 
@@ -38,16 +40,31 @@ def fit_inputs(
         given: Names of the settings that were given by hand.
 
     Raises:
-        ValueError: The network fails on a size that was given, or on images of `input_size`.
+        ValueError: The network fails on a size that was given, on what a further transformation makes of the images,
+            or on images of `input_size`.
     """
     subnet = smallest_subnet(settings, num_blocks(network))
     if 'sizes' in given:
         for size in settings.sizes:
-            _check(network, subnet, input_size, size, f'--gradaug-sizes {size:.4g}')
-        return settings
-    _check(network, subnet, input_size, 1.0, '--img-size or --input-size')
+            _check(network, subnet, input_size, _resized(size), f'--gradaug-sizes {size:.4g}')
+    else:
+        _check(network, subnet, input_size, InputTransform(), '--img-size or --input-size')
+        settings = _with_fitting_sizes(network, subnet, settings, input_size, turns='rotation' not in given)
+    _check_registered(network, subnet, input_size, settings)
+    return settings
+
+
+def _with_fitting_sizes(
+        network: nn.Module,
+        subnet: Subnet,
+        settings: GradAugSettings,
+        input_size: tuple[int, int, int],
+        *,
+        turns: bool,
+) -> GradAugSettings:
+    """Return the settings with sizes that the network takes; `turns` allows rotation in place of a single size."""
     sizes = (1.0,) if _is_fixed(network) else fitting_sizes(network, subnet, settings.sizes, input_size)
-    turns = sizes == (1.0,) != settings.sizes and 'rotation' not in given
+    turns = turns and sizes == (1.0,) != settings.sizes
     return replace(settings, sizes=sizes, rotation=right_angles(*input_size[1:]) if turns else settings.rotation)
 
 
@@ -73,7 +90,8 @@ def fitting_sizes(
     found = []
     for size in sizes:
         candidates = (size, rounded_size(size, longer, stride))
-        fits = (candidate for candidate in candidates if failure(network, subnet, input_size, candidate) is None)
+        fits = (candidate for candidate in candidates
+                if failure(network, subnet, input_size, _resized(candidate)) is None)
         found.append(next(fits, 1.0))
     return tuple(dict.fromkeys(found))
 
@@ -101,14 +119,19 @@ def smallest_subnet(settings: GradAugSettings, blocks: int) -> Subnet:
 
 
 @torch.no_grad()
-def failure(network: nn.Module, subnet: Subnet, input_size: tuple[int, int, int], size: float) -> str | None:
-    """Why a sub-network fails on images of a size, in evaluation mode; None if it doesn't.
+def failure(
+        network: nn.Module,
+        subnet: Subnet,
+        input_size: tuple[int, int, int],
+        transform: InputTransform,
+) -> str | None:
+    """Why a sub-network fails on transformed images, in evaluation mode; None if it doesn't.
 
     Args:
         network: An elastic network.
         subnet: The sub-network.
         input_size: Channels, height and width of the full network's images.
-        size: The size, as in GradAugSettings.
+        transform: What they go through.
     """
     weight = next(network.parameters())
     images = torch.zeros(2, *input_size, device=weight.device, dtype=weight.dtype)
@@ -116,7 +139,7 @@ def failure(network: nn.Module, subnet: Subnet, input_size: tuple[int, int, int]
     network.eval()
     try:
         with activate(network, subnet):
-            network(apply_transform(images, InputTransform(size)))
+            network(apply_transform(images, transform))
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         return one_line(error)
     finally:
@@ -125,11 +148,36 @@ def failure(network: nn.Module, subnet: Subnet, input_size: tuple[int, int, int]
     return None
 
 
-def _check(network: nn.Module, subnet: Subnet, input_size: tuple[int, int, int], size: float, flag: str) -> None:
-    """Raises a ValueError that begins with `flag` where a sub-network fails on images of a size."""
-    reason = failure(network, subnet, input_size, size)
+def _resized(size: float) -> InputTransform:
+    return InputTransform((Resize(size),))
+
+
+def _check_registered(
+        network: nn.Module,
+        subnet: Subnet,
+        input_size: tuple[int, int, int],
+        settings: GradAugSettings,
+) -> None:
+    """Check that a sub-network takes the images that further transformations give."""
+    known = {_resized(size).output_size(*input_size[1:]) for size in settings.sizes}
+    for transform in possible_transforms(settings) if settings.transforms else ():
+        size = transform.output_size(*input_size[1:])
+        if size not in known:
+            _check(network, subnet, input_size, transform, f'--gradaug-transforms, {transform.describe()}')
+            known.add(size)
+
+
+def _check(
+        network: nn.Module,
+        subnet: Subnet,
+        input_size: tuple[int, int, int],
+        transform: InputTransform,
+        flag: str,
+) -> None:
+    """Raise a ValueError that begins with `flag` where a sub-network fails on transformed images."""
+    reason = failure(network, subnet, input_size, transform)
     if reason is not None:
-        height, width = output_size(size, *input_size[1:])
+        height, width = transform.output_size(*input_size[1:])
         raise ValueError(f'{flag}: the network fails at {height}x{width} pixels and width {subnet.width:g} ({reason})')
 
 

@@ -5,6 +5,7 @@ from functools import partial
 
 import torch
 from timm.task import ClassificationTask, MultiLabelClassificationTask
+from timm.utils import unwrap_model
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -14,8 +15,8 @@ from .compile_limit import GraphLimit, most_alike
 from .loss_scale import EarlyLossScale
 from .losses import subnet_loss_for
 from .passes import Pass, run_passes
-from .repeats import is_unchanged, is_whole, random_states, rng_unchanged
-from .sampling import Draw, images_seen, width_grid
+from .repeats import is_whole, random_states, rng_unchanged
+from .sampling import Draw, images_seen, most_sizes, width_grid
 from .settings import GradAugSettings
 from .steps import SubnetSteps
 from .transforms import apply_transform
@@ -70,16 +71,30 @@ class GradAugTask(SubnetSteps, ClassificationTask):
             verbose: bool = True,
     ):
         super().__init__(model, criterion, criterion_kwargs, device=device, dtype=dtype, verbose=verbose)
-        self.settings = settings or GradAugSettings()
-        self.subnet_loss = subnet_loss_for(self.criterion, self.multi_label) if self.settings.subnets else None
         self._early_scale = EarlyLossScale(loss_scale)
         self._graph_limit: GraphLimit | None = None
-        self._num_blocks = num_blocks(make_elastic(model)) if self.settings.subnets else 0
+        self.change_settings(settings or GradAugSettings())
         if is_compiled(model):
             self._prepare_compilation()
-        if self.settings.subnets and self.settings.random_depth and not self._num_blocks:
-            raise ValueError(f'mode={self.settings.mode!r} needs residual blocks that can be skipped: '
-                             f'{type(model).__name__} has none; use mode=\'width\'.')
+
+    def change_settings(self, settings: GradAugSettings) -> None:
+        """Use other settings from the next step on.
+
+        Args:
+            settings: The settings.
+
+        Raises:
+            ValueError: The network has no blocks to skip for random depth.
+        """
+        network = unwrap_model(self.trainable_module)
+        blocks = num_blocks(make_elastic(network)) if settings.subnets else 0
+        if settings.subnets and settings.random_depth and not blocks:
+            raise ValueError(f'mode={settings.mode!r} needs residual blocks that can be skipped: '
+                             f'{type(network).__name__} has none; use mode=\'width\'.')
+        self.settings, self._num_blocks = settings, blocks
+        self.subnet_loss = subnet_loss_for(self.criterion, self.multi_label) if settings.subnets else None
+        if self._graph_limit is not None:
+            self._prepare_compilation()
 
     def compile(self, backend: str = 'inductor', mode: str | None = None, **compile_kwargs) -> nn.Module:  # type: ignore[override]
         """Compile the network, with one graph for each pair of width and size; no graph falls back to eager mode.
@@ -103,7 +118,7 @@ class GradAugTask(SubnetSteps, ClassificationTask):
                 f'torch.compile needs few different sub-networks, not those of mode={self.settings.mode!r} and '
                 f'width_steps={self.settings.width_steps}: use mode=\'width\' and width_steps of at least 1.')
         batches = 2 + 2  # batches of two sizes in training; two more in evaluation, of the network and the average
-        graphs = batches * (1 + len(widths) * len(self.settings.sizes))
+        graphs = batches * (1 + len(widths) * most_sizes(self.settings))
         self._graph_limit = GraphLimit(graphs * most_alike(self.trainable_module))
 
     def prepare_distributed(self, device_ids: list | None = None, **ddp_kwargs) -> 'GradAugTask':
@@ -159,7 +174,7 @@ class GradAugTask(SubnetSteps, ClassificationTask):
         if images_seen(len(input), self.settings.batch_fraction) < len(input):
             return set()
         return {index for index, draw in enumerate(draws)
-                if is_unchanged(draw.transform, *input.shape[-2:]) and is_whole(self.trainable_module, draw.subnet)}
+                if not draw.transform.changes(*input.shape[-2:]) and is_whole(self.trainable_module, draw.subnet)}
 
     def _add_subnets(
             self,

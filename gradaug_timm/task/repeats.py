@@ -5,7 +5,6 @@ from torch import nn
 from ..elastic.network import plan_of
 from ..elastic.subnet import Subnet
 from ..elastic.swap import is_batch_norm
-from .transforms import InputTransform, output_size
 
 
 def is_whole(model: nn.Module, subnet: Subnet) -> bool:
@@ -27,11 +26,6 @@ def _reads_buffers(model: nn.Module) -> bool:
     return any(
         buffer.is_floating_point()
         for module in model.modules() if not is_batch_norm(module) for buffer in module.buffers(recurse=False))
-
-
-def is_unchanged(transform: InputTransform, height: int, width: int) -> bool:
-    """Return whether a transformation leaves images of this size unchanged."""
-    return not transform.angle and output_size(transform.size, height, width) == (height, width)
 
 
 def random_states(device: torch.device) -> list[torch.Tensor] | None:

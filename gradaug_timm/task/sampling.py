@@ -1,11 +1,13 @@
 """What a step draws: sub-networks and the transformations of their inputs, from (seed, step) alone."""
+import itertools
 import math
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..elastic.subnet import Subnet
-from .settings import GradAugSettings
-from .transforms import InputTransform
+from .settings import Choice, GradAugSettings
+from .transforms import InputTransform, InputTransformation
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,24 @@ def draw_step(settings: GradAugSettings, step: int, *, num_blocks: int) -> list[
         num_blocks: Number of residual blocks that can be skipped.
     """
     generator = random.Random(f'{settings.seed}/{step}')
-    draws = [
-        Draw(_subnet(settings, width, num_blocks, generator), InputTransform(
-            generator.choice(settings.sizes), generator.choice(settings.rotation) if settings.rotation else 0.0))
-        for width in _draw_widths(settings, generator)
-    ]
+    begun = [(_subnet(settings, width, num_blocks, generator), _draw_steps(settings.built_in, generator))
+             for width in _draw_widths(settings, generator)]
+    draws = [Draw(subnet, InputTransform(steps + _draw_steps(settings.registered, generator)))
+             for subnet, steps in begun]  # after all others, which are the same with and without them
     return sorted(draws, key=lambda draw: -draw.subnet.width)
+
+
+def possible_transforms(settings: GradAugSettings) -> Iterator[InputTransform]:
+    """Yield every combination of values that a sub-network's input may go through, without its random numbers."""
+    choices = [*settings.built_in, *settings.registered]
+    for values in itertools.product(*(values for _, values in choices)):
+        yield InputTransform(tuple(cls(value) for (cls, _), value in zip(choices, values)))
+
+
+def most_sizes(settings: GradAugSettings) -> int:
+    """Return the most sizes that sub-networks' inputs have, of batches of one size."""
+    choices = [*settings.built_in, *settings.registered]
+    return math.prod(len(values) for cls, values in choices if not cls.keeps_size())
 
 
 def width_grid(settings: GradAugSettings) -> tuple[float, ...]:
@@ -53,6 +67,10 @@ def survival_probabilities(num_blocks: int, min_survival: float) -> list[float]:
 def _subnet(settings: GradAugSettings, width: float, num_blocks: int, generator: random.Random) -> Subnet:
     skipped = _draw_skipped(settings, num_blocks, generator)
     return Subnet(width, settings.divisor, skipped, updates_statistics=settings.statistics == 'all')
+
+
+def _draw_steps(choices: tuple[Choice, ...], generator: random.Random) -> tuple[InputTransformation, ...]:
+    return tuple(cls.draw(values, generator) for cls, values in choices)
 
 
 def _draw_widths(settings: GradAugSettings, generator: random.Random) -> list[float]:

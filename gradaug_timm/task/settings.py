@@ -1,12 +1,18 @@
 """What can be set about GradAug."""
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
+
+from .transformations import Resize, Rotation
+from .transforms import TRANSFORMS, InputTransformation, parse_choices
 
 MODES = ('width', 'depth', 'both')
 STATISTICS = ('full', 'all')
 SMALL_IMAGE = 96  # pixels; below it the presets of the paper's CIFAR experiments hold
+BUILT_IN: dict[str, type[InputTransformation]] = {'sizes': Resize, 'rotation': Rotation}  # by the field of their values
+
+Choice = tuple[type[InputTransformation], tuple]  # a transformation, and the values that it is drawn from
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,8 @@ class GradAugSettings:
         sizes: Input sizes to draw from: fractions of the batch's (floats up to 1), or pixels of its longer side
             (integers above 1).
         rotation: Angles to draw from, in degrees; none: no rotation.
+        transforms: Further transformations by their registered names, each with the values to draw from; images go
+            through them in alphabetical order, after resizing and rotating. Kept as pairs of name and values.
         min_survival: Probability that the last residual block is kept, linear from 1 at the first (random depth).
         statistics: Whose passes BatchNorm's running statistics follow: those of the full network alone ('full'), or all
             (the original code with random depth; sub-networks must be as wide as the network).
@@ -51,6 +59,7 @@ class GradAugSettings:
     divisor: int = 8
     sizes: tuple[float, ...] = (1.0, 6 / 7, 5 / 7, 4 / 7)
     rotation: tuple[float, ...] = ()
+    transforms: Mapping[str, Iterable] | tuple[tuple[str, tuple], ...] = ()
     min_survival: float = 0.8
     statistics: str = 'full'
     weight: float = 1.0
@@ -65,8 +74,10 @@ class GradAugSettings:
         for name in ('sizes', 'rotation'):
             if isinstance(getattr(self, name), Iterable):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        problems = [f'{name}={getattr(self, name)!r} must be {allowed}'
-                    for name, (is_valid, allowed) in _RULES.items() if not is_valid(getattr(self, name))]
+        transforms, problems = parse_choices(self.transforms, {cls.name: field for field, cls in BUILT_IN.items()})
+        object.__setattr__(self, 'transforms', transforms)
+        problems += [f'{name}={getattr(self, name)!r} must be {allowed}'
+                     for name, (is_valid, allowed) in _RULES.items() if not is_valid(getattr(self, name))]
         if self.statistics == 'all' and self.mode in ('width', 'both'):
             problems.append(f"statistics='all' must be 'full' with mode={self.mode!r}: narrow layers would mix "
                             'statistics of different networks')
@@ -102,6 +113,20 @@ class GradAugSettings:
         return replace(self, sizes=tuple(size for size in self.sizes if size <= largest))
 
     @property
+    def built_in(self) -> tuple[Choice, ...]:
+        """Transformations that have a field of their own, with their values; without those that have none."""
+        return tuple((cls, getattr(self, field)) for field, cls in BUILT_IN.items() if getattr(self, field))
+
+    @property
+    def registered(self) -> tuple[Choice, ...]:
+        """The further transformations, with their values.
+
+        Raises:
+            ValueError: One of them isn't registered in this process.
+        """
+        return tuple((TRANSFORMS.find(name), tuple(values)) for name, values in dict(self.transforms).items())
+
+    @property
     def random_width(self) -> bool:
         """Whether sub-networks are narrower."""
         return self.mode in ('width', 'both')
@@ -110,13 +135,6 @@ class GradAugSettings:
     def random_depth(self) -> bool:
         """Whether sub-networks are shallower."""
         return self.mode in ('depth', 'both')
-
-
-def is_size(value) -> bool:
-    """Whether `value` is a fraction of the batch's size or a number of pixels."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return False
-    return value > 1 if isinstance(value, Integral) else 0 < value <= 1  # type: ignore[operator]
 
 
 def _integer(least: int):
@@ -135,10 +153,10 @@ _RULES = {
     'width_steps': (_integer(0), 'an integer of at least 0'),
     'divisor': (_integer(1), 'an integer of at least 1'),
     'sizes': (
-        lambda value: isinstance(value, tuple) and len(value) > 0 and all(map(is_size, value)),
+        lambda value: isinstance(value, tuple) and len(value) > 0 and all(map(Resize.is_allowed, value)),
         'a list of fractions (floats above 0, at most 1.0) or pixels (integers above 1)'),
     'rotation': (
-        lambda value: isinstance(value, tuple) and all(map(_number(lambda angle: abs(angle) <= 360), value)),
+        lambda value: isinstance(value, tuple) and all(map(_number(Rotation.is_allowed), value)),
         'a list of degrees from -360 to 360'),
     'min_survival': (_number(lambda value: 0 <= value <= 1), 'from 0 to 1'),
     'statistics': (lambda value: value in STATISTICS, f'one of {", ".join(STATISTICS)}'),
@@ -150,4 +168,4 @@ _RULES = {
     'size_epochs': (_integer(0), 'an integer of at least 0'),
     'seed': (_integer(0), 'an integer of at least 0'),
 }
-assert set(_RULES) == {field.name for field in fields(GradAugSettings)}
+assert {*_RULES, 'transforms'} == {field.name for field in fields(GradAugSettings)}

@@ -5,11 +5,12 @@ from dataclasses import replace
 from timm.models.resnet import Bottleneck
 from torch import nn
 
-from ..network import PLANNERS
 from ..plan import FIXED, Plan
 from .probed import plans_by_probing
+from .registry import register_planner
 
 
+@register_planner(Bottleneck)
 def plan_resnet(model: nn.Module) -> Iterator[Plan]:
     """Yield the probed plans, with the channels of the stem and inside bottlenecks counted by expansion (Group)."""
     for plan in plans_by_probing(model):
@@ -25,6 +26,3 @@ def _counted(plan: Plan, model: nn.Module) -> Plan:
     groups = [replace(group, expansion=Bottleneck.expansion) if index in counted else group
               for index, group in enumerate(plan.groups)]
     return replace(plan, groups=tuple(groups))
-
-
-PLANNERS[Bottleneck] = plan_resnet

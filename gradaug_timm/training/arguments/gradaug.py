@@ -1,7 +1,9 @@
 """Settings of GradAug; settings that are not given take the preset of the image size."""
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
-from ...cli import ranged
+from ...cli import Keywords, ranged
 from ...flags import Role, Settings, needs, only_for, setting, toggle
 from ...task.settings import GradAugSettings
 from .conditions import NO_TURN, ONE_SIZE, beyond_the_end
@@ -33,6 +35,9 @@ class SubnetSettings(
         nargs='+', metavar='SIZE')
     gradaug_rotation: tuple[float, ...] | None = setting(
         None, 'angles in degrees that sub-networks draw from', type=DEGREES, nargs='+', metavar='DEG', idle=NO_TURN)
+    gradaug_transforms: Mapping[str, Any] | None = setting(
+        None, 'further transformations of the images of sub-networks, each with the values to draw from', nargs='+',
+        action=Keywords, metavar='NAME=V,V')
     gradaug_min_survival: float | None = setting(
         None, 'random depth: probability that the last block is kept, linear from 1 at the first',
         type=ranged(float, minimum=0, maximum=1), metavar='P', idle=only_for('gradaug_mode', 'depth', 'both'))

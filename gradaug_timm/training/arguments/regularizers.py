@@ -1,7 +1,9 @@
 """Settings of regularisers that are compared with GradAug and that timm lacks or implements differently."""
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from ...cli import ranged
+from ...cli import NamedKeywords, ranged
 from ...flags import Role, Settings, setting
 from .values import NATURAL, NUMBER, SHARE
 
@@ -32,3 +34,6 @@ class RegularizerSettings(Settings, title='regularisers, as published', role=Rol
         choices=('linear', 'constant'))
     paper_drop_block_size: int | None = setting(
         None, 'DropBlock as published: side of the blocks (default: 7)', type=NATURAL, metavar='N')
+    regularizer: Mapping[str, Any] = setting(
+        {}, 'another regulariser, registered by a module of --device-modules, with its settings; may be repeated',
+        nargs='+', action=NamedKeywords, metavar=('NAME', 'KEY=VALUE'))

@@ -85,6 +85,8 @@ class RunSettings(Settings, title='run', role=Role.WRITTEN):
         None,
         'end after N batches whose loss isn\'t finite; above 1 updates with such gradients are left out (default: '
         '10 with float16, which does so anyway, else 1)', type=NATURAL, metavar='N', role=Role.START)
+    log: tuple[str, ...] = setting(
+        (), 'further loggers, registered by modules of --device-modules', nargs='+', metavar='NAME')
     log_tensorboard: bool = switch('log to TensorBoard, in the folder of this run')
     log_trackio: bool = switch('log to trackio')
     trackio_project: str | None = setting(

@@ -1,7 +1,6 @@
 """The network to train, as the settings describe it."""
 import logging
 import pickle
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import nn
 from ...cli import flag
 from ...files import check_whole
 from ...models.creation import model_arguments
-from ...regularizers import add_drop_block, add_shake_drop, add_stochastic_depth
+from ...regularizers import REGULARIZERS, complete_settings, in_order
 from ..arguments.regularizers import RegularizerSettings
 from ..arguments.settings import TrainSettings
 from ..processes import Precision, Process
@@ -81,18 +80,26 @@ def _create_of_any_size(name: str, **kwargs) -> nn.Module:
 
 
 def regularizer_settings(args: RegularizerSettings) -> dict[str, dict]:
-    """Return the arguments of each regulariser that is on, by the name of its setting."""
-    wanted: dict[str, dict] = {
-        'shake_drop': dict(
-            survival=args.shake_drop,
-            alpha=tuple(args.shake_drop_alpha or (-1., 1.)),
-            beta=tuple(args.shake_drop_beta or (0., 1.)),
-            level=args.shake_drop_level or 'pixel',
-        ),
-        'stoch_depth': dict(survival=args.stoch_depth),
-        'paper_drop_block': dict(rate=args.paper_drop_block, size=args.paper_drop_block_size or 7),
-    }
-    return {name: settings for name, settings in wanted.items() if getattr(args, name) is not None}
+    """Return all settings of each regulariser that is on, by the name of the regulariser.
+
+    A flag `--NAME` gives the first setting of a regulariser, and `--NAME-SETTING` gives another one. `args.regularizer`
+    maps the names of regularisers without flags to their settings.
+
+    Raises:
+        ValueError: A regulariser or a setting is unknown.
+    """
+    flags = vars(args)
+    given = dict(flags.get('regularizer') or {})
+    for name, regularizer in REGULARIZERS.items():
+        if regularizer.has_flags and flags[name] is not None:
+            first, *others = (each.name for each in regularizer.parameters)
+            given[name] = {first: flags[name], **{other: flags[f'{name}_{other}'] for other in others}}
+    return {name: complete_settings(name, settings) for name, settings in given.items()}
+
+
+def regularizer_flag(name: str) -> str:
+    """Return the flag that turns a regulariser on."""
+    return flag(name) if REGULARIZERS.find(name).has_flags else f'--regularizer {name}'
 
 
 def drop_block_rises(args: RegularizerSettings) -> bool:
@@ -100,19 +107,13 @@ def drop_block_rises(args: RegularizerSettings) -> bool:
     return args.paper_drop_block is not None and args.paper_drop_block_schedule != 'constant'
 
 
-REGULARIZERS: dict[str, Callable[..., nn.Module]] = {
-    'shake_drop': add_shake_drop,
-    'stoch_depth': add_stochastic_depth,
-    'paper_drop_block': add_drop_block,  # joins layers at the end of a residual branch
-}
-
-
 def _regularize(network: nn.Module, args: TrainSettings) -> None:
-    for name, settings in regularizer_settings(args).items():
+    settings = regularizer_settings(args)
+    for name in in_order(settings):
         try:
-            REGULARIZERS[name](network, **settings)
+            REGULARIZERS[name].add(network, **settings[name])
         except ValueError as error:
-            raise ValueError(f'{flag(name)} does not support --model {args.model}: {error}') from error
+            raise ValueError(f'{regularizer_flag(name)} does not support --model {args.model}: {error}') from error
 
 
 def enable_checkpointing(network: nn.Module, name: str) -> None:

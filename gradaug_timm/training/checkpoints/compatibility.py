@@ -12,7 +12,7 @@ from ..arguments.checks import model_name
 from ..arguments.gradaug import PREFIX
 from ..arguments.regularizers import RegularizerSettings
 from ..arguments.settings import LoopSettings
-from ..building.networks import drop_block_rises, regularizer_settings
+from ..building.networks import drop_block_rises, regularizer_flag, regularizer_settings
 from ..position import Position
 from .state import CheckpointState
 
@@ -122,7 +122,7 @@ def _regularizer_differences(args: LoopSettings, saved: argparse.Namespace) -> I
     ours, theirs = regularizer_settings(args), regularizer_settings(before)
     for name in {**ours, **theirs}:
         if ours.get(name) != theirs.get(name):
-            yield f'{flag(name)} {_describe(ours.get(name))}', _describe(theirs.get(name))
+            yield f'{regularizer_flag(name)} {_describe(ours.get(name))}', _describe(theirs.get(name))
     both = 'paper_drop_block' in ours and 'paper_drop_block' in theirs
     if both and drop_block_rises(args) != drop_block_rises(before):
         schedules = ['linear' if drop_block_rises(which) else 'constant' for which in (args, before)]

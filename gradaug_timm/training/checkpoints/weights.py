@@ -15,12 +15,13 @@ from ..arguments.settings import LoopSettings
 BEST_WEIGHTS = 'model_best.safetensors'
 KEPT = (  # settings that define the network, or that `validate.py` needs
     'model', 'num_classes', 'in_chans', 'gp', 'model_kwargs', 'img_size', 'input_size', 'crop_pct', 'mean', 'std',
-    'interpolation', 'bn_eps', 'shake_drop', 'shake_drop_alpha', 'stoch_depth', 'gradaug_divisor',
+    'interpolation', 'bn_eps', 'shake_drop', 'shake_drop_alpha', 'stoch_depth', 'regularizer', 'gradaug_divisor',
 )
 RECIPE = (  # settings that show a reader how the weights were trained; no paths
     'dataset', 'train_split', 'val_split', 'labels_per_class', 'train_fraction', 'pretrained', 'epochs', 'batch_size',
     'grad_accum_steps', 'opt', 'lr', 'weight_decay', 'sched', 'warmup_epochs', 'smoothing', 'mixup', 'cutmix', 'aa',
-    'reprob', 'drop_path', 'shake_drop', 'stoch_depth', 'paper_drop_block', 'model_ema', 'amp', 'seed', 'eval_metric',
+    'reprob', 'drop_path', 'shake_drop', 'stoch_depth', 'paper_drop_block', 'regularizer',
+    'model_ema', 'amp', 'seed', 'eval_metric',
 )
 
 

@@ -4,15 +4,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...task.settings import SMALL_IMAGE
-from ...task.transforms import output_size
+from ...task.transformations import Resize
 from ..arguments.checks import model_name
 
 EVERYWHERE = dict(
     opt='sgd', momentum=0.9, decay_all_parameters=True, clip_grad=None, sched_on_updates=True, warmup_epochs=0,
     smoothing=0., keep_last_batch=True, no_aug=False, hflip=0.5, aa=None, reprob=0., mixup=0., amp=False,
     interpolation='bilinear', train_interpolation='bilinear', zero_init_last=False, gradaug_subnets=3,
-    gradaug_rotation=(), gradaug_weight=1., gradaug_temperature=1., gradaug_interval=1, gradaug_batch_fraction=1.,
-    gradaug_off_epoch=0, gradaug_size_epochs=0,
+    gradaug_rotation=(), gradaug_transforms=(), gradaug_weight=1., gradaug_temperature=1., gradaug_interval=1,
+    gradaug_batch_fraction=1., gradaug_off_epoch=0, gradaug_size_epochs=0,
 )
 LARGE_IMAGES = dict(crop_pct=0.875, color_jitter=0.4, gradaug_sizes=(224, 192, 160, 128))
 SMALL_IMAGES = dict(crop_pct=1., color_jitter=0., reflect_pad=4, gradaug_sizes=(32, 28, 24))
@@ -74,7 +74,7 @@ def _equal(name: str, values: Mapping[str, Any], wanted: Any) -> bool:
 
 
 def _pixels(sizes: tuple, input_size: tuple[int, int, int]) -> tuple[tuple[int, int], ...]:
-    return tuple(sorted(output_size(size, *input_size[1:]) for size in sizes))
+    return tuple(sorted(Resize(size).output_size(*input_size[1:]) for size in sizes))
 
 
 def _as_fractions(pixels: tuple[int, ...]) -> tuple[float, ...]:

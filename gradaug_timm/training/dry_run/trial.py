@@ -1,5 +1,6 @@
 """A few trial steps of a run: time, memory, and the estimated time of the run."""
 import itertools
+import math
 import statistics
 import sys
 import time
@@ -19,6 +20,7 @@ from ..run import Run, updates_per_epoch
 
 TIMED = 3  # steps after the first
 CANDIDATES = 101  # steps from which the typical one is selected
+NOMINAL = 224  # image size in pixels at which steps are compared
 
 
 class MemoryShortageError(RuntimeError):
@@ -99,7 +101,8 @@ def planned_steps(task: TrainingTask, epoch: int) -> list[tuple[int, int]]:
 
 
 def _size(task: SubnetSteps, step: int) -> float:
-    return sum((draw.subnet.width * draw.transform.size) ** 2 for draw in task.draws(step))
+    return sum(
+        draw.subnet.width ** 2 * math.prod(draw.transform.output_size(NOMINAL, NOMINAL)) for draw in task.draws(step))
 
 
 def _time_update(

@@ -33,9 +33,7 @@ def _describe(draw: Draw) -> str:
     parts = [f'width {draw.subnet.width:.4g}']
     if draw.subnet.skipped:
         parts.append(f'{len(draw.subnet.skipped)} blocks skipped')
-    parts.append(f'size {draw.transform.size:.4g}')
-    if draw.transform.angle:
-        parts.append(f'rotated by {draw.transform.angle:g}°')
+    parts.append(draw.transform.describe())
     return ', '.join(parts)
 
 

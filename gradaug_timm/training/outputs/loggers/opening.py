@@ -1,17 +1,16 @@
 """Opening of the loggers that the settings name."""
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from ...arguments.settings import LoopSettings
-from ..folder import EVENTS, RunFolder
+from ..folder import RunFolder
 from .folder_logger import FolderLogger
 from .guarded import GuardedLogger
 from .logger import Logger
 from .many import Loggers
-from .tensorboard_logger import TensorBoardLogger
-from .trackio_logger import start_trackio
-from .wandb_logger import start_wandb
+from .registry import LOGGERS, LoggedRun, RegisteredLogger
 
 
 def open_loggers(
@@ -33,17 +32,25 @@ def open_loggers(
 
     Raises:
         OSError: The files of TensorBoard cannot be written.
-        RefusedError: wandb rejects the flags, or no user is logged in.
+        RefusedError: A service rejects the flags, such as wandb if no user is logged in.
+        ValueError: A logger is not registered.
     """
-    name = os.path.basename(os.path.normpath(folder.path))
+    run = LoggedRun(folder.path, os.path.basename(os.path.normpath(folder.path)), args.values(), continued_at)
     loggers: list[Logger] = [FolderLogger(folder.path)]
-    if args.log_tensorboard:
-        loggers.append(TensorBoardLogger(os.path.join(folder.path, EVENTS), continued_at=continued_at))
-    if args.log_wandb:
-        loggers.append(GuardedLogger('--log-wandb', partial(start_wandb, args, name)))
-    if args.log_trackio:
-        start = partial(start_trackio, args, name, continued=continued_at is not None)
-        loggers.append(GuardedLogger('--log-trackio', start))
+    for name, registered in _in_order(asked_loggers(run.flags)):
+        start = partial(registered.open, run)
+        loggers.append(GuardedLogger(f'--log-{name}', start) if registered.guarded else start())
     for logger in more:
         logger.start(folder.path, continued_at=continued_at)
     return Loggers([*loggers, *more], ahead=ahead)
+
+
+def asked_loggers(flags: Mapping[str, Any]) -> list[str]:
+    """Return the names of the loggers in the flags: `--log-NAME`, or `--log NAME` for loggers without such a flag."""
+    return [*(name for name in LOGGERS if flags.get(f'log_{name}')), *(flags.get('log') or ())]
+
+
+def _in_order(names: list[str]) -> list[tuple[str, RegisteredLogger]]:
+    """Return loggers by name, first the ones that may end the run, so that no other has started by then."""
+    found = [(name, LOGGERS.find(name)) for name in dict.fromkeys(names)]
+    return sorted(found, key=lambda pair: (pair[1].guarded, not pair[1].may_refuse))

@@ -6,7 +6,9 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image
 
+from ..folder import EVENTS
 from .logger import Logger
+from .registry import LoggedRun, register_logger
 
 
 class TensorBoardLogger(Logger):
@@ -50,3 +52,9 @@ class TensorBoardLogger(Logger):
             yield
         except OSError as error:
             raise OSError(f'{self._path} cannot be written: {error.strerror or error}') from error
+
+
+@register_logger('tensorboard', guarded=False)
+def open_tensorboard(run: LoggedRun) -> TensorBoardLogger:
+    """Open event files in the folder of the run."""
+    return TensorBoardLogger(os.path.join(run.folder, EVENTS), continued_at=run.continued_at)

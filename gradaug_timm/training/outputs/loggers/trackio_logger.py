@@ -3,8 +3,8 @@ from typing import Any
 
 from PIL import Image
 
-from ...arguments.settings import LoopSettings
 from .logger import Logger
+from .registry import LoggedRun, register_logger
 
 PROJECT = 'gradaug_timm'
 
@@ -31,13 +31,14 @@ class TrackioLogger(Logger):
         trackio.finish()
 
 
-def start_trackio(args: LoopSettings, name: str, *, continued: bool) -> TrackioLogger:
-    """Start a run called `name` with all settings as the configuration, or resume it if `continued`."""
+@register_logger('trackio')
+def start_trackio(run: LoggedRun) -> TrackioLogger:
+    """Start a run with the folder's name and all settings as the configuration, or resume it with our run."""
     import trackio
     return TrackioLogger(trackio.init(
-        project=args.trackio_project or PROJECT,
-        name=name,
-        config=args.values(),
-        resume='allow' if continued else 'never',
+        project=run.flags['trackio_project'] or PROJECT,
+        name=run.name,
+        config=dict(run.flags),
+        resume='never' if run.continued_at is None else 'allow',
         embed=False,
     ))

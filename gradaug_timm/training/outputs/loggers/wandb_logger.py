@@ -4,9 +4,9 @@ from typing import Any
 from PIL import Image
 
 from ....cli import one_line
-from ...arguments.settings import LoopSettings
 from .guarded import RefusedError
 from .logger import Logger
+from .registry import LoggedRun, register_logger
 
 
 class WandbLogger(Logger):
@@ -30,8 +30,9 @@ class WandbLogger(Logger):
         self._run.finish(exit_code=int(failed))
 
 
-def start_wandb(args: LoopSettings, name: str) -> WandbLogger:
-    """Start a run called `name` with all settings as the configuration.
+@register_logger('wandb', may_refuse=True)
+def start_wandb(run: LoggedRun) -> WandbLogger:
+    """Start a run with the folder's name and all settings as the configuration.
 
     Raises:
         RefusedError: wandb rejects the flags, or no user is logged in.
@@ -39,12 +40,12 @@ def start_wandb(args: LoopSettings, name: str) -> WandbLogger:
     import wandb
     try:
         return WandbLogger(wandb.init(
-            project=args.wandb_project,
-            name=name,
-            config=args.values(),
-            tags=args.wandb_tags,
-            resume='must' if args.wandb_resume_id else None,
-            id=args.wandb_resume_id or None,
+            project=run.flags['wandb_project'],
+            name=run.name,
+            config=dict(run.flags),
+            tags=run.flags['wandb_tags'],
+            resume='must' if run.flags['wandb_resume_id'] else None,
+            id=run.flags['wandb_resume_id'] or None,
         ))
     except (wandb.errors.AuthenticationError, wandb.errors.UsageError, ValueError) as error:
         raise RefusedError(f'--log-wandb: {one_line(error, None)}') from error

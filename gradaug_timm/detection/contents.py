@@ -1,0 +1,57 @@
+"""What a checkpoint of a detector holds: the one place here that knows its keys."""
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..files import read_checkpoint
+from ..training.checkpoints.state import CheckpointState
+from .arguments import DetectionSettings
+
+
+@dataclass(frozen=True)
+class DetectorContents:
+    """A trained detector's settings and weights.
+
+    Args:
+        settings: The settings that it was trained with.
+        weights: The trained weights.
+        averages: Their moving average, if there is one.
+    """
+
+    settings: DetectionSettings
+    weights: Mapping[str, Tensor]
+    averages: Mapping[str, Tensor] | None
+
+
+def read_detector(path: str) -> DetectorContents:
+    """Read a checkpoint of gradaug_timm.detection.train.
+
+    Raises:
+        ValueError: It does not exist, can't be read, or holds something else.
+    """
+    if not os.path.exists(path):
+        raise ValueError(f'{path} does not exist')
+    try:
+        state = read_checkpoint(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f'{path} can\'t be read: {error}') from error
+    content = _content(state)
+    if 'detector' not in content.settings:
+        raise ValueError(f'{path} is not a checkpoint of gradaug_timm.detection.train')
+    try:
+        settings = DetectionSettings.of(content.settings)
+    except ValueError as error:
+        raise ValueError(f'{path} was trained with settings that are not supported: {error}') from error
+    return DetectorContents(settings, content.weights, content.averaged_weights)
+
+
+def _content(state: Any) -> CheckpointState:
+    try:
+        content = CheckpointState.from_state(state)
+        return content if isinstance(content.args, argparse.Namespace) else CheckpointState()
+    except (AttributeError, KeyError, TypeError):  # it is of another program
+        return CheckpointState()
