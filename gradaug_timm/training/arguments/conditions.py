@@ -22,7 +22,7 @@ ON_CPU = Idle(lambda v: v['device'] == 'cpu', 'on the CPU')
 
 def beyond_the_end(name: str) -> Idle:
     """Return the condition of a setting that has no effect if it names an epoch after the end of the run."""
-    return Idle(lambda values: values[name] >= values['end_epoch'], 'because the run ends before')
+    return Idle(lambda values: values[name] >= values['end_epoch'], 'as the run ends before')
 
 
 def unused_by_optimizer(feature: str) -> Idle:

@@ -7,7 +7,7 @@ from ...flags import Role, Settings, needs, setting, switch
 from .conditions import ON_CPU, ONE_PROCESS
 from .values import COUNT, NATURAL, PERCENT, POSITIVE
 
-NO_NAFLEX = 'its batches hold patches of images of different sizes, for which GradAug has no transformations'
+NO_NAFLEX = 'NaFlex batches hold patches of images of different sizes, for which GradAug has no transformations'
 NO_TORCHSCRIPT = 'TorchScript is deprecated in torch; use --torchcompile'
 NO_SWEEP = 'it belongs to timm\'s sweep.py'
 REFUSED = (
