@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
 from typing import Any, ClassVar, TypeVar
 
-from .cli import Keywords, StrictParser, flag
+from .cli import Keywords, StrictParser, flag, import_named
 from .upstream import check_choice, convert_text, parser_actions
 
 Values = Mapping[str, Any]  # settings by name
@@ -252,6 +252,7 @@ class SettingsParser(StrictParser):
         """Return the settings of a command line; end the program with one line where they are wrong."""
         args = self.parse_args(argv)
         try:
+            import_named(getattr(args, 'device_modules', None) or ())
             return self.resolve(self.settings.of(vars(args)))
         except ValueError as error:
             self.error(str(error))

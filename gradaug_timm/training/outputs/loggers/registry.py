@@ -41,7 +41,7 @@ def register_logger(name: str, *, guarded: bool = True, may_refuse: bool = False
     """Return a decorator that registers a function which opens a logger for a LoggedRun.
 
     Args:
-        name: Its name: `--log-NAME` asks for it.
+        name: The name that `--log NAME` asks for.
         guarded: Whether the run goes on without it where it fails, with a warning.
         may_refuse: Whether it checks what flags ask of it and raises a RefusedError, which ends the run in one line;
             such loggers are opened before the other services.
