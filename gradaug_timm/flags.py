@@ -6,6 +6,7 @@ resuming compares and what makes two runs of a report different (`Role`), and wh
 import argparse
 import copy
 import functools
+import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -212,7 +213,7 @@ def _declared(cls: type[Settings]) -> dict[str, Declared]:
     found: dict[str, Declared] = {}
     groups = [each for each in cls.__mro__ if issubclass(each, Settings)]
     for group in groups:
-        for name in vars(group).get('__annotations__', ()):
+        for name in inspect.get_annotations(group):
             declaration = by_name[name].metadata.get(METADATA) if name in by_name else None
             if declaration is not None and name not in found:
                 role = declaration.role or group.role
