@@ -90,7 +90,7 @@ def input_size(args: DetectionSettings) -> tuple[int, int, int]:
 
 
 def settings_for(args: DetectionSettings) -> GradAugSettings:
-    """The flags, and for those that aren't given the preset of ImageNet's images."""
+    """Return the settings of GradAug: those that are given, and the preset for ImageNet's image size."""
     return GradAugSettings.preset(args.max_size, **{'seed': args.seed, **given_settings(args)})
 
 
