@@ -60,7 +60,7 @@ def images_seen(batch: int, fraction: float) -> int:
 
 
 def survival_probabilities(num_blocks: int, min_survival: float) -> list[float]:
-    """Return the probability of keeping each block: linear from 1 at the first to `min_survival` at the last (paper)."""
+    """Return the probability of keeping each block: from 1 at the first to `min_survival` at the last (paper)."""
     return [1 - (1 - min_survival) * index / max(1, num_blocks - 1) for index in range(num_blocks)]
 
 
