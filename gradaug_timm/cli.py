@@ -1,6 +1,7 @@
 """Strict command lines: unknown flags are rejected, and errors are one line."""
 import argparse
 import difflib
+import importlib
 import math
 import os
 import sys
@@ -93,6 +94,19 @@ def ranged(
         return value
 
     return convert
+
+
+def import_named(modules: Iterable[str]) -> None:
+    """Import the modules that --device-modules names.
+
+    Raises:
+        ValueError: One can't be imported.
+    """
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ValueError(f'--device-modules {name} cannot be imported: {error}') from error
 
 
 def file_to_write(ending: str = '') -> Callable[[str], str]:

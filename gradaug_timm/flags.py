@@ -7,13 +7,14 @@ settings resuming compares and which make two runs of a report different (`Role`
 import argparse
 import copy
 import functools
+import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
 from typing import Any, ClassVar, TypeVar
 
-from .cli import Keywords, StrictParser, flag
+from .cli import Keywords, StrictParser, flag, import_named
 from .upstream import check_choice, convert_text, parser_actions
 
 Values = Mapping[str, Any]  # settings by name
@@ -215,7 +216,7 @@ def _declared(cls: type[Settings]) -> dict[str, Declared]:
     found: dict[str, Declared] = {}
     groups = [each for each in cls.__mro__ if issubclass(each, Settings)]
     for group in groups:
-        for name in vars(group).get('__annotations__', ()):
+        for name in inspect.get_annotations(group):
             declaration = by_name[name].metadata.get(METADATA) if name in by_name else None
             if declaration is not None and name not in found:
                 role = declaration.role or group.role
@@ -255,6 +256,7 @@ class SettingsParser(StrictParser):
         """Return the settings of a command line; end the program with one line where they are wrong."""
         args = self.parse_args(argv)
         try:
+            import_named(getattr(args, 'device_modules', None) or ())
             return self.resolve(self.settings.of(vars(args)))
         except ValueError as error:
             self.error(str(error))

@@ -255,7 +255,8 @@ def test_a_guarded_logger_that_fails_is_left_out_with_a_warning(memory, tmp_path
         patch.setattr(Memory, 'log', lambda *args: 1 / 0)
         logs.log({'loss': 1.}, 0)
         logs.log({'loss': 1.}, 1)
-    assert len(caplog.messages) == 1 and caplog.messages[0].startswith('--log-memory failed; the run continues without it')
+    warning, = caplog.messages
+    assert warning.startswith('--log-memory failed; the run continues without it')
 
 
 def test_an_unknown_logger_and_a_name_taken_twice_are_refused(memory, tmp_path):

@@ -90,7 +90,7 @@ def input_size(args: DetectionSettings) -> tuple[int, int, int]:
 
 
 def settings_for(args: DetectionSettings) -> GradAugSettings:
-    """Return the settings of GradAug; flags that are not given take the preset for ImageNet."""
+    """Return the settings of GradAug: those that are given, and the preset for ImageNet's image size."""
     return GradAugSettings.preset(args.max_size, **{'seed': args.seed, **given_settings(args)})
 
 

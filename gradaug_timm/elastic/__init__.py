@@ -1,4 +1,6 @@
 """Elastic networks: networks that can run as one of their own sub-networks. README.md explains how."""
+from ..registry import import_modules
+from . import planning
 from .blocks import Skippable, register_block
 from .cost import multiply_adds
 from .network import (
@@ -44,3 +46,5 @@ __all__ = [
     'show_parts',
     'statistics',
 ]
+
+import_modules(planning.__name__, planning.__path__)  # planners register themselves

@@ -2,12 +2,13 @@
 import importlib.util
 import os
 from collections.abc import Iterator
+from dataclasses import fields
 
 from ..cli import flag
 from .corruptions import EXTRA, SEVERITIES
 from .settings import EvaluationSettings, ResidualSettings
 
-SCALINGS = tuple(vars(ResidualSettings)['__annotations__'])  # of residual branches
+SCALINGS = tuple(each.name for each in fields(ResidualSettings))  # of residual branches
 NOT_ON_CHANGED_IMAGES = (  # settings without a meaning where images are corrupted or adversarial
     'width', 'test_pool', 'valid_labels', 'real_labels', 'metrics_avg', 'torchcompile', 'reparam', 'tf_preprocessing')
 

@@ -25,7 +25,7 @@ def scale_branches(model: nn.Module, settings: OpeningSettings, trained: Mapping
         The scaling by its name; empty where the branches stay as they are.
 
     Raises:
-        ValueError: The model has no such branches, or a regulariser of the training is not registered.
+        ValueError: The model has no such branches.
     """
     _add_registered(model, trained.get('regularizer') or {})
     asked = {name: getattr(settings, name) for name in SCALINGS if getattr(settings, name) is not None}
@@ -48,7 +48,12 @@ def scale_branches(model: nn.Module, settings: OpeningSettings, trained: Mapping
 
 def _add_registered(model: nn.Module, trained: Mapping[str, dict]) -> None:
     """Add the regularisers without separate flags that training used and that change evaluation."""
-    chosen = {name: settings for name, settings in trained.items() if REGULARIZERS.find(name).in_evaluation}
+    unknown = [name for name in trained if name not in REGULARIZERS]
+    if unknown:
+        _logger.warning(f'The checkpoint was trained with {", ".join(unknown)}, which no imported module registers. If '
+                        'it changes the network in evaluation, name its module: --device-modules MODULE.')
+    known = {name: settings for name, settings in trained.items() if name in REGULARIZERS}
+    chosen = {name: settings for name, settings in known.items() if REGULARIZERS[name].in_evaluation}
     add_regularizers(model, chosen)
     if chosen:
         _logger.info(f'Regularisers that act in evaluation: {", ".join(chosen)}, as the checkpoint was trained.')

@@ -130,6 +130,8 @@ class ExecutionSettings(Settings, title='execution'):
 
     device: str | None = setting(
         None, 'device (default: the accelerator if there is one, else cpu)', metavar='NAME')
+    device_modules: tuple[str, ...] | None = setting(
+        None, 'Python modules to import first, such as those that register regularisers', nargs='+', metavar='MODULE')
     num_gpu: int = setting(1, 'GPUs that share a batch (default: 1)', type=NATURAL, metavar='N')
     channels_last: bool = switch('use the channels-last memory layout')
     amp: bool = switch('use mixed precision')

@@ -51,6 +51,18 @@ def register_regularizer(
 
     Raises:
         ValueError: Another one has that name.
+
+    Example:
+        >>> import timm
+        >>> from gradaug_timm import register_regularizer
+        >>> from gradaug_timm.regularizers import REGULARIZERS, add_regularizers
+        >>> @register_regularizer('head_dropout')
+        ... def add_head_dropout(model, rate=0.1):
+        ...     model.drop_rate = rate
+        ...     return model
+        >>> add_regularizers(timm.create_model('test_resnet'), {'head_dropout': {'rate': 0.3}}).drop_rate
+        0.3
+        >>> REGULARIZERS.remove('head_dropout')
     """
     def register(add: Add) -> Add:
         REGULARIZERS.add(name, Regularizer(add, last, in_evaluation, has_flags), by=add)

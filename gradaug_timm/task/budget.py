@@ -1,4 +1,4 @@
-"""Settings that keep training within a multiple of what plain training costs."""
+"""Settings whose training costs at most a given multiple of plain training."""
 import itertools
 import math
 from collections.abc import Callable, Container, Iterator
@@ -19,7 +19,7 @@ def within_budget(
         *,
         given: Container[str] = (),
 ) -> GradAugSettings:
-    """The settings with as many sub-networks on as many images as a budget allows.
+    """Return the settings with as many sub-networks on as many images as a budget allows.
 
     Of those that fit and use nearly as much of the budget as any, the most preferred are taken: two sub-networks on as
     large a part of the batch as possible, then a longer interval. One on all images costs as much as two on half of
@@ -46,7 +46,7 @@ def within_budget(
 
 
 def candidates(settings: GradAugSettings, given: Container[str] = ()) -> Iterator[GradAugSettings]:
-    """What a budget chooses among, the preferred first; the settings `given` stay as they are."""
+    """Yield the settings that a budget chooses from, the preferred first; settings in `given` are not changed."""
     free = [name for name in CHOSEN if name not in given]
     for subnets in (range(settings.subnets, 1, -1), [1]):
         values = {'interval': INTERVALS, 'batch_fraction': FRACTIONS, 'subnets': subnets}

@@ -1,4 +1,4 @@
-"""torch.compile makes a graph for every sub-network and shape of the batch: how many it may make, and has made."""
+"""The limit on graphs of torch.compile, which needs one for each sub-network and shape of the batch."""
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ Shape = tuple[int, int, int]  # images, height and width of a batch
 
 
 def count_graphs(settings: GradAugSettings, shapes: Iterable[Shape]) -> int:
-    """The most graphs that training makes: for each shape the full network's, and one for each width at each size.
+    """Return the most graphs that training needs: one for the full network and one for each width at each size.
 
     Args:
         settings: Settings of GradAug, with widths on a grid.
@@ -29,12 +29,12 @@ def count_graphs(settings: GradAugSettings, shapes: Iterable[Shape]) -> int:
 
 
 def most_alike(network: nn.Module) -> int:
-    """The most modules that share a `forward`: where they break a network, each of them has graphs of that function."""
+    """Return the most modules that share a `forward`: if they break a network, each has graphs of that function."""
     return max(Counter(type(module).forward for module in network.modules()).values())
 
 
 class GraphLimit:
-    """How many graphs torch.compile may make of one function for a network; one more is an error, never run eagerly.
+    """Limit on the graphs of one function for a network; one graph more is an error, never eager execution.
 
     torch counts the graphs of a function, which all networks of the process share: those of others are added.
 
@@ -48,7 +48,7 @@ class GraphLimit:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The limit, or that of an outer one where it is higher; torch's settings are restored in the end."""
+        """Apply the limit, or a higher one of an outer context; torch's settings are restored at the end."""
         config, before = compile_settings(), graphs_made()
         limit = self.number + before - self.made
         if config.fail_on_recompile_limit_hit:  # else it means nothing: importing timm.optim sets it to a million
@@ -65,11 +65,11 @@ class GraphLimit:
 
 
 class CompilationError(RuntimeError):
-    """torch.compile needs more graphs than the run has networks and shapes."""
+    """Error: torch.compile needs more graphs than the run has networks and shapes."""
 
 
 class Compilation:
-    """Watches torch.compile.
+    """Monitor of the graphs that torch.compile makes.
 
     Args:
         expected: The most graphs that the run needs of a network that isn't broken into several.
@@ -85,12 +85,12 @@ class Compilation:
 
     @property
     def made(self) -> int:
-        """Graphs made since the beginning."""
+        """Graphs made since the start."""
         return graphs_made() - self._before
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Applies the limit, and says in one line that there would be too many graphs.
+        """Apply the limit; raise an error of one line if torch.compile needs more graphs.
 
         Raises:
             CompilationError: There would.
@@ -105,7 +105,7 @@ class Compilation:
                 '--torchcompile out') from error
 
     def report(self, when: str) -> None:
-        """Logs how many graphs there are, if some are new, and whether all of the network is in them."""
+        """Log how many graphs there are, if some are new, and whether they contain the whole network."""
         if self.made == self._reported:
             return
         self._reported = self.made

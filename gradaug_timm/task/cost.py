@@ -1,4 +1,4 @@
-"""What training with GradAug costs, in multiply-adds relative to plain training."""
+"""The cost of training with GradAug, in multiply-adds relative to plain training."""
 import itertools
 from collections import Counter
 from dataclasses import replace
@@ -14,7 +14,7 @@ MOST_STEPS = 500  # whose draws it averages
 
 
 class RelativeCost:
-    """Estimates the cost of settings for one network: the mean over the epochs of the steps' multiply-adds.
+    """Estimator of the cost of settings for one network: multiply-adds of a step, averaged over the epochs.
 
     It is the same for all seeds, so that what follows from it is.
 
@@ -32,12 +32,12 @@ class RelativeCost:
         self._shares: dict[GradAugSettings, float] = {}
 
     def __call__(self, settings: GradAugSettings) -> float:
-        """The cost relative to plain training, which is 1."""
+        """Return the cost relative to plain training, which is 1."""
         images = images_seen(self._batch, settings.batch_fraction) / self._batch
         return 1 + self._passes(replace(settings, batch_fraction=1.0, interval=1, seed=0)) * images / settings.interval
 
     def _passes(self, settings: GradAugSettings) -> float:
-        """The cost of a step's sub-networks, on the whole batch: the mean over the epochs."""
+        """Return the cost of the sub-networks of a step on the whole batch, averaged over the epochs."""
         if settings not in self._shares:
             epochs = Counter(settings.at(epoch) for epoch in range(self._epochs))
             total = sum(count * self._mean_over_draws(each) for each, count in epochs.items())
@@ -45,7 +45,7 @@ class RelativeCost:
         return self._shares[settings]
 
     def _mean_over_draws(self, settings: GradAugSettings) -> float:  # type: ignore[return]
-        """Multiply-adds of a step's sub-networks for one image: the mean over the first steps."""
+        """Return the multiply-adds of the sub-networks of a step for one image, averaged over the first steps."""
         blocks = num_blocks(self._network)
         seen, totals = set(), []
         for step in itertools.count():

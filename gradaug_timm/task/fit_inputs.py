@@ -1,4 +1,4 @@
-"""Which images a network's sub-networks get: of sizes that it takes, or rotated where it takes but one."""
+"""Image sizes that fit a network; networks of one image size get rotated images instead."""
 import logging
 import math
 from collections.abc import Container
@@ -27,7 +27,7 @@ def fit_inputs(
         *,
         given: Container[str] = (),
 ) -> GradAugSettings:
-    """The settings with inputs that the network takes.
+    """Return the settings with inputs that the network accepts.
 
     Sizes that were given by hand stay as they are. Of the others those on which the smallest sub-network fails are
     rounded to the network's stride. Where that leaves the full size alone, or timm says that the network takes no
@@ -62,14 +62,14 @@ def _with_fitting_sizes(
         *,
         turns: bool,
 ) -> GradAugSettings:
-    """Return the settings with sizes that the network takes; `turns` allows rotation in place of a single size."""
+    """Return the settings with sizes that the network accepts; `turns` allows rotation in place of a single size."""
     sizes = (1.0,) if _is_fixed(network) else fitting_sizes(network, subnet, settings.sizes, input_size)
     turns = turns and sizes == (1.0,) != settings.sizes
     return replace(settings, sizes=sizes, rotation=right_angles(*input_size[1:]) if turns else settings.rotation)
 
 
 def log_inputs(network: nn.Module, preset: GradAugSettings, settings: GradAugSettings) -> None:
-    """Says why `fit_inputs` took other settings than the preset's."""
+    """Log why `fit_inputs` chose settings other than the preset."""
     if settings.sizes == preset.sizes:
         return
     if settings.sizes == (1.0,):
@@ -85,7 +85,7 @@ def fitting_sizes(
         sizes: tuple[float, ...],
         input_size: tuple[int, int, int],
 ) -> tuple[float, ...]:
-    """The sizes that a sub-network takes; those that it doesn't are rounded, or left out where that doesn't help."""
+    """Return the sizes that a sub-network accepts; other sizes are rounded, or left out if rounding does not help."""
     stride, longer = stride_of(network), max(input_size[1:])
     found = []
     for size in sizes:
@@ -97,23 +97,23 @@ def fitting_sizes(
 
 
 def rounded_size(size: float, pixels: int, stride: int) -> float:
-    """The fraction of `pixels` nearest to `size` that is a multiple of `stride`; at most 1."""
+    """Return the fraction of `pixels` nearest to `size` that is a multiple of `stride`; at most 1."""
     return min(1.0, max(1, math.floor(size * pixels / stride + 0.5)) * stride / pixels)
 
 
 def right_angles(height: int, width: int) -> tuple[float, ...]:
-    """The angles by which an image is turned without empty corners."""
+    """Return the angles, in degrees, that leave no empty corners."""
     return (0.0, 90.0, 180.0, 270.0) if height == width else (0.0, 180.0)
 
 
 def stride_of(network: nn.Module) -> int:
-    """Pixels between the entries of a network's last feature map: those of a patch, in a ViT."""
+    """Return the stride of the last feature map, in pixels; for a ViT, the size of a patch."""
     features = getattr(network, 'feature_info', None)
     return features[-1]['reduction'] if features else USUAL_STRIDE
 
 
 def smallest_subnet(settings: GradAugSettings, blocks: int) -> Subnet:
-    """The smallest sub-network of a network of so many residual blocks."""
+    """Return the smallest sub-network of a network with so many residual blocks."""
     width = settings.min_width if settings.random_width else 1.
     return Subnet(width, settings.divisor, tuple(range(blocks)) if settings.random_depth else ())
 
@@ -125,7 +125,7 @@ def failure(
         input_size: tuple[int, int, int],
         transform: InputTransform,
 ) -> str | None:
-    """Why a sub-network fails on transformed images, in evaluation mode; None if it doesn't.
+    """Return why a sub-network fails on transformed images in evaluation mode; None if it does not fail.
 
     Args:
         network: An elastic network.
@@ -158,7 +158,7 @@ def _check_registered(
         input_size: tuple[int, int, int],
         settings: GradAugSettings,
 ) -> None:
-    """Check that a sub-network takes the images that further transformations give."""
+    """Check that a sub-network accepts the images that registered transformations return."""
     known = {_resized(size).output_size(*input_size[1:]) for size in settings.sizes}
     for transform in possible_transforms(settings) if settings.transforms else ():
         size = transform.output_size(*input_size[1:])
@@ -174,7 +174,7 @@ def _check(
         transform: InputTransform,
         flag: str,
 ) -> None:
-    """Raise a ValueError that begins with `flag` where a sub-network fails on transformed images."""
+    """Raise a ValueError that begins with `flag` if a sub-network fails on transformed images."""
     reason = failure(network, subnet, input_size, transform)
     if reason is not None:
         height, width = transform.output_size(*input_size[1:])
@@ -182,5 +182,5 @@ def _check(
 
 
 def _is_fixed(network: nn.Module) -> bool:
-    """Whether timm says that a network takes images of one size only."""
+    """Return whether timm declares that a network accepts one image size only."""
     return get_model_input_config(network)['fixed_input_size']

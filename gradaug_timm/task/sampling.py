@@ -1,4 +1,4 @@
-"""What a step draws: sub-networks and the transformations of their inputs, from (seed, step) alone."""
+"""The draws of a step: sub-networks and the transformations of their inputs, from (seed, step) alone."""
 import itertools
 import math
 import random
@@ -12,13 +12,13 @@ from .transforms import InputTransform, InputTransformation
 
 @dataclass(frozen=True)
 class Draw:
-    """One sub-network of a step, and what its input goes through."""
+    """One sub-network of a step, and the transformations of its input."""
     subnet: Subnet
     transform: InputTransform
 
 
 def draw_step(settings: GradAugSettings, step: int, *, num_blocks: int) -> list[Draw]:
-    """The sub-networks of training step `step`, the widest first (paper, section 3).
+    """Return the sub-networks of training step `step`, the widest first (paper, section 3).
 
     The same on every rank and after a resume. With random width one of them has the minimum width.
 
@@ -36,31 +36,31 @@ def draw_step(settings: GradAugSettings, step: int, *, num_blocks: int) -> list[
 
 
 def possible_transforms(settings: GradAugSettings) -> Iterator[InputTransform]:
-    """Yield every combination of values that a sub-network's input may go through, without its random numbers."""
+    """Yield every combination of values that transformations may draw, without random numbers."""
     choices = [*settings.built_in, *settings.registered]
     for values in itertools.product(*(values for _, values in choices)):
         yield InputTransform(tuple(cls(value) for (cls, _), value in zip(choices, values)))
 
 
 def most_sizes(settings: GradAugSettings) -> int:
-    """Return the most sizes that sub-networks' inputs have, of batches of one size."""
+    """Return the largest number of image sizes that sub-networks see, for batches of one size."""
     choices = [*settings.built_in, *settings.registered]
     return math.prod(len(values) for cls, values in choices if not cls.keeps_size())
 
 
 def width_grid(settings: GradAugSettings) -> tuple[float, ...]:
-    """The widths that sub-networks are drawn from, ascending; empty where any width is."""
+    """Return the grid of widths that sub-networks draw from, ascending; empty if widths are continuous."""
     low, steps = settings.min_width, settings.width_steps
     return tuple(round(low + (1 - low) * index / steps, 6) for index in range(steps + 1)) if steps else ()
 
 
 def images_seen(batch: int, fraction: float) -> int:
-    """How many images of a batch sub-networks see, given the share: at least two, without which BatchNorm fails."""
+    """Return how many images of a batch sub-networks see: at least two, because BatchNorm needs two."""
     return max(min(2, batch), math.floor(fraction * batch + 0.5))
 
 
 def survival_probabilities(num_blocks: int, min_survival: float) -> list[float]:
-    """Probability that each block is kept: linear from 1 at the first to `min_survival` at the last (paper)."""
+    """Return the probability of keeping each block: from 1 at the first to `min_survival` at the last (paper)."""
     return [1 - (1 - min_survival) * index / max(1, num_blocks - 1) for index in range(num_blocks)]
 
 

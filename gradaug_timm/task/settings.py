@@ -1,4 +1,4 @@
-"""What can be set about GradAug."""
+"""Settings of GradAug."""
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -89,7 +89,7 @@ class GradAugSettings:
 
     @classmethod
     def preset(cls, image_size: int, **given) -> 'GradAugSettings':
-        """The settings for an image size, with the `given` ones in place of theirs.
+        """Return the preset for an image size, with the `given` values in place of the preset's.
 
         Args:
             image_size: The longer side of the training images, in pixels.
@@ -103,7 +103,7 @@ class GradAugSettings:
         return cls(**given)
 
     def at(self, epoch: int) -> 'GradAugSettings':
-        """The settings of one epoch: without the sizes that are still to join, or without sub-networks."""
+        """Return the settings of one epoch: without the sizes that join later, or without sub-networks."""
         if self.off_epoch and epoch >= self.off_epoch:
             return replace(self, subnets=0)
         if epoch >= self.size_epochs:
@@ -114,12 +114,12 @@ class GradAugSettings:
 
     @property
     def built_in(self) -> tuple[Choice, ...]:
-        """Transformations that have a field of their own, with their values; without those that have none."""
+        """The built-in transformations that have values, with their values."""
         return tuple((cls, getattr(self, field)) for field, cls in BUILT_IN.items() if getattr(self, field))
 
     @property
     def registered(self) -> tuple[Choice, ...]:
-        """The further transformations, with their values.
+        """The registered transformations, with their values.
 
         Raises:
             ValueError: One of them isn't registered in this process.
@@ -128,12 +128,12 @@ class GradAugSettings:
 
     @property
     def random_width(self) -> bool:
-        """Whether sub-networks are narrower."""
+        """Whether sub-networks have fewer channels."""
         return self.mode in ('width', 'both')
 
     @property
     def random_depth(self) -> bool:
-        """Whether sub-networks are shallower."""
+        """Whether sub-networks have fewer blocks."""
         return self.mode in ('depth', 'both')
 
 

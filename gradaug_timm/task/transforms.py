@@ -31,6 +31,15 @@ class InputTransformation(ABC):
         allowed: What values must be, in words that complete "crop=2 must be ...".
         is_random: Whether `apply` uses random numbers: those of `generator()`.
         only_resizes: Whether it changes nothing but height and width, so that boxes and masks can be resized with it.
+
+    Example:
+        >>> import torch
+        >>> from gradaug_timm import InputTransformation
+        >>> class Flip(InputTransformation):
+        ...     def apply(self, images):
+        ...         return images.flip(3) if self.value else images
+        >>> Flip(1).apply(torch.arange(3.).view(1, 1, 1, 3)).flatten().tolist()
+        [2.0, 1.0, 0.0]
     """
     name: ClassVar[str] = ''
     allowed: ClassVar[str] = 'a number'
@@ -147,6 +156,17 @@ def register_transform(name: str) -> Callable[[Transformation], Transformation]:
 
     Raises:
         ValueError: Another one has that name.
+
+    Example:
+        >>> from gradaug_timm import GradAugSettings, InputTransformation, register_transform
+        >>> @register_transform('dimmed')
+        ... class Dimmed(InputTransformation):
+        ...     def apply(self, images):
+        ...         return images * self.value
+        >>> GradAugSettings(transforms={'dimmed': (0.5, 1)}).transforms
+        (('dimmed', (0.5, 1)),)
+        >>> from gradaug_timm.task.transforms import TRANSFORMS
+        >>> TRANSFORMS.remove('dimmed')
     """
     def register(cls: Transformation) -> Transformation:
         TRANSFORMS.add(name, cls)

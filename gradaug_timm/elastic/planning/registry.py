@@ -24,6 +24,18 @@ def register_planner(*classes: type[nn.Module]) -> Callable[[Planner], Planner]:
 
     Raises:
         ValueError: One of the classes has a planner already.
+
+    Example:
+        >>> from torch import nn
+        >>> from gradaug_timm import register_planner
+        >>> from gradaug_timm.elastic import plans_by_probing
+        >>> from gradaug_timm.elastic.planning.registry import PLANNERS
+        >>> class Block(nn.Sequential):
+        ...     pass
+        >>> @register_planner(Block)
+        ... def plan_block(network):
+        ...     return plans_by_probing(network)
+        >>> PLANNERS.remove(Block)
     """
     def register(planner: Planner) -> Planner:
         for cls in classes:

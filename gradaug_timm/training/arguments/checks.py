@@ -1,7 +1,7 @@
 """Checks of settings that exclude each other, and settings that follow from others."""
 import importlib.util
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -233,11 +233,22 @@ def run_problems(args: RunSettings) -> Iterator[str]:
         yield f'--resume {args.resume} does not exist'
     if args.checkpoint_steps and args.recovery_interval:
         yield '--checkpoint-steps and --recovery-interval exclude each other: the latter is the older spelling'
+    yield from _logger_problems(args.log)
     for package in LOGGERS:
         if getattr(args, f'log_{package}') and not _is_installed(package):
             yield f'--log-{package} needs the package {package}: pip install "gradaug_timm[{package}]"'
     if args.wandb_resume_id and not args.resume:
         yield '--wandb-resume-id needs --resume'
+
+
+def _logger_problems(names: Iterable[str]) -> Iterator[str]:
+    """Yield one line for each logger of --log that is not registered."""
+    from ..outputs.loggers.registry import LOGGERS as REGISTERED  # loggers read these settings
+    for name in names:
+        try:
+            REGISTERED.find(name)
+        except ValueError as error:
+            yield f'--log: {error}'
 
 
 def _is_installed(package: str) -> bool:

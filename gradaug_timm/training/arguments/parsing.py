@@ -1,11 +1,10 @@
 """Parsing of command lines and YAML files into settings."""
-import importlib
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import yaml
 
+from ...cli import import_named
 from ...flags import Settings, SettingsParser, add_flags
 from .checks import resolve
 from .config import add_config, load_config, origins
@@ -48,8 +47,8 @@ def parse_arguments(parser: SettingsParser, argv: list[str] | None = None) -> tu
     if args.config:
         parser.set_defaults(**load_config(parser, *args.config, wrong=wrong))
     args = parser.parse_args(argv)
-    _import_modules(parser, args.device_modules or ())
     try:
+        import_named(args.device_modules or ())
         settings: Any = parser.settings.of(vars(args))
         text = yaml.safe_dump(settings.values(), default_flow_style=False)
         if args.dry_run:
@@ -58,11 +57,3 @@ def parse_arguments(parser: SettingsParser, argv: list[str] | None = None) -> tu
     except ValueError as error:
         parser.error(str(error))
     return settings, text
-
-
-def _import_modules(parser: SettingsParser, names: Iterable[str]) -> None:
-    for name in names:
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            parser.error(f'--device-modules {name} cannot be imported: {error}')

@@ -48,6 +48,19 @@ def register_logger(name: str, *, guarded: bool = True, may_refuse: bool = False
 
     Raises:
         ValueError: The name is already registered.
+
+    Example:
+        >>> from gradaug_timm import Logger, register_logger
+        >>> from gradaug_timm.training.outputs.loggers.registry import LOGGERS
+        >>> class Printer(Logger):
+        ...     def log(self, values, step):
+        ...         print(step, values)
+        >>> @register_logger('printer')
+        ... def open_printer(run):
+        ...     return Printer()
+        >>> 'printer' in LOGGERS
+        True
+        >>> LOGGERS.remove('printer')
     """
     def register(open: Open) -> Open:
         LOGGERS.add(name, RegisteredLogger(open, guarded, may_refuse), by=open)
