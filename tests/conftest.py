@@ -1,4 +1,4 @@
-"""What all tests share: one thread, the shared data where it is there, and a small image folder."""
+"""Fixtures of all tests: one thread, the shared data if they exist, and a small image folder."""
 import os
 from pathlib import Path
 

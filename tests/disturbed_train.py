@@ -1,4 +1,4 @@
-"""train.py for tests, disturbed in one process: DISTURB='rank batch kill|term|seed'; only before the first restart."""
+"""train.py that disturbs one process at a batch: DISTURB='RANK BATCH kill|term|seed'; not after a restart."""
 import os
 import signal
 import sys

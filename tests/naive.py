@@ -1,4 +1,4 @@
-"""GradAug's step written out: every pass in one graph, an oracle for the task."""
+"""A plain implementation of GradAug's step, with all passes in one graph: the reference for tests of the task."""
 import torch
 import torch.nn.functional as F
 

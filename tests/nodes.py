@@ -1,6 +1,6 @@
-"""Several machines on one: torchrun's agents on loopback, and docs/slurm.sh with a scheduler that is played.
+"""Several machines simulated on one: torchrun's agents on loopback, and docs/slurm.sh with a mock of Slurm.
 
-As Slurm's, the played `srun` doesn't hand on SIGTERM but kills its tasks, and `scancel --signal` reaches tasks alone.
+Like Slurm's, the mock `srun` does not forward SIGTERM but kills its tasks, and `scancel --signal` reaches only tasks.
 """
 import os
 import subprocess

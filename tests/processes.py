@@ -1,4 +1,4 @@
-"""New processes that needn't import torch and timm: a server that has imported them, and nothing of ours, forks."""
+"""New processes without the time to import torch and timm: they are forked from a server that has imported both."""
 import os
 import runpy
 import sys

@@ -1,4 +1,4 @@
-"""Output folders of runs, written by hand, and what the report makes of them."""
+"""Hand-written output folders of runs, and calls of the report on them."""
 import csv
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What every row of the published tables sets, written by hand from the papers' facts; the rest is timm's default."""
+"""The settings of every row of the published tables, written by hand from the papers; others are timm's defaults."""
 from pathlib import Path
 
 HPARAMS = Path(__file__).resolve().parents[1] / 'hparams'

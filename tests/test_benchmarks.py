@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say."""
+"""The benchmarks measure the quantities that they report."""
 import json
 import time
 

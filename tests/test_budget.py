@@ -1,4 +1,4 @@
-"""What GradAug costs, and settings that keep it within a budget, against costs that are computed by hand."""
+"""The cost of GradAug, and settings within a budget, against costs computed by hand."""
 import logging
 from dataclasses import replace
 

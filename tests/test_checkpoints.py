@@ -1,4 +1,4 @@
-"""Files of a run: whole at whatever instant its process dies, and never read where a bit of them has changed."""
+"""Files of a run stay intact whenever the process dies, and files with a changed bit are rejected."""
 import argparse
 import errno
 import os

@@ -1,5 +1,5 @@
 # ruff: noqa: F811  (fixtures of another file are arguments here)
-"""Checkpoints of train.py: what is gone on from, what is refused, and what others can load."""
+"""Checkpoints of train.py: which are resumed, which are rejected, and which other programs can load."""
 import json
 import logging
 import os

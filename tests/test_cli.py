@@ -1,4 +1,4 @@
-"""What all commands share: errors in one line, tables of text, and the choice of a device."""
+"""Common parts of all commands: one-line errors, text tables, and the choice of a device."""
 import pytest
 import torch
 

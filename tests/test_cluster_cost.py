@@ -1,4 +1,4 @@
-"""The times on paper against values computed by hand."""
+"""Estimated times on clusters, against values computed by hand."""
 import pytest
 
 from benchmarks.cluster_cost import all_reduce_seconds, build_parser, hidden_seconds, main, rows_for, step_seconds

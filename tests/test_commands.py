@@ -1,4 +1,4 @@
-"""The commands that pip installs are the modules', and their help is in groups."""
+"""Installed commands run the same code as the modules, and their help has groups."""
 import argparse
 import configparser
 import importlib.util

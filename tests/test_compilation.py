@@ -1,4 +1,4 @@
-"""torch.compile: as many graphs as there are sub-networks and shapes, and an error instead of running without it."""
+"""torch.compile: one graph per sub-network and shape, and an error instead of running uncompiled."""
 import argparse
 import copy
 import logging

@@ -1,4 +1,4 @@
-"""The command line is timm's, with its defaults, and refuses what has no meaning."""
+"""The command line has timm's flags and defaults, and rejects flags that exclude each other."""
 import argparse
 
 import pytest

@@ -1,4 +1,4 @@
-"""YAML files of flags are taken strictly."""
+"""YAML files of flags are checked strictly."""
 from pathlib import Path
 
 import pytest

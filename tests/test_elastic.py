@@ -1,4 +1,4 @@
-"""A sub-network against a physically narrow network, and what must not change around it."""
+"""Sub-networks compute the same as physically narrow networks, and leave the full network unchanged."""
 import copy
 import itertools
 

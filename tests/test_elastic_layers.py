@@ -1,4 +1,4 @@
-"""Layers with habits of their own: buffers that training changes, parameters that act only here and there."""
+"""Unusual layers: buffers that training changes, parameters that are used only in places."""
 import copy
 
 import pytest

@@ -1,4 +1,4 @@
-"""Elastic networks stay elastic through what users do to networks."""
+"""Elastic networks stay elastic when they are copied, pickled, moved and changed."""
 import copy
 import pickle
 

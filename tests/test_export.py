@@ -1,4 +1,4 @@
-"""`python -m gradaug_timm.export --to`: a folder that needs nothing of ours."""
+"""`python -m gradaug_timm.export --to`: a folder that can be used without gradaug_timm."""
 import importlib.util
 import json
 import os

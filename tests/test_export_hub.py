@@ -1,4 +1,4 @@
-"""`python -m gradaug_timm.export --push`, with a Hub that is made up."""
+"""`python -m gradaug_timm.export --push`, with a mock of the Hub."""
 from pathlib import Path
 
 import pytest

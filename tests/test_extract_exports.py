@@ -1,4 +1,4 @@
-"""Opened networks leave PyTorch: torch.export and ONNX, with the sub-network's outputs."""
+"""Extracted networks exported by torch.export and ONNX have the outputs of the sub-network."""
 import onnxruntime
 import pytest
 import timm

@@ -1,4 +1,4 @@
-"""Files that aren't, or can't become, extracted networks: each is refused in one line that says why."""
+"""Files that are not extracted networks, and networks that cannot be extracted, are rejected with the reason."""
 import copy
 import json
 from functools import partial

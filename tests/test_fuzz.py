@@ -1,4 +1,4 @@
-"""Whatever stands in a command line or a YAML file: a run that could start, or one line and exit code 2."""
+"""Any command line or YAML file gives a valid run, or one line of error and exit code 2."""
 import contextlib
 import importlib
 import io

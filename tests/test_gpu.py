@@ -1,4 +1,4 @@
-"""Training on a GPU: nothing waits for it, memory stays that of a pass, what is compiled and resumed is the same."""
+"""Training on a GPU: no waiting for the device, memory of a single pass, same results if compiled or resumed."""
 import copy
 
 import pytest

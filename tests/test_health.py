@@ -1,4 +1,4 @@
-"""Losses, weights and statistics that aren't finite are counted, end a run, and are never saved."""
+"""Losses, weights and statistics that are not finite are counted, end a run, and are never saved."""
 import logging
 import math
 from unittest.mock import patch

@@ -1,4 +1,4 @@
-"""What a run logs: the same figures under the same names in its folder, TensorBoard, wandb and trackio."""
+"""Loggers of a run: the same figures under the same names in the folder, TensorBoard, wandb and trackio."""
 import errno
 import importlib.util
 import json

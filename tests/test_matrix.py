@@ -1,4 +1,4 @@
-"""Every combination of {network} x {what a user switches on} trains for a few steps: finite and decreasing loss."""
+"""Every combination of network and option trains for a few steps with a finite and decreasing loss."""
 import copy
 
 import numpy as np

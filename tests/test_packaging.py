@@ -1,4 +1,4 @@
-"""The package as others get it: the wheel, the oldest Python's syntax, and the commands that the documents give."""
+"""The package as users get it: the wheel, the syntax of the oldest Python, and the commands in the documents."""
 import ast
 import configparser
 import re

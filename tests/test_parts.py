@@ -1,4 +1,4 @@
-"""Gradients of the kept parts of parameters, against those that autograd gives for whole parameters."""
+"""Gradients of the kept parts of parameters, against autograd's gradients of whole parameters."""
 import pytest
 import timm
 import torch

@@ -1,4 +1,4 @@
-"""The picture of what the networks of a step saw shows just that."""
+"""The picture of the inputs of a step shows the actual inputs of all networks."""
 import numpy as np
 import pytest
 import torch

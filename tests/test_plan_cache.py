@@ -1,4 +1,4 @@
-"""Plans come back from disk as they were, and whatever is wrong there never shows."""
+"""Plans are read from disk unchanged, and damaged files there are replaced without an error."""
 import hashlib
 import json
 import logging

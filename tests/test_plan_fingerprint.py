@@ -1,4 +1,4 @@
-"""What makes another plan makes another fingerprint; what doesn't, not."""
+"""Changes that affect the plan change the fingerprint, and other changes do not."""
 import copy
 import importlib
 import os

@@ -1,4 +1,4 @@
-"""What runs on Linux runs where modules, signals and file system are those of Windows."""
+"""Commands also run with the modules, signals and file system of Windows."""
 import errno
 import os
 import pkgutil

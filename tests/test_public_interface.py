@@ -1,4 +1,4 @@
-"""What `gradaug_timm` exports is described as it is: each argument by its name, its type in the signature alone."""
+"""Docstrings of exported names describe the actual arguments, and types are only in signatures."""
 import inspect
 import re
 

@@ -1,4 +1,4 @@
-"""The regularisers on what is slow or absent on most machines: Inductor's code, and a GPU that nothing waits for."""
+"""The regularisers with Inductor, which is slow, and on a GPU, without waiting for the device."""
 import pytest
 import torch
 

@@ -1,4 +1,4 @@
-"""Passes that would repeat the full network's: they aren't run, and training is what it is with them."""
+"""Passes that would repeat the full network's pass are skipped without changing the training."""
 import copy
 
 import pytest

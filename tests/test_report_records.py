@@ -1,4 +1,4 @@
-"""What real runs record for the comparison, and the comparison of them."""
+"""The records of real runs, and their comparison."""
 import json
 from types import SimpleNamespace
 

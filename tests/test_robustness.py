@@ -1,4 +1,4 @@
-"""Errors under corruption, by the command."""
+"""The command that measures errors under corruption and attacks."""
 import csv
 import json
 import shutil

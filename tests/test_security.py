@@ -1,4 +1,4 @@
-"""Nothing that a file or a flag holds is run, outputs stay in their folder, and secrets out of all that is written."""
+"""No code from files or flags is run, outputs stay in their folder, and secrets are never written."""
 import pickle
 from pathlib import Path
 

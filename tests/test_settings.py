@@ -1,4 +1,4 @@
-"""Settings, and what a step draws from them."""
+"""Settings of GradAug, and the draws of a step."""
 import pytest
 
 from gradaug_timm import GradAugSettings, Subnet

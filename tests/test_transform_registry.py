@@ -1,4 +1,4 @@
-"""Transformations that are added by a decorator: found by name, drawn by step, and known to all that asks for sizes."""
+"""Transformations added by a decorator: found by name, drawn for each step, and included in all sizes."""
 import json
 import pickle
 from dataclasses import asdict, replace

@@ -1,7 +1,7 @@
-"""What `gradaug_timm.upstream` takes from timm, torch and argparse still does what the package needs of it.
+"""The private parts of timm, torch and argparse in `gradaug_timm.upstream` still behave as the package needs.
 
-A test that fails here names the part that its library has changed. The last tests hold the rule: private parts of
-libraries are used in upstream.py alone.
+A failing test names the part that a library has changed. The last tests check the rule that private parts of
+libraries are used only in upstream.py.
 """
 import argparse
 import ast

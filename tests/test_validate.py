@@ -1,4 +1,4 @@
-"""validate.py: results against hand-made ones, and what ends it before it evaluates."""
+"""validate.py: results against values computed by hand, and errors before the evaluation."""
 import csv
 import json
 import os

@@ -1,4 +1,4 @@
-"""validate.py on what train.py writes."""
+"""validate.py on checkpoints of train.py."""
 import csv
 import json
 

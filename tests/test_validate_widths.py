@@ -1,4 +1,4 @@
-"""validate.py --width with several widths: results, table, and what is read and kept for them."""
+"""validate.py --width with several widths: results, table, and the batches that are read for them."""
 import csv
 import json
 import weakref

@@ -1,7 +1,7 @@
-"""Runs timm's own model tests on our models, in a process of their own.
+"""A run of timm's own model tests on our models, in a separate process.
 
-The tests are those of the installed timm's source distribution: fetched once into a cache (`.cache/` of the project, or
-the folder named by TIMM_SUITE_FOLDER), never part of this repository. Its train.py comes there from GitHub.
+The tests come from the source distribution of the installed timm, which is downloaded once into a cache (`.cache/` of
+the project, or the folder in TIMM_SUITE_FOLDER) and is never part of this repository. train.py comes from GitHub.
 """
 import json
 import os

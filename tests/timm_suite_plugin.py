@@ -1,10 +1,10 @@
-"""pytest plugin for a run of timm's own test_models.py: restricts it to the models named in TIMM_SUITE_MODELS.
+"""A pytest plugin for timm's own test_models.py that restricts it to the models in TIMM_SUITE_MODELS.
 
-Those of TIMM_SUITE_PLANNED the tests get made elastic; with TIMM_SUITE_TWINS=1 the names are timm's, by which the tests
-know what a network can do, and the networks their twins, `gradaug_<name>`. TIMM_SUITE_KWARGS holds as JSON what some
-models are created with.
+Models in TIMM_SUITE_PLANNED are made elastic. With TIMM_SUITE_TWINS=1, the names are timm's names, from which the tests
+derive what a network supports, and the networks are `gradaug_<name>`. TIMM_SUITE_KWARGS has the arguments of some
+models as JSON.
 
-timm is imported here, before its tests are, so that they test the installed one and not the sources they came with.
+timm is imported here before the tests, so that they test the installed timm and not their own sources.
 """
 import json
 import os

@@ -1,6 +1,6 @@
-"""Makes a process more like one on Windows: what Windows doesn't have is gone, what it refuses fails.
+"""A simulation of Windows in a process: functions that Windows lacks are removed, and calls that it rejects fail.
 
-`python -m windows MODULE:FUNCTION ARGUMENT...` calls commands one after the other, which `--` separates.
+`python -m windows MODULE:FUNCTION ARGUMENT...` calls one or more commands, separated by `--`.
 """
 import asyncio  # noqa: F401  (its part for Unix imports fcntl)
 import contextlib
