@@ -35,7 +35,6 @@ def prepared(image_folder, tmp_path):
 def prepared_loaders(image_folder, tmp_path):
     def build(process=SINGLE, **flags):
         args, _ = parse_arguments(build_parser(), arguments(image_folder, tmp_path, **flags))
-        args.num_classes = 2
         config = dict(
             input_size=(3, args.img_size, args.img_size), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25),
             interpolation='bicubic', crop_pct=0.7)
@@ -184,8 +183,8 @@ def test_images_of_one_channel_are_held_with_one(tmp_path, prepared_loaders):
 
 @pytest.mark.parametrize(('argv', 'wanted'), [
     (['--reflect-pad', '4', '--aa', 'v0', '--reprob', '0.1', '--pin-mem'],
-     'nothing else: leave out --pin-mem, --aa, --reprob, set --color-jitter 0'),
-    (['--color-jitter', '0'], 'nothing else: give --reflect-pad N, --zero-pad N or --no-aug'),
+     'normalisation: leave out --pin-mem, --aa, --reprob, set --color-jitter 0'),
+    (['--color-jitter', '0'], 'normalisation: give --reflect-pad N, --zero-pad N or --no-aug'),
     (['--no-aug', '--train-img-sizes', '16', '32'], 'leave out --train-img-sizes'),
     (['--no-aug', '--mixup', '1', '--mixup-mode', 'half'], '--mixup-mode half must be batch, pair or elem'),
     (['--reflect-pad', '4', '--zero-pad', '4'], '--reflect-pad and --zero-pad exclude each other'),

@@ -147,7 +147,7 @@ def test_the_smallest_change_that_narrows_a_network_is_named():
     assert narrower(0.9, 8, lambda width, divisor: 0.9 if divisor < 4 else 1.) == '--gradaug-divisor 1 keeps 90%'
     assert narrower(0.9, 8, lambda width, divisor: width) == '--gradaug-divisor 4 keeps 90%'
     assert narrower(0.9, 1, lambda width, divisor: 0.5 if width < 0.65 else 1.) == '--gradaug-min-width 0.6 keeps 50%'
-    assert 'nor does' in narrower(0.9, 1, lambda width, divisor: 1.)
+    assert 'also keep more than' in narrower(0.9, 1, lambda width, divisor: 1.)
 
 
 def test_a_network_that_hardly_gets_narrower_is_warned_of_with_what_helps(caplog):

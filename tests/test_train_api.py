@@ -110,7 +110,7 @@ def test_a_state_that_no_checkpoint_takes_is_named(image_folder, tmp_path):
     class Wrong(Callback):
         def state_dict(self):
             return {'run': [object()]}
-    with pytest.raises(ValueError, match=r'Wrong.state_dict\(\) holds object .*checkpoints take'):
+    with pytest.raises(ValueError, match=r'Wrong.state_dict\(\) holds object .*checkpoints support'):
         train(settings(image_folder, tmp_path), callbacks=[Wrong()])
 
 

@@ -72,7 +72,7 @@ def test_resume_auto_continues_in_place_and_a_finished_run_stays_as_it_is(image_
     with caplog.at_level(logging.INFO):
         train(image_folder, tmp_path, **flags)
     assert (folder / 'summary.csv').read_bytes() == table
-    assert 'has completed its 4 epochs' in caplog.text
+    assert 'has already completed 4 epochs' in caplog.text
 
 
 def test_the_schedule_of_a_resumed_run_is_that_of_a_run_in_one_go(image_folder, tmp_path):
@@ -221,7 +221,7 @@ def test_an_interrupted_run_is_not_reported_as_finished(image_folder, tmp_path, 
 
 
 @pytest.mark.parametrize(('flags', 'wanted'), [
-    (dict(aug_repeats=3), '--aug-repeats repeats images over processes'),
+    (dict(aug_repeats=3), '--aug-repeats repeats images over several processes'),
     (dict(batch_size=64), '--batch-size 64 is larger'),
     (dict(num_classes=1), '--num-classes 1 is too small: the data set has labels 0 to 1'),
     (dict(val_split='test'), "no folder for split 'test'"),
