@@ -119,7 +119,7 @@ def test_processes_that_cannot_be_connected_end_with_one_line_at_the_first_start
     with pytest.raises(SystemExit) as ended:
         main(argv)
     assert ended.value.code == 1
-    assert 'error: the processes can\'t be connected (the client socket has timed out)' in capsys.readouterr().err
+    assert 'error: the processes cannot be connected (the client socket has timed out)' in capsys.readouterr().err
 
 
 @pytest.mark.slow
