@@ -280,7 +280,7 @@ def test_what_fails_with_every_batch_size_is_an_error(refusal, monkeypatch):
     (['--num-gpu', '64'], ['--num-gpu', '64']),
     (['--gp', 'median'], [MODEL, 'median']),
     (['--results-file', '/no/such/folder/results.csv'], ['--results-file', '/no/such/folder']),
-    (['--results-file', os.curdir], ['--results-file', 'is a folder']),
+    (['--results-file', os.curdir], ['--results-file', 'must be a file, not a folder']),
     (['--mean', '0.5', '0.5'], ['--mean', 'each of 3 channels']),
     (['--std', '1', '1', '--in-chans', '1'], ['--std', 'each of 1 channels']),
     (['--in-chans', '1', '--input-size', '3', '32', '32'], ['--in-chans 1', '--input-size']),
