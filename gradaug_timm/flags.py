@@ -32,11 +32,6 @@ class Role(Enum):
     PLACE = 'where data lie, and where and how fast things are computed'
     WRITTEN = 'what is written'
 
-    @property
-    def tells_apart(self) -> bool:
-        """Whether runs that differ in a setting of this role are different methods."""
-        return self not in (Role.PLACE, Role.WRITTEN)
-
 
 @dataclass(frozen=True)
 class Idle:

@@ -22,6 +22,16 @@ def generator(*key, device: torch.device | str = 'cpu') -> torch.Generator:
     return torch.Generator(device).manual_seed(seed_of(*key))
 
 
+def seeded(seed: int) -> torch.Generator:
+    """Return a new torch generator on the CPU with exactly this seed, for draws that must never change."""
+    return torch.Generator().manual_seed(seed)
+
+
+def random_of(*key) -> random.Random:
+    """Return a new generator of Python whose draws depend on the key alone."""
+    return random.Random('/'.join(map(str, key)))
+
+
 def seed_cpu(seed: int) -> None:
     """Seed the generators of Python, NumPy and, on the CPU, torch."""
     random.seed(seed)

@@ -1,8 +1,9 @@
 """Random crops and flips of many images at once."""
-import random
 from dataclasses import dataclass
 
 import torch
+
+from ..seeding import random_of, seeded
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def draw_epoch(
         device: Device to which the draws are moved.
     """
     # Not seeding.generator: its seed for this key would differ, and runs must keep their draws.
-    generator = torch.Generator().manual_seed(random.Random(f'crops/{seed}/{epoch}').getrandbits(63))
+    generator = seeded(random_of('crops', seed, epoch).getrandbits(63))
     top, left = torch.randint(2 * padding + 1, (2, images), generator=generator).to(device)
     flipped = {
         dim: (torch.rand(images, generator=generator) < probability).to(device) for dim, probability in flips.items()}

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import Dataset, Subset
 
+from ..seeding import seeded
 from ..upstream import reader_of
 
 
@@ -73,7 +74,7 @@ def stratified_indices(labels: Sequence[int], fraction: float, *, seed: int) -> 
 
 def _shuffled_by_label(labels: Sequence[int], seed: int) -> Iterator[tuple[int, torch.Tensor]]:
     # Seeded by `seed` itself, not by a key: subsets must stay the same for a seed.
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(labels), generator=seeded(seed))
     shuffled = torch.as_tensor(labels)[order]
     for label in shuffled.unique().tolist():
         yield label, order[shuffled == label]

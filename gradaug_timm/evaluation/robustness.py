@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from ..data import check_labels
 from ..devices import pick_device
+from ..seeding import seeded
 from .attacks import Normalised, fgsm, pgd
 from .corruptions import Corrupted, folder_of, names_of
 from .loading import evaluation_loader, open_split
@@ -115,7 +116,7 @@ def _measure(
     """Return each network's top-1 error; with `eps`, on images that are made to mislead it."""
     loader = evaluation_loader(args, dataset, config, device=device, dtype=dtype)
     metrics = {path: Metrics(args, dataset, device=device) for path in networks}
-    generator = torch.Generator().manual_seed(args.seed)
+    generator = seeded(args.seed)
     for images, target in loader:
         images, target = images.to(device=device, dtype=dtype), target.to(device)
         for path, network in networks.items():

@@ -1,13 +1,15 @@
 """Comparison of what was written with the checkpoint."""
 import torch
 
+from ..seeding import seeded
+
 IMAGES = 3  # not the 2 that programs are traced with
 TOLERANCE = 1e-4  # of the largest output
 
 
 def fixed_batch(input_size: tuple[int, int, int], images: int = IMAGES) -> torch.Tensor:
     """Return a batch of normalised noise, [images, *input_size], always the same."""
-    return torch.randn(images, *input_size, generator=torch.Generator().manual_seed(0))
+    return torch.randn(images, *input_size, generator=seeded(0))
 
 
 def compare(outputs: torch.Tensor, expected: torch.Tensor) -> float:

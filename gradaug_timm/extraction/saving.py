@@ -15,6 +15,7 @@ from ..elastic.planning.replica import probe_shape
 from ..files import written_aside
 from ..models.gradaug_models import PREFIX
 from ..regularizers import ResidualScale, ShakeDrop
+from ..seeding import seeded
 from .description import DATA, Description
 from .loading import restore
 from .rebuild import changed_numbers, create_plain
@@ -109,7 +110,7 @@ def _scales(dense: nn.Module) -> dict[str, float]:
 
 def _check_same(dense: nn.Module, restored: nn.Module) -> None:
     weight = next(dense.parameters())
-    image = torch.rand(1, *probe_shape(dense), generator=torch.Generator().manual_seed(0)).to(weight.dtype)
+    image = torch.rand(1, *probe_shape(dense), generator=seeded(0)).to(weight.dtype)
     with torch.no_grad():
         if not torch.allclose(dense(image), restored(image), rtol=0, atol=0, equal_nan=True):
             raise ValueError('its outputs differ')

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..elastic.subnet import Subnet
+from ..seeding import random_of
 from .settings import Choice, GradAugSettings
 from .transforms import InputTransform, InputTransformation
 
@@ -27,7 +28,7 @@ def draw_step(settings: GradAugSettings, step: int, *, num_blocks: int) -> list[
         step: Number of the step.
         num_blocks: Number of residual blocks that can be skipped.
     """
-    generator = random.Random(f'{settings.seed}/{step}')
+    generator = random_of(settings.seed, step)
     begun = [(_subnet(settings, width, num_blocks, generator), _draw_steps(settings.built_in, generator))
              for width in _draw_widths(settings, generator)]
     draws = [Draw(subnet, InputTransform(steps + _draw_steps(settings.registered, generator)))

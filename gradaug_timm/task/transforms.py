@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 
 from ..registry import Registry
+from ..seeding import seeded
 from ..upstream import suggest_memory_format
 
 Choices = tuple[tuple[str, tuple], ...]  # names of transformations, and the values that each is drawn from
@@ -77,7 +78,7 @@ class InputTransformation(ABC):
 
     def generator(self) -> torch.Generator:
         """Return a fresh generator on the CPU, which gives the same numbers on every rank and after a resume."""
-        return torch.Generator().manual_seed(self.seed)
+        return seeded(self.seed)
 
     @classmethod
     def is_allowed(cls, value: Any) -> bool:

@@ -155,17 +155,9 @@ def assemble(args: LoopSettings, text: str, process: Process, parts: Parts) -> R
     task, loaders = parts.task, parts.loaders
     args = with_learning_rate(args, loaders.batch_size * process.world_size * args.grad_accum_steps)
     optimizer = create_optimizer(args, task)
-    resumed_from = resume_path(args)
-    state = load_checkpoint(resumed_from) if resumed_from else CheckpointState()
-    start = starting_position(args, state)
     origin = {'world_size': process.world_size, 'training_images': training_images(loaders.train)}
-    if resumed_from:
-        check_continues(args, parts.settings, parts.settings_for, resumed_from, state)
-        check_exact(args, origin, start, resumed_from, state)
-    if start.batch and not loaders.by_batch:
-        raise ValueError(
-            f'--resume {resumed_from} stopped within epoch {start.epoch}: iterable data sets and '
-            f'--use-multi-epochs-loader cannot resume there; repeat the epoch with --start-epoch {start.epoch}')
+    resumed_from, state = open_resumed(args, parts, origin)
+    start = starting_position(args, state)
     restore(args, task, optimizer, parts.scaler, resumed_from, log_info=process.primary)
     eval_network = wrap(args, task, process)
     decreasing, updates = parts.metric == 'loss', updates_per_epoch(len(loaders.train), args.grad_accum_steps)
@@ -221,6 +213,34 @@ def assemble(args: LoopSettings, text: str, process: Process, parts: Parts) -> R
     if resumed_from is not None and folder.holds(resumed_from):
         saver.continue_from(resumed_from, state)
     return replace(run, logs=open_records(args, text, run, folder, parts.loggers))
+
+
+def open_resumed(args: LoopSettings, parts: Parts, origin: dict) -> tuple[str | None, CheckpointState]:
+    """Open the checkpoint to resume, and check that the run continues it.
+
+    Args:
+        args: The settings.
+        parts: The parts of the run.
+        origin: Number of processes and of training images, by their names in a checkpoint.
+
+    Returns:
+        The path, None if the run starts afresh, and the content.
+
+    Raises:
+        ValueError: The checkpoint is damaged, or of another run than the settings describe.
+    """
+    path = resume_path(args)
+    if path is None:
+        return None, CheckpointState()
+    state = load_checkpoint(path)
+    start = starting_position(args, state)
+    check_continues(args, parts.settings, parts.settings_for, path, state)
+    check_exact(args, origin, start, path, state)
+    if start.batch and not parts.loaders.by_batch:
+        raise ValueError(
+            f'--resume {path} stopped within epoch {start.epoch}: iterable data sets and '
+            f'--use-multi-epochs-loader cannot resume there; repeat the epoch with --start-epoch {start.epoch}')
+    return path, state
 
 
 def wrap(args: LoopSettings, task: TrainingTask, process: Process) -> nn.Module:
