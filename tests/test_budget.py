@@ -121,7 +121,8 @@ def test_a_budget_too_small_for_the_flags_ends_with_one_line(image_folder, tmp_p
 
 
 @pytest.mark.parametrize('flags, words', [
-    (dict(gradaug_budget=1), "'1' must be a number above 1"), (dict(gradaug_budget=1.5), '--gradaug-budget needs GradAug'),
+    (dict(gradaug_budget=1), "'1' must be a number above 1"),
+    (dict(gradaug_budget=1.5), '--gradaug-budget needs GradAug'),
     (dict(gradaug_batch_fraction=0), '--gradaug-batch-fraction'),
     (dict(gradaug=True, gradaug_size_epochs=2, gradaug_sizes=[1, 8]), 'size_epochs=2 must be 0 with sizes'),
 ])
