@@ -159,7 +159,7 @@ def test_a_refused_network_is_in_the_table_with_the_reason():
 
 @pytest.mark.parametrize('arguments, word', [
     (['resnets'], 'resnets'), (['resnet', '--jobs', '0'], "'0'"), (['resnet', '--output', 'nowhere/x.md'], 'nowhere'),
-    (['resnet', '--output', '.'], 'is a folder')])
+    (['resnet', '--output', '.'], 'not a folder')])
 def test_bad_arguments_are_refused_before_anything_is_checked(arguments, word, capsys):
     with pytest.raises(SystemExit):
         main(arguments)

@@ -180,7 +180,7 @@ def test_errors_of_evaluate_are_value_errors(image_folder, run, tmp_path):
             (dict(data_dir=str(tmp_path / 'gone')), 'gone'),
             (dict(split='test'), '--split test does not exist in'),
             (dict(checkpoint='gone.pth'), 'gone.pth does not exist'),
-            (dict(results_file=str(tmp_path)), 'is a folder')):
+            (dict(results_file=str(tmp_path)), 'not a folder')):
         with pytest.raises(ValueError, match=message):
             evaluate(replace(plain, **wrong))
     with pytest.raises(ValueError, match='Linear does not say how many classes it has; give num_classes'):

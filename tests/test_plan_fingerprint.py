@@ -191,8 +191,14 @@ def test_code_changed_since_it_was_imported_gives_none(own_package):
     assert _print(own_package('SIZE = 4', changed=rooms.STARTED + 5)) is None
 
 
-def test_another_process_finds_the_same_fingerprint():
-    code = ('import timm; from gradaug_timm.elastic import fingerprint, plans_by_probing;'
+OTHERS = 'gradaug_timm.detection.train, webdataset, timm.data.readers.reader_wds, torch._inductor'
+
+
+@pytest.mark.parametrize('imported', ['sys', OTHERS])
+def test_another_process_finds_the_same_fingerprint(imported):
+    if imported == OTHERS:
+        pytest.importorskip('webdataset')
+    code = (f'import timm, {imported}; from gradaug_timm.elastic import fingerprint, plans_by_probing;'
             'print(fingerprint.fingerprint(timm.create_model("test_vit"), plans_by_probing))')
     other = subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True, timeout=120,
                            env={**os.environ, 'PYTHONHASHSEED': '1'})

@@ -252,7 +252,7 @@ def test_a_run_takes_them_from_flags_and_yaml_and_records_them(image_folder, tmp
     (dict(gradaug=True, gradaug_transforms=['nois=1']), "unknown transformation 'nois', did you mean noise?"),
     (dict(gradaug=True, gradaug_transforms=['enlarge=0']), 'enlarge=0 must be a whole number'),
     (dict(gradaug=True, gradaug_transforms=['enlarge']), "'enlarge' must be written key=value"),
-    (dict(gradaug_transforms=['noise=1']), '--gradaug-transforms without GradAug'),
+    (dict(gradaug_transforms=['noise=1']), '--gradaug-transforms needs GradAug'),
 ])
 def test_wrong_flags_end_with_one_line(image_folder, tmp_path, capsys, flags, words):
     assert words in error_line(capsys, arguments(image_folder, tmp_path, **flags))

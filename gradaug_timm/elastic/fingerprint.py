@@ -24,6 +24,8 @@ STARTED = time.time()
 KNOWN = sys.stdlib_module_names | {'torch'}  # packages whose version identifies the code
 INSTALLED = {'site-packages', 'dist-packages'}  # folders of packages whose files do not change one by one
 IMPORT = re.compile(rb'^\s*(?:from|import)\s+([\w.]+)', re.MULTILINE)
+# In this package: what its functions import belongs to other parts, and may have been imported yet or not.
+TOP_IMPORT = re.compile(rb'^(?:from|import)\s+([\w.]+)', re.MULTILINE)
 ADDED = frozenset({'smart_apply'})  # methods that transformers adds to nn.Module, only to initialise weights
 PASSING = MODULE_ATTRIBUTES | {'kept'}  # attributes of every module, not described
 
@@ -137,7 +139,8 @@ def _source(name: str) -> tuple[str, frozenset[str]]:
 
 
 def _imports(code: bytes, module: ModuleType) -> list[str]:
-    return [resolve_name(name.decode(), module.__package__) for name in IMPORT.findall(code)]
+    pattern = TOP_IMPORT if module.__name__.partition('.')[0] == __package__.partition('.')[0] else IMPORT
+    return [resolve_name(name.decode(), module.__package__) for name in pattern.findall(code)]
 
 
 def _home(value) -> str | None:
