@@ -105,7 +105,7 @@ def import_named(modules: Iterable[str]) -> None:
     for name in modules:
         try:
             importlib.import_module(name)
-        except ImportError as error:
+        except (ImportError, TypeError) as error:  # TypeError: a relative name
             raise ValueError(f'--device-modules {name} cannot be imported: {error}') from error
 
 

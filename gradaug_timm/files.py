@@ -7,6 +7,7 @@ import struct
 import warnings
 import zipfile
 import zlib
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -109,6 +110,19 @@ def read_checkpoint(path: str, *, checked: bool = True) -> Any:
             return torch.load(path, map_location='cpu', weights_only=True, mmap=_is_archive(path))
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError on a broken file
         raise ValueError(unreadable(error)) from error
+
+
+def first_unsafe(value: Any) -> str | None:
+    """Return type and text of the first value that a safely read checkpoint cannot hold; None if there is none.
+
+    Subclasses count: `numpy.float64` is a float, but is stored as an object of NumPy.
+    """
+    if type(value) in (dict, OrderedDict, Counter):
+        return next(filter(None, map(first_unsafe, (*value, *value.values()))), None)
+    if type(value) in (list, tuple):
+        return next(filter(None, map(first_unsafe, value)), None)
+    plain = type(value) in (str, int, float, bool, type(None)) or isinstance(value, torch.Tensor)
+    return None if plain else f'{type(value).__name__} {value!r}'[:80]
 
 
 def check_whole(path: str) -> None:

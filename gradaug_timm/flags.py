@@ -12,9 +12,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
+from numbers import Real
 from typing import Any, ClassVar, TypeVar
 
 from .cli import Keywords, StrictParser, flag, import_named
+from .files import first_unsafe
 from .upstream import check_choice, convert_text, parser_actions
 
 Values = Mapping[str, Any]  # settings by name
@@ -303,7 +305,7 @@ def converted(parser: StrictParser, action: argparse.Action, value: Any) -> Any:
             raise ValueError(f'{action.dest} must be {_expected(action)}, not null')
         return None
     if isinstance(action, Keywords):
-        return _require(action, value, isinstance(value, dict))
+        return _plain_mapping(action, _require(action, value, isinstance(value, dict)))
     if action.nargs == 0:
         return _require(action, value, isinstance(value, bool))
     if action.nargs == '+' or isinstance(action.nargs, int):
@@ -315,9 +317,17 @@ def converted(parser: StrictParser, action: argparse.Action, value: Any) -> Any:
     return _converted_one(parser, action, value)
 
 
+def _plain_mapping(action: argparse.Action, value: dict) -> dict:
+    """Return a copy of a mapping; ValueError if checkpoints and YAML files cannot hold a value of it."""
+    fault = first_unsafe(value)
+    if fault is not None:
+        raise ValueError(f'{action.dest} holds {fault}; use strings, numbers, true, false, null, lists and mappings')
+    return copy.deepcopy(value)
+
+
 def _converted_one(parser: StrictParser, action: argparse.Action, value: Any) -> Any:
     value = os.fspath(value) if isinstance(value, os.PathLike) else value
-    _require(action, value, isinstance(value, (str, int, float)) and not isinstance(value, bool))
+    _require(action, value, isinstance(value, (str, Real)) and not isinstance(value, bool))
     try:
         return check_choice(parser, action, convert_text(parser, action, str(value)))
     except argparse.ArgumentError as error:

@@ -160,11 +160,15 @@ def test_what_came_after_the_checkpoint_and_a_line_cut_off_are_taken_out(tmp_pat
     path = tmp_path / 'log.jsonl'
     with path.open('a') as file:
         file.write('{"step": 7, "ti')
-    assert continue_log(str(path), 1, 3, 2) == 0
+    before, log = path.read_bytes(), continue_log(str(path), 1, 3, 2)
+    assert log.ahead == 0 and path.read_bytes() == before, 'nothing is cut before the loggers are open'
+    log.cut()
     entries = [json.loads(line, parse_constant=pytest.fail) for line in path.read_text().splitlines()]
     assert [(entry['step'], entry.get('epoch')) for entry in entries] == [
         (1, None), (2, None), (3, None), (3, 0), (4, None), (5, None)]
-    assert continue_log(str(path), 0, 0, 3) == 0  # of an epoch that is complete but for its validation
+    log = continue_log(str(path), 0, 0, 3)  # of an epoch that is complete but for its validation
+    assert log.ahead == 0
+    log.cut()
     assert [json.loads(line)['step'] for line in path.read_text().splitlines()] == [1, 2, 3]
 
 

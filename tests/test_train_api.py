@@ -1,4 +1,11 @@
 """Runs from Python: the weights of train.py, with the user's own loggers and callbacks, which resume with the run."""
+import datetime
+import subprocess
+import sys
+from collections import defaultdict
+from enum import IntEnum
+
+import numpy as np
 import pytest
 import torch
 from train_helpers import read_summary
@@ -106,11 +113,16 @@ def test_callbacks_and_loggers_resume_with_the_run(image_folder, tmp_path):
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
-def test_a_state_that_no_checkpoint_takes_is_named(image_folder, tmp_path):
+class Kind(IntEnum):
+    FIRST = 1
+
+
+@pytest.mark.parametrize('value', [object(), np.float64(0.5), np.int64(1), Kind.FIRST, defaultdict(int), {1, 2}])
+def test_a_state_that_no_checkpoint_takes_is_named(image_folder, tmp_path, value):
     class Wrong(Callback):
         def state_dict(self):
-            return {'run': [object()]}
-    with pytest.raises(ValueError, match=r'Wrong.state_dict\(\) holds object .*checkpoints support'):
+            return {'run': [value]}
+    with pytest.raises(ValueError, match=rf'Wrong.state_dict\(\) holds {type(value).__name__} .*checkpoints support'):
         train(settings(image_folder, tmp_path), callbacks=[Wrong()])
 
 
@@ -150,3 +162,84 @@ def test_settings_are_frozen_all_the_way_down():
     assert made.mean == (0.5, 0.4, 0.3)
     with pytest.raises(AttributeError):
         made.lr = 0.1
+
+
+def content(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != '.lock'}
+
+
+class Refusing(Logger):
+    def start(self, folder, *, continued_at):
+        raise ValueError('refused')
+
+    def log(self, values, step):
+        """Nothing."""
+
+
+@pytest.mark.parametrize('changes', [dict(overwrite=True), dict(resume='last.pth.tar')])
+def test_a_logger_that_refuses_a_run_leaves_the_earlier_one_whole(image_folder, tmp_path, changes):
+    folder = tmp_path / 'run'
+    train(settings(image_folder, tmp_path, epochs=1))
+    train(settings(image_folder, tmp_path, epochs=2, resume='auto'))
+    first = min(folder.glob('checkpoint-*.pth.tar'))
+    changes = {'resume': str(first)} if 'resume' in changes else changes
+    before = content(folder)
+    with pytest.raises(ValueError, match='refused'):
+        train(settings(image_folder, tmp_path, **changes), loggers=[Refusing()])
+    assert content(folder) == before
+
+
+def test_a_complete_run_that_is_resumed_into_another_folder_deletes_nothing_there(image_folder, tmp_path):
+    train(settings(image_folder, tmp_path, epochs=1))
+    train(settings(image_folder, tmp_path, epochs=1, experiment='other'))
+    before = content(tmp_path / 'other')
+    train(settings(
+        image_folder, tmp_path, epochs=1, experiment='other', overwrite=True,
+        resume=str(tmp_path / 'run' / 'last.pth.tar')))
+    assert content(tmp_path / 'other') == before
+
+
+def test_another_process_can_resume_whatever_this_one_still_holds_of_a_run(image_folder, tmp_path):
+    class Keeping(Callback):
+        def after_update(self, run, update, losses):
+            self.run = run
+            if update == 8:
+                raise KeyError('mine')
+    keeping = Keeping()
+    with pytest.raises(KeyError) as kept:
+        train(settings(image_folder, tmp_path), callbacks=[keeping])
+    assert kept.value and keeping.run.folder is not None
+    code = (f'from gradaug_timm.training.outputs.folder import hold_folder; hold_folder({str(tmp_path / "run")!r}); '
+            'print("free")')
+    other = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120)
+    assert other.stdout == 'free\n', other.stderr
+
+
+@pytest.mark.parametrize(('given', 'problem'), [
+    (dict(callbacks=[Recorder]), 'callbacks must be a list of objects of Callback'),
+    (dict(loggers=Memory()), 'loggers must be a list of objects of Logger'),
+])
+def test_what_is_no_callback_or_logger_is_refused_before_training(image_folder, tmp_path, given, problem):
+    with pytest.raises(ValueError, match=problem):
+        train(settings(image_folder, tmp_path), **given)
+    assert not (tmp_path / 'run').exists()
+
+
+def test_modules_that_settings_name_are_imported(image_folder, tmp_path):
+    with pytest.raises(ValueError, match='--device-modules no_such_module cannot be imported'):
+        train(settings(image_folder, tmp_path, device_modules=('no_such_module',)))
+
+
+def test_mappings_are_copied_and_hold_plain_values():
+    given = {'depth': 8}
+    made = TrainSettings(model_kwargs=given)
+    given['depth'] = 14
+    assert made.model_kwargs == {'depth': 8}
+    for value in (datetime.date(2020, 1, 1), np.int64(8)):
+        with pytest.raises(ValueError, match=f'model_kwargs holds {type(value).__name__}'):
+            TrainSettings(model_kwargs={'depth': [value]})
+
+
+def test_numbers_of_numpy_are_numbers():
+    made = TrainSettings(epochs=np.int64(3), lr=np.float32(0.5))
+    assert (made.epochs, made.lr) == (3, 0.5) and type(made.epochs) is int and type(made.lr) is float

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from ..cli import one_line
+from ..cli import import_named, one_line
 from ..task.compile_limit import CompilationError
 from .checks import SCALINGS, resolve, robustness_asked
 from .jobs import find_jobs, validate_all, validate_with_retry
@@ -51,6 +51,7 @@ def evaluate(settings: EvaluationSettings, network: nn.Module | Trained | None =
         >>> results[0]['model'], results[0]['top5']
         ('resnet20_cifar', 100.0)
     """
+    import_named(settings.device_modules or ())
     try:
         trained = None
         if network is not None:

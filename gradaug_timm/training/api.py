@@ -6,6 +6,7 @@ from typing import Any
 import torch.distributed as dist
 import yaml
 
+from ..cli import import_named
 from .arguments import TrainSettings, resolve
 from .callbacks import Callback
 from .dry_run.report import dry_run
@@ -76,9 +77,11 @@ def train(
         ...     model='gradaug_resnet20_cifar', dataset='gradaug/mnist5k', data_dir='DIR', epochs=20)
         >>> result = train(settings)  # doctest: +SKIP
     """
+    _check(settings, loggers, callbacks)
+    import_named(settings.device_modules or ())
     text = yaml.safe_dump(settings.values(), default_flow_style=False)
     args = resolve(settings)
-    joined = dist.is_initialized()
+    joined, run = dist.is_initialized(), None
     try:
         process = start_process(args.device)
         run = prepare(continue_restarted(args, process), text, process, loggers=loggers, callbacks=callbacks)
@@ -88,5 +91,16 @@ def train(
         epochs = run_epochs(run)
         return TrainResult(run.folder.path if run.folder else None, epochs, run.metric, run.lower_is_better)
     finally:
+        if run is not None and run.folder is not None:
+            run.folder.release()
         if dist.is_initialized() and not joined:
             dist.destroy_process_group()
+
+
+def _check(settings: TrainSettings, loggers: Sequence[Logger], callbacks: Sequence[Callback]) -> None:
+    if not isinstance(settings, TrainSettings):
+        raise ValueError(f'settings must be TrainSettings, not {type(settings).__name__}')
+    for name, given, kind in (('loggers', loggers, Logger), ('callbacks', callbacks, Callback)):
+        wrong = [each for each in given if not isinstance(each, kind)] if isinstance(given, (list, tuple)) else [given]
+        if wrong:
+            raise ValueError(f'{name} must be a list of objects of {kind.__name__}, it holds {wrong[0]!r:.80}')

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from ..files import first_unsafe
+
 if TYPE_CHECKING:
     from .run import Run
-
-PLAIN = (str, int, float, bool, type(None), torch.Tensor)
 
 
 class Callback:
@@ -93,7 +93,7 @@ def states_of(parts: Iterable[Stateful]) -> dict[str, dict] | None:
     """
     states = {name: part.state_dict() for name, part in names_of(parts).items()}
     for name, state in states.items():
-        fault = _first_fault(state)
+        fault = first_unsafe(state)
         if fault is not None:
             raise ValueError(
                 f'{name}.state_dict() holds {fault}; checkpoints support tensors, numbers, strings, lists and dicts')
@@ -109,12 +109,3 @@ def restore_states(parts: Iterable[Stateful], states: Mapping[str, dict] | None)
         elif part.state_dict():
             unknown.append(name)
     return unknown
-
-
-def _first_fault(value: Any) -> str | None:
-    """Return the type and text of the first value that `torch.load` with `weights_only` rejects; None if none is."""
-    if isinstance(value, dict):
-        return next(filter(None, map(_first_fault, (*value, *value.values()))), None)
-    if isinstance(value, (list, tuple)):
-        return next(filter(None, map(_first_fault, value)), None)
-    return None if isinstance(value, PLAIN) else f'{type(value).__name__} {value!r}'[:80]

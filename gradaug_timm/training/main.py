@@ -74,7 +74,11 @@ def _prepare(parser: SettingsParser, args: Any, text: str, prepare: Callable[[An
         if not process.primary:
             logging.root.setLevel(logging.WARNING)
         return prepare(continue_restarted(args, process), text, process)
+    except DisagreementError as error:
+        parser.exit(FAILED, f'{parser.prog}: error: {error}\n')
     except RuntimeError as error:
+        if dist.is_initialized() and _lost_a_peer(error):
+            parser.exit(FAILED, f'{parser.prog}: error: another process has ended ({one_line(error)})\n')
         if not is_distributed_env() or dist.is_initialized():
             raise
         parser.exit(FAILED, f'{parser.prog}: error: the processes cannot be connected '

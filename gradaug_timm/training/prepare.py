@@ -1,6 +1,7 @@
 """Preparation: everything that happens before the first epoch."""
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
@@ -28,6 +29,7 @@ from .checkpoints.restoring import load_checkpoint, restore, starting_position
 from .checkpoints.saver import Checkpoints
 from .checkpoints.schedules import restore_scheduler
 from .checkpoints.state import CheckpointState
+from .loop.epochs import check_processes
 from .loop.validation import evaluate
 from .outputs.folder import RunFolder, claim_folder, drop_rows, resume_path
 from .outputs.loggers import Logger, Loggers, continue_log, open_loggers
@@ -208,11 +210,24 @@ def assemble(args: LoopSettings, text: str, process: Process, parts: Parts) -> R
     if resumed_from:
         for name in restore_states(run.stateful, state.callbacks):
             _logger.warning(f'--resume {resumed_from} has no state of {name}, which starts from the beginning.')
-    if folder is None or saver is None:
-        return run
-    if resumed_from is not None and folder.holds(resumed_from):
-        saver.continue_from(resumed_from, state)
-    return replace(run, logs=open_records(args, text, run, folder, parts.loggers))
+    with releasing(folder):
+        check_processes(run, start)
+        if folder is None or saver is None:
+            return run
+        if resumed_from is not None and folder.holds(resumed_from):
+            saver.continue_from(resumed_from, state)
+        return replace(run, logs=open_records(args, text, run, folder, parts.loggers))
+
+
+@contextmanager
+def releasing(folder: RunFolder | None) -> Iterator[None]:
+    """Let other runs use the folder if the context raises an error."""
+    try:
+        yield
+    except BaseException:
+        if folder is not None:
+            folder.release()
+        raise
 
 
 def open_resumed(args: LoopSettings, parts: Parts, origin: dict) -> tuple[str | None, CheckpointState]:
@@ -277,15 +292,17 @@ def open_records(
     start = run.start
     continued = run.resumed_from is not None and folder.holds(run.resumed_from)
     if start.epoch >= run.end_epoch:
-        folder.clear()
         return Loggers()
-    step, ahead = run.updates_until(start), 0
+    step, log = run.updates_until(start), None
     if continued:
-        drop_rows(folder.summary, start.epoch)
         begun = run.updates_until(Position(start.epoch))
-        ahead = continue_log(folder.log, start.epoch, begun, step - begun)
-    logs = open_loggers(args, folder, continued_at=step + ahead if continued else None, ahead=ahead, more=more)
+        log = continue_log(folder.log, start.epoch, begun, step - begun)
+    ahead = 0 if log is None else log.ahead
+    logs = open_loggers(args, folder, continued_at=None if log is None else step + ahead, ahead=ahead, more=more)
     folder.clear()
+    if log is not None:
+        drop_rows(folder.summary, start.epoch)
+        log.cut()
     with replacing(f'{folder.path}/args.yaml') as file:
         file.write(text)
     facts = {**run.facts, 'epochs': run.end_epoch, 'training_images': training_images(run.loaders.train)}

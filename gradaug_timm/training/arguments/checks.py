@@ -103,6 +103,9 @@ def _model_problems(args: TrainSettings) -> Iterator[str]:
 
 
 def _regularizer_problems(args: TrainSettings) -> Iterator[str]:
+    for name in args.regularizer:
+        if getattr(args, name, None) is not None:
+            yield f'--regularizer {name} and {flag(name)} exclude each other'
     for name in ('shake_drop', 'paper_drop_block'):
         if getattr(args, name) is None:
             for key, value in vars(args).items():

@@ -112,7 +112,7 @@ def _regularize(network: nn.Module, args: TrainSettings) -> None:
     for name in in_order(settings):
         try:
             REGULARIZERS[name].add(network, **settings[name])
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f'{regularizer_flag(name)} does not support --model {args.model}: {error}') from error
 
 

@@ -34,6 +34,11 @@ class RunFolder:
     held: BaseFileLock | None = field(default=None, compare=False, repr=False)
     left_over: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
+    def release(self) -> None:
+        """Let other runs use the folder."""
+        if self.held is not None:
+            self.held.release()
+
     def clear(self) -> None:
         """Delete the files of an earlier run."""
         for file in self.left_over:

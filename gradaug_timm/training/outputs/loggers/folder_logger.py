@@ -3,6 +3,7 @@ import json
 import math
 import os
 import time
+from dataclasses import dataclass
 
 from PIL import Image
 
@@ -40,8 +41,30 @@ class FolderLogger(Logger):
                 os.fsync(file.fileno())
 
 
-def continue_log(path: str, epoch: int, begun: int, done: int) -> int:
-    """Remove lines after a checkpoint from the log at `path`, and an incomplete last line.
+@dataclass(frozen=True)
+class ContinuedLog:
+    """The log of a run that is resumed.
+
+    Args:
+        path: The file.
+        kept: The lines until the checkpoint; None if all lines are.
+        ahead: How many more updates the log has before the epoch than this run counts, as the batch size or the number
+            of processes may have changed.
+    """
+
+    path: str
+    kept: list[str] | None = None
+    ahead: int = 0
+
+    def cut(self) -> None:
+        """Remove lines after the checkpoint, and an incomplete last line."""
+        if self.kept is not None:
+            with replacing(self.path) as file:
+                file.writelines(self.kept)
+
+
+def continue_log(path: str, epoch: int, begun: int, done: int) -> ContinuedLog:
+    """Find the lines of the log at `path` that were written until a checkpoint; nothing is changed.
 
     Args:
         path: The log, which may not exist.
@@ -49,15 +72,11 @@ def continue_log(path: str, epoch: int, begun: int, done: int) -> int:
         begun: Updates before that epoch, as this run counts them.
         done: Updates in that epoch until the checkpoint.
 
-    Returns:
-        How many more updates than `begun` the log has before the epoch, as the batch size or the number of processes
-        may have changed.
-
     Raises:
         ValueError: The file is not the log of a run.
     """
     if not os.path.exists(path):
-        return 0
+        return ContinuedLog(path)
     try:
         with open(path, encoding='utf-8') as file:
             lines = file.readlines()
@@ -67,10 +86,7 @@ def continue_log(path: str, epoch: int, begun: int, done: int) -> int:
         kept = [line for line, entry in entries if _came_before(entry, epoch, begun + ahead + done)]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f'{path} is broken: a line is not from the log of a run') from error
-    if len(kept) < len(lines):
-        with replacing(path) as file:
-            file.writelines(kept)
-    return ahead
+    return ContinuedLog(path, kept if len(kept) < len(lines) else None, ahead)
 
 
 def _came_before(entry: dict, epoch: int, step: int) -> bool:
