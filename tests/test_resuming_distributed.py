@@ -1,5 +1,6 @@
 """Two processes, of one machine or of two, that are stopped, killed or started differently."""
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,10 +66,15 @@ def test_a_process_that_dies_ends_the_others_soon_with_its_cause(project_root, d
     assert 'Signal 9 (SIGKILL)' in ended.stderr
 
 
-def test_processes_that_were_started_differently_are_refused(project_root, data, tmp_path):  # noqa: F811
-    ended = torchrun(project_root, arguments(data, tmp_path, **FLAGS), disturb='1 0 seed')
+def test_processes_that_were_started_differently_are_refused_before_an_earlier_run_is_deleted(
+        project_root, data, undisturbed, tmp_path):  # noqa: F811
+    folder = shutil.copytree(undisturbed, tmp_path / 'run')
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    flags = {**FLAGS, 'resume': None, 'overwrite': True}
+    ended = torchrun(project_root, arguments(data, tmp_path, **flags), disturb='1 0 seed')
     assert ended.returncode != 0
     assert 'the processes differ in flags: 1 from process 0' in ended.stderr
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 
 
 def wait_for_checkpoint(output, process: subprocess.Popen) -> None:
