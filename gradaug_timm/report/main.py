@@ -39,7 +39,8 @@ def main(argv: list[str] | None = None) -> None:
         metrics = choose_metrics(runs, args.metric)
         methods, found = group_runs(runs)
         notes = [one_line(note) for note in [*notes, *found, *_without_figures(runs, metrics[0])]]
-        written, text = write_report(args, methods, metrics, notes)
+        written, text = write_report(
+            methods, metrics, notes, folder=args.output, name=args.name, title=args.title)
     except OSError as error:
         parser.error(f'--output {args.output}: {error.strerror}')
     except ValueError as error:
@@ -123,24 +124,35 @@ def _without_figures(runs: Sequence[RunData], metric: str) -> list[str]:
 
 
 def write_report(
-        args: argparse.Namespace,
         methods: Sequence[Method],
         metrics: Sequence[str],
         notes: list[str],
+        *,
+        folder: str,
+        name: str,
+        title: str,
 ) -> tuple[list[str], str]:
     """Write the files; return their names and the Markdown text.
+
+    Args:
+        methods: The rows.
+        metrics: The metrics, the first for the picture.
+        notes: Notes below the table; a missing picture adds one.
+        folder: The folder of the files.
+        name: Their name without ending.
+        title: Title of table and picture.
 
     Raises:
         ValueError: A file of that name exists and is not a report.
     """
-    os.makedirs(args.output, exist_ok=True)
-    table, figures, picture = (os.path.join(args.output, f'{args.name}.{kind}') for kind in ('md', 'csv', 'png'))
+    os.makedirs(folder, exist_ok=True)
+    table, figures, picture = (os.path.join(folder, f'{name}.{kind}') for kind in ('md', 'csv', 'png'))
     _check_ours(table, figures, picture)
     started = any(method.final(metrics[0]) for method in methods)
-    figure = draw(methods, metrics[0], title=args.title) if started else None
+    figure = draw(methods, metrics[0], title=title) if started else None
     if started and figure is None:
         notes.append('no picture: matplotlib is not installed (pip install matplotlib)')
-    text = markdown(methods, metrics, notes, title=args.title, picture=figure and quote(f'{args.name}.png'))
+    text = markdown(methods, metrics, notes, title=title, picture=figure and quote(f'{name}.png'))
     with replacing(table) as file:
         file.write(text)
     with replacing(figures, newline='') as file:
