@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import timm.data
 
-from ..cli import one_line
+from ..cli import flag, one_line
 from .checks import check_class_folders
 from .digits import DIGITS, Digits
 from .stl10 import STL10_NAME, Stl10
@@ -43,6 +43,9 @@ def create_dataset(
         if name.lower() != DIGITS:
             raise ValueError(f'--dataset {name} is unknown; data sets of this package are {DIGITS} and {STL10_NAME}')
         return Digits(split, input_img_mode=input_img_mode, target_transform=target_transform)
+    fields = [flag(key) for key in ('input_key', 'target_key') if kwargs.get(key)]
+    if not name and fields:
+        raise ValueError(f'{" and ".join(fields)}: image folders and tar files have no fields; use --dataset')
     if not name and is_tar(root):
         return open_tar(
             root, split, input_img_mode=input_img_mode, target_transform=target_transform,
