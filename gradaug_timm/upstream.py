@@ -244,6 +244,11 @@ def reader_of(dataset: Dataset) -> Any:
     return getattr(dataset, 'reader', dataset)
 
 
+def source_names(reader: Any) -> dict[int, str]:
+    """Return the names of the classes before a class map is applied; empty if a reader of timm does not know them."""
+    return getattr(reader, '_source_names', {})
+
+
 def folder_samples(dataset: Dataset) -> tuple[str, list[str]] | None:
     """Return the folder and the images of timm's data set of an image folder; None for other data sets.
 

@@ -405,6 +405,14 @@ def test_the_reader_of_a_folder_tells_its_images_and_classes(folder):
     assert upstream.reader_of(plain) is plain and upstream.folder_samples(plain) is None
 
 
+def test_a_reader_of_tables_tells_the_names_below_a_class_map(tmp_path):
+    pytest.importorskip('webdataset')
+    from timm.data.readers.reader_wds import ReaderWds
+    reader = ReaderWds(str(tmp_path), split='train.tar', num_samples=1, target_key='cat,dog', class_map={0: 1, 1: 0})
+    assert upstream.source_names(reader) == {0: 'cat', 1: 'dog'} and reader.class_to_idx == {0: 1, 1: 0}
+    assert upstream.source_names(SimpleNamespace()) == {}
+
+
 def test_images_in_tar_files_are_sorted_with_their_labels_and_noted(tmp_path):
     path = tmp_path / 'train.tar'
     write_tar(path, {'b/2.png': png(), 'a/1.png': png(), 'a/0.png': png()})

@@ -4,20 +4,15 @@ import os
 
 from torch.utils.data import Dataset
 
-from ..upstream import folder_samples, reader_of, shard_count
+from ..upstream import folder_samples, shard_count
+from .class_names import class_labels
 
 _logger = logging.getLogger(__name__)
 
 
-def class_names(dataset: Dataset) -> dict[str, int] | None:
-    """Return labels by class name if the data set has class names (image folders, torchvision), otherwise None."""
-    source = reader_of(dataset)
-    return getattr(source, 'class_to_idx', None) or getattr(source, 'class_name_to_idx', None) or None
-
-
 def check_classes(train: Dataset, validation: Dataset) -> None:
     """Raise ValueError if training and validation have different classes or labels."""
-    ours, theirs = class_names(train), class_names(validation)
+    ours, theirs = class_labels(train), class_labels(validation)
     if ours is None or theirs is None or ours == theirs:
         return
     missing, extra = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
@@ -36,7 +31,7 @@ def check_labels(dataset: Dataset, num_classes: int) -> None:
 
 def warn_of_unused_classes(dataset: Dataset, num_classes: int) -> None:
     """Log a warning if the network has more classes than the data set has class names."""
-    names = class_names(dataset)
+    names = class_labels(dataset)
     if names and num_classes > len(names):
         _logger.warning(f'--num-classes {num_classes} is more than the {len(names)} classes of the data set.')
 
@@ -70,7 +65,7 @@ def check_shards(dataset: Dataset, split: str, *, processes: int, workers: int) 
 
 
 def _highest_label(dataset: Dataset) -> int | None:
-    names = class_names(dataset)
+    names = class_labels(dataset)
     if names and all(isinstance(label, int) for label in names.values()):
         return max(names.values())
     targets = getattr(dataset, 'targets', None)

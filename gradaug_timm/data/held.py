@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torchvision.transforms import functional
 
 from ..upstream import fast_collate
+from .class_names import class_names
 
 _logger = logging.getLogger(__name__)
 
@@ -21,6 +22,7 @@ class HeldImages:
     images: torch.Tensor
     targets: torch.Tensor
     padding: int = 0
+    class_names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -61,7 +63,7 @@ def hold(
         targets.append(labels)
         start += len(batch)
     _logger.info(f'{len(images)} images held on {device}: {images.nbytes / 2 ** 20:.0f} MiB.')
-    return HeldImages(images, torch.cat(targets).to(device), padding)
+    return HeldImages(images, torch.cat(targets).to(device), padding, class_names(dataset))
 
 
 def _padded_shape(dataset: Dataset, padding: int) -> tuple[int, int, int, int]:

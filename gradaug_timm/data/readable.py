@@ -6,6 +6,7 @@ from timm.data import ImageDataset
 from torch.utils.data import Dataset
 
 from ..upstream import read_once
+from .class_names import innermost
 
 _logger = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ class ReadableDataset(Dataset):
         self.dataset = dataset
         self._skipped = multiprocessing.Value('q', 0)
         self._named = 0
-        source = _source(dataset)
+        source = innermost(dataset)
         if isinstance(source, ImageDataset):
             read_once(source)  # otherwise timm replaces images itself, without counting them
 
@@ -58,18 +59,11 @@ class ReadableDataset(Dataset):
                             'replaces it.')
 
     def _name(self, index) -> str:
-        source = _source(self.dataset)
+        source = innermost(self.dataset)
         number = index[0] if isinstance(index, tuple) else index
         if isinstance(self.dataset, ImageDataset):
             return source.filename(number, absolute=True)
         return f'item {number} of {type(source).__name__}'
-
-
-def _source(dataset: Dataset) -> Dataset:
-    """Return the innermost data set, which reads files, below those that select and transform."""
-    while isinstance(getattr(dataset, 'dataset', None), Dataset):
-        dataset = dataset.dataset
-    return dataset
 
 
 def _next(index, items: int):

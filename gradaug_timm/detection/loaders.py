@@ -68,6 +68,7 @@ def build_loaders(args: DetectionSettings, train: Coco, validation: Coco, proces
         batch_size=args.batch_size,
         parts=(batches,),
         readable=readable,
+        class_names=tuple(train.names),
     )
 
 

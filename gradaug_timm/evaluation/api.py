@@ -4,6 +4,7 @@ from dataclasses import replace
 from torch import nn
 
 from ..cli import import_named, one_line
+from ..data.class_names import own_names
 from ..task.compile_limit import CompilationError
 from .checks import SCALINGS, resolve, robustness_asked
 from .jobs import find_jobs, validate_all, validate_with_retry
@@ -75,7 +76,7 @@ def _described(network: nn.Module | Trained, settings: EvaluationSettings) -> Tr
     if settings.num_classes is None and not hasattr(network, 'num_classes'):
         raise ValueError(f'{type(network).__name__} does not say how many classes it has; give num_classes')
     name = (getattr(network, 'pretrained_cfg', None) or {}).get('architecture') or type(network).__name__
-    return Trained(network, data_config(settings, network), name)
+    return Trained(network, data_config(settings, network), name, class_names=own_names(network))
 
 
 def run_evaluation(settings: EvaluationSettings, trained: Trained | None = None) -> dict | list[dict]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from safetensors import safe_open
 
+from ..data.class_names import read_names
 from ..files import read_checkpoint, unreadable
 from ..training.checkpoints.state import CheckpointState
 
@@ -28,6 +29,7 @@ class Contents:
         epoch: The epoch when it was written.
         has_averages: Whether it holds averaged weights next to the trained ones.
         only_averages: Whether it holds averaged weights alone.
+        class_names: The names of the classes in the order of labels; None if the file does not say.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -36,6 +38,7 @@ class Contents:
     epoch: int | None = None
     has_averages: bool = False
     only_averages: bool = False
+    class_names: tuple[str, ...] | None = None
 
     def averaged(self, use_ema: bool) -> bool:
         """Return whether averaged weights are loaded, with `use_ema` as it was given."""
@@ -84,6 +87,7 @@ def _of_state(state: dict) -> Contents:
         metric=_number(content.metric),
         epoch=_whole(state.get('epoch')),
         has_averages=content.averaged_weights is not None or OLD_AVERAGES in content.task,
+        class_names=read_names(content.class_names),
     )
 
 
@@ -99,6 +103,7 @@ def _of_metadata(metadata: dict[str, str]) -> Contents:
         metric=_number(decoded.get('metric')),
         epoch=_whole(decoded.get('epoch')),
         only_averages=metadata.get('weights') == 'averaged',
+        class_names=read_names(decoded.get('class_names')),
     )
 
 

@@ -11,6 +11,7 @@ from timm.data import resolve_data_config
 from torch import nn
 
 from ..convert import convert, read_original
+from ..data.class_names import own_names
 from ..extraction.description import DATA
 from ..extraction.loading import load_extracted
 from ..models.original import recognise
@@ -40,6 +41,7 @@ class Trained:
         settings: The settings that it was trained with, by name; empty if its file does not say.
         path: The file or folder that it was read from; empty for weights of timm.
         averaged: Whether its weights are a moving average.
+        class_names: The names of its classes in the order of its outputs; None if they are unknown.
 
     Example:
         >>> import timm
@@ -56,6 +58,7 @@ class Trained:
     settings: Mapping[str, Any] = field(default_factory=dict)
     path: str = ''
     averaged: bool = False
+    class_names: tuple[str, ...] | None = None
 
 
 def open_trained(
@@ -164,6 +167,7 @@ def open_network(settings: OpeningSettings, contents: Contents | None = None, *,
         contents = read_contents(settings.checkpoint, label=FLAG)
     network = create_network(settings, contents.settings)
     scaling = scale_branches(network, settings, contents.settings)
+    names = contents.class_names if settings.checkpoint else own_names(network)
     return Trained(
         network=network.eval(),
         config=data_config(settings, network),
@@ -172,6 +176,7 @@ def open_network(settings: OpeningSettings, contents: Contents | None = None, *,
         settings=contents.settings,
         path=path or settings.checkpoint,
         averaged=contents.averaged(settings.use_ema),
+        class_names=names,
     )
 
 
@@ -231,7 +236,7 @@ def _open_folder(path: str, given: Mapping[str, Any], *, use_train_size: bool) -
 def _open_extracted(path: str) -> Trained:
     network = load_extracted(path)
     config = {name: network.pretrained_cfg.get(name) for name in DATA}
-    return Trained(network, config, network.pretrained_cfg['architecture'], path=path)
+    return Trained(network, config, network.pretrained_cfg['architecture'], path=path, class_names=own_names(network))
 
 
 def _is_original(path: str) -> bool:

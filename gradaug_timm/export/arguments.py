@@ -47,7 +47,9 @@ class CardSettings(Settings, title='model card'):
     license: str | None = setting(
         None, 'licence of the weights, such as mit (default: none is stated)', metavar='ID')
     label_names: str | None = setting(
-        None, 'text file with the names of the classes, one per line, in the order of their indexes', metavar='FILE')
+        None, 'text file with the names of the classes, one per line, in the order of their indexes (default: as '
+        'trained)',
+        metavar='FILE')
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,12 @@
 """The command: writes files, each of which is read back before it takes its place."""
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from tempfile import TemporaryDirectory
 
 from timm.utils import setup_default_logging
 
+from ..data.class_names import title_of
 from .arguments import ExportSettings, build_parser, read_label_names
 from .card import model_card
 from .folder import FILES, place, write_draft
@@ -52,7 +53,7 @@ def _export_folder(args: ExportSettings, source: Source) -> Iterator[str]:
     package = home(architecture)
     if package != 'timm':
         _logger.warning(f'timm has no {architecture}: import the package {package} before you load what is written.')
-    names = read_label_names(args.label_names, plain.num_classes) if args.label_names else None
+    names = _label_names(args, source, plain.num_classes)
     folder = os.path.abspath(args.to or '')
     address = f'hf-hub:{args.push}' if args.push else f'local-dir:{os.path.basename(folder)}'
     card = model_card(source, plain, address=address, license=args.license)
@@ -65,6 +66,14 @@ def _export_folder(args: ExportSettings, source: Source) -> Iterator[str]:
             yield f'{args.to}: {", ".join(FILES)} of {architecture}, {_difference(difference)}'
         if args.push:
             yield f'{push(draft, args.push, private=args.private)}: the same, {_difference(difference)}'
+
+
+def _label_names(args: ExportSettings, source: Source, num_classes: int) -> Sequence[str] | None:
+    """Return a name for each class: those of the file, else those of the training; None if none is known."""
+    if args.label_names:
+        return read_label_names(args.label_names, num_classes)
+    known = source.class_names
+    return None if known is None else [title_of(label, known) for label in range(num_classes)]
 
 
 def _export_programs(args: ExportSettings, source: Source) -> Iterator[str]:

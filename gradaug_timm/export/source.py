@@ -30,12 +30,14 @@ class Source:
         config: How it sees images, by the names in DATA.
         scaling: How its residual branches are scaled in evaluation, by flag; empty where they are not.
         training: What is known of its training; see `_training`.
+        class_names: The names of its classes in the order of its outputs; None if they are unknown.
     """
 
     network: nn.Module
     config: dict[str, Any]
     scaling: dict[str, float] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    class_names: tuple[str, ...] | None = None
 
 
 def open_source(settings: ExportSettings) -> Source:
@@ -47,7 +49,7 @@ def open_source(settings: ExportSettings) -> Source:
     trained = settings.open(settings.checkpoint)
     config = {name: trained.config[name] for name in DATA}
     _check_runs(trained.network, settings.checkpoint, config['input_size'])
-    return Source(trained.network, config, trained.scaling, _training(trained))
+    return Source(trained.network, config, trained.scaling, _training(trained), trained.class_names)
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import timm
 import torch
 
 KEY = 'gradaug_timm'  # of the file's metadata
+NAMES = 'class_names'  # the same
 VERSION = 1
 DATA = ('input_size', 'mean', 'std', 'interpolation', 'crop_pct', 'crop_mode')
 

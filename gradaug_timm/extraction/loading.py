@@ -1,4 +1,5 @@
 """Opening the file of an extracted network."""
+import json
 import os
 
 import torch
@@ -6,8 +7,9 @@ from safetensors import safe_open
 from torch import nn
 
 from ..cli import one_line
+from ..data.class_names import read_names
 from ..upstream import own_buffers, own_parameters
-from .description import Description
+from .description import NAMES, Description
 from .rebuild import create_plain, set_metadata, set_numbers
 
 
@@ -44,10 +46,23 @@ def load_extracted(path: str | os.PathLike) -> nn.Module:
     except ValueError as error:
         raise ValueError(f'{path} can\'t be opened: {error}') from error
     try:
-        return restore(description, tensors)
+        network = restore(description, tensors)
     except ValueError as error:
         written = ', '.join(f'{name} {version}' for name, version in description.versions.items())
         raise ValueError(f'{path} can\'t be opened: {error} (it was written with {written})') from error
+    names = _read_names(metadata)
+    if names is not None:
+        network.pretrained_cfg['label_names'] = names
+    return network
+
+
+def _read_names(metadata: dict[str, str]) -> list[str] | None:
+    """Return the names of the classes; None if they are unknown."""
+    try:
+        names = read_names(json.loads(metadata.get(NAMES, 'null')))
+    except (RecursionError, ValueError):
+        return None
+    return list(names) if names else None
 
 
 def restore(description: Description, tensors: dict[str, torch.Tensor]) -> nn.Module:

@@ -44,7 +44,7 @@ def run(settings: ExtractionSettings) -> str:
     if subnet != Subnet(divisor=subnet.divisor) and any(map(is_batch_norm, network.modules())):
         network.to(device)
         _set_statistics(trained, subnet, settings)
-    dense = save_extracted(network, subnet, settings.output, data=trained.config)
+    dense = save_extracted(network, subnet, settings.output, data=trained.config, class_names=trained.class_names)
     cost = multiply_adds(dense, None, input_size)
     parameters = sum(parameter.numel() for parameter in dense.parameters())
     return (f'{settings.output}: {trained.name} at width {subnet.width:g} with divisor {subnet.divisor}, '

@@ -1,5 +1,7 @@
 """Writing a sub-network as a file."""
+import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 
 import timm
@@ -9,6 +11,7 @@ from timm.data import resolve_data_config
 from timm.models import get_model_args
 from torch import nn
 
+from ..data.class_names import own_names
 from ..elastic import Subnet, extract
 from ..elastic.network import elastic_state
 from ..elastic.planning.replica import probe_shape
@@ -16,7 +19,7 @@ from ..files import written_aside
 from ..models.gradaug_models import PREFIX
 from ..regularizers import ResidualScale, ShakeDrop
 from ..seeding import seeded
-from .description import DATA, Description
+from .description import DATA, NAMES, Description
 from .loading import restore
 from .rebuild import changed_numbers, create_plain
 
@@ -28,6 +31,7 @@ def save_extracted(
         *,
         model_kwargs: dict | None = None,
         data: dict | None = None,
+        class_names: Sequence[str] | None = None,
 ) -> nn.Module:
     """Extract a sub-network and write it as one safetensors file, which `load_extracted` opens.
 
@@ -37,6 +41,7 @@ def save_extracted(
         path: The file.
         model_kwargs: Arguments of `timm.create_model` that `timm.models.get_model_args` does not know.
         data: How the network sees images, as `timm.data.resolve_data_config` describes it; default: as `model` says.
+        class_names: The names of the classes in the order of outputs; default: as `model` says, if it does.
 
     Returns:
         The dense network, on the CPU and in evaluation mode.
@@ -57,6 +62,7 @@ def save_extracted(
     cfg = getattr(network, 'pretrained_cfg', None) or {}
     if not timm.is_model(cfg.get('architecture', '')) or not isinstance(network.feature_info, list):
         raise ValueError(f'{type(network).__name__} can\'t be saved: it is not a classifier of timm.create_model')
+    class_names = class_names or own_names(network)
     dense = extract(model, subnet).cpu().eval()
     blocks = () if state.plan is None else state.plan.blocks
     skipped = tuple(blocks[index] for index in subnet.skipped)
@@ -67,6 +73,8 @@ def save_extracted(
     try:
         description = replace(description, numbers=changed_numbers(dense, create_plain(description)))
         metadata = description.to_metadata()
+        if class_names:
+            metadata[NAMES] = json.dumps(list(class_names))
         _check_same(dense, restore(Description.from_metadata(metadata), tensors))
     except ValueError as error:
         raise ValueError(f'{description.architecture} with model_kwargs={description.model_kwargs!r} is not '

@@ -177,7 +177,7 @@ def assemble(args: LoopSettings, text: str, process: Process, parts: Parts) -> R
         task=task,
         scheduler=scheduler,
         config=parts.config,
-        facts=origin,
+        facts={**origin, 'class_names': loaders.class_names},
     )
     run = Run(
         args=args,

@@ -16,6 +16,7 @@ from ...data import (
     check_sizes,
     check_splits,
     class_balanced,
+    class_names,
     create_dataset,
     insert_augmentations,
     key_loader,
@@ -47,6 +48,7 @@ class Loaders:
         on_device: Whether batches arrive on the device, in the network's precision.
         mixing_ends: The first epoch without mixing; 0: mix in all epochs.
         size_weight: How a batch's weight in the gradient grows with its size: `none`, `sqrt` or `linear`.
+        class_names: The names of the classes in the order of labels; None if they are unknown.
     """
 
     train: Any
@@ -60,6 +62,7 @@ class Loaders:
     on_device: bool = True
     mixing_ends: int = 0
     size_weight: str = 'none'
+    class_names: tuple[str, ...] | None = None
 
     def start_at(self, position: Position) -> None:
         """Let the next iteration over training batches begin at `position`; later iterations are the next epochs."""
@@ -139,6 +142,7 @@ def build_loaders(
         on_device=not args.no_prefetcher,
         mixing_ends=args.mixup_off_epoch,
         size_weight=args.variable_batch_loss_scale if scheduled else 'none',
+        class_names=class_names(train),
     )
 
 

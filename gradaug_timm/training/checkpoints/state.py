@@ -8,7 +8,7 @@ from ..position import Position
 
 VERSION = 2  # of timm's checkpoints: `epoch` is the last complete one
 NAMES = {'weights': 'state_dict', 'averaged_weights': 'state_dict_ema'}  # timm's names of fields
-LEFT_OUT_IF_NONE = ('metric', 'amp_scaler', 'averaged_weights', 'callbacks')
+LEFT_OUT_IF_NONE = ('metric', 'amp_scaler', 'averaged_weights', 'callbacks', 'class_names')
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class CheckpointState:
         world_size: Number of processes of the run.
         training_images: Number of training images; None if it is unknown.
         metric: The metric that ranks the checkpoint.
+        class_names: The names of the classes in the order of labels; None if they are unknown.
         task: All other keys, which belong to the task.
     """
 
@@ -47,6 +48,7 @@ class CheckpointState:
     world_size: int | None = None
     training_images: int | None = None
     metric: float | None = None
+    class_names: tuple[str, ...] | None = None
     task: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod

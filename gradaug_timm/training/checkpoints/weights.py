@@ -1,6 +1,6 @@
 """The best weights of a run as safetensors, with timm's keys."""
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -36,15 +36,21 @@ def save_weights(weights: dict[str, Tensor], metadata: dict[str, str], path: str
         file.write(save(tensors, metadata))
 
 
-def weights_metadata(args: LoopSettings, config: dict, settings: GradAugSettings | None) -> dict[str, str]:
+def weights_metadata(
+        args: LoopSettings,
+        config: dict,
+        settings: GradAugSettings | None,
+        class_names: Sequence[str] | None = None,
+) -> dict[str, str]:
     """Return the metadata of a file of weights; the values are JSON.
 
     Args:
         args: The settings of the run.
         config: timm's data configuration of the network.
         settings: The settings of GradAug; None if GradAug is off.
+        class_names: The names of the classes in the order of labels; None leaves them out.
     """
-    values = {
+    values: dict[str, Any] = {
         'architecture': model_name(args.model).removeprefix('gradaug_'),
         'num_classes': args.num_classes,
         'model_kwargs': args.model_kwargs,
@@ -53,6 +59,8 @@ def weights_metadata(args: LoopSettings, config: dict, settings: GradAugSettings
         'gradaug': None if settings is None else asdict(settings),
         'train_args': {name: getattr(args, name) for name in KEPT if getattr(args, name, None) not in (None, {}, '')},
     }
+    if class_names is not None:
+        values['class_names'] = list(class_names)
     return {'format': 'pt', **{name: json.dumps(value) for name, value in values.items()}}
 
 
