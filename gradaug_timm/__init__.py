@@ -9,7 +9,7 @@ os.environ.setdefault('ONEDNN_PRIMITIVE_CACHE_CAPACITY', '16384')
 
 from . import models
 from .elastic import Subnet, activate, extract, make_elastic, register_planner
-from .evaluation import EvaluationSettings, Trained, evaluate, open_trained
+from .evaluation import EvaluationSettings, Trained, evaluate, open_trained, random_batches, recalibrate
 from .extraction import load_extracted, save_extracted
 from .models import CifarResNet, PyramidNet, WideResNet
 from .regularizers import register_regularizer
@@ -25,6 +25,6 @@ from .version import __version__ as __version__
 __all__ = [
     'Callback', 'CifarResNet', 'EvaluationSettings', 'GradAugSettings', 'GradAugTask', 'InputTransformation', 'Logger',
     'MultiLabelGradAugTask', 'PyramidNet', 'Subnet', 'TrainResult', 'TrainSettings', 'Trained', 'WideResNet',
-    'activate', 'evaluate', 'extract', 'load_extracted', 'make_elastic', 'models', 'open_trained', 'register_logger',
-    'register_planner', 'register_regularizer', 'register_transform', 'save_extracted', 'train',
+    'activate', 'evaluate', 'extract', 'load_extracted', 'make_elastic', 'models', 'open_trained', 'random_batches',
+    'recalibrate', 'register_logger', 'register_planner', 'register_regularizer', 'register_transform', 'save_extracted', 'train',
 ]

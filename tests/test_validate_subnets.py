@@ -32,23 +32,30 @@ def batches():
 
 
 @torch.no_grad()
-def recalibrated_by_torch(dense, batches):
-    """A plain network whose running statistics are reset and averaged by PyTorch's own BatchNorm."""
-    for module in dense.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None
+def measured_in_float64(dense, batches):
+    """A plain network whose running statistics are those of all inputs of each BatchNorm, kept and taken at once."""
+    inputs = {}
+
+    def keep(module, given):
+        inputs.setdefault(module, []).append(given[0].double())
+    norms = [module for module in dense.modules() if isinstance(module, nn.BatchNorm2d)]
+    handles = [module.register_forward_pre_hook(keep) for module in norms]
     dense.train()
     for batch in batches:
         dense(batch)
+    for module, handle in zip(norms, handles):
+        values = torch.cat(inputs[module]).movedim(1, 0).flatten(1)
+        module.running_mean.copy_(values.mean(1))
+        module.running_var.copy_(values.var(1))
+        handle.remove()
     return dense.eval()
 
 
 @pytest.mark.parametrize('subnet', SUBNETS)
 @torch.no_grad()
-def test_recalibration_gives_the_statistics_that_a_dense_network_would_gather(model, batches, subnet):
+def test_recalibration_gives_the_statistics_of_all_images_that_a_dense_network_sees(model, batches, subnet):
     model = copy.deepcopy(model).eval()
-    oracle = recalibrated_by_torch(extract(model, subnet), batches)
+    oracle = measured_in_float64(extract(model, subnet), batches)
     recalibrate(model, subnet, batches)
     dense = extract(model, subnet).eval()
     for (name, buffer), other in zip(oracle.named_buffers(), dense.buffers()):
@@ -110,7 +117,7 @@ def images_of(folder):
 
 def test_width_evaluates_the_subnet_recalibrated_on_training_images(evaluate, model, image_folder):
     train, _ = images_of(image_folder / 'train')  # 24 images: one batch, whatever its order
-    oracle = recalibrated_by_torch(extract(model, Subnet(0.5, 4)), [train])
+    oracle = measured_in_float64(extract(model, Subnet(0.5, 4)), [train])
     images, labels = images_of(image_folder / 'validation')
     for name in ('gradaug_resnet20_cifar', 'resnet20_cifar'):
         results = evaluate('--width', 0.5, '--divisor', 4, '--recalibration-batches', 1, name=name)

@@ -7,7 +7,7 @@ import pytest
 import timm
 import torch
 from test_validate import PixelsWithLabels, read_images
-from test_validate_subnets import recalibrated_by_torch
+from test_validate_subnets import measured_in_float64
 from timm.data import ImageDataset
 from torch import nn
 
@@ -65,14 +65,14 @@ def multiply_adds_of(dense) -> int:
     return total
 
 
-def test_each_width_is_the_dense_network_recalibrated_by_torch(evaluate, image_folder):
+def test_each_width_is_the_dense_network_measured_in_float64(evaluate, image_folder):
     table, results = evaluate('--width', *WIDTHS, '--recalibration-batches', 1)
     train, _ = read_images(image_folder / 'train')  # 24 images: one batch, whatever its order
     images, labels = read_images(image_folder / 'validation')
     assert table[0] == 'width params (M) multiply-adds (M) top-1 top-5'.split() and len(table) == 1 + len(WIDTHS)
     for line, row, width in zip(table[1:], results, WIDTHS):
         dense = extract(network(), Subnet(width, 4))
-        dense = dense if width == 1 else recalibrated_by_torch(dense, [train])
+        dense = dense if width == 1 else measured_in_float64(dense, [train])
         with torch.no_grad():
             logits = dense(images)
         top1 = 100 * (logits.argmax(1) == labels).float().mean().item()

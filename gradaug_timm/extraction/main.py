@@ -74,4 +74,3 @@ def _set_statistics(trained: Trained, subnet: Subnet, settings: ExtractionSettin
     batches = training_batches(
         settings.images(trained), trained.config, num_classes=network.num_classes, device=device)
     recalibrate(network, subnet, batches)
-    _logger.info(f'BatchNorm has statistics of {settings.recalibration_batches} batches of training images.')
