@@ -26,5 +26,6 @@ __all__ = [
     'Callback', 'CifarResNet', 'EvaluationSettings', 'GradAugSettings', 'GradAugTask', 'InputTransformation', 'Logger',
     'MultiLabelGradAugTask', 'PyramidNet', 'Subnet', 'TrainResult', 'TrainSettings', 'Trained', 'WideResNet',
     'activate', 'evaluate', 'extract', 'load_extracted', 'make_elastic', 'models', 'open_trained', 'random_batches',
-    'recalibrate', 'register_logger', 'register_planner', 'register_regularizer', 'register_transform', 'save_extracted', 'train',
+    'recalibrate', 'register_logger', 'register_planner', 'register_regularizer', 'register_transform',
+    'save_extracted', 'train',
 ]

@@ -75,7 +75,7 @@ def _keep(module: nn.Module, attribute: str, value) -> None:
     for tensors in (own_parameters(module), own_buffers(module)):
         if attribute in tensors:
             old = tensors[attribute]
-            new = value.of(old.detach()).clone() if isinstance(value, Cut) else value.to(old)
+            new = value.of(old.detach()).clone() if isinstance(value, Cut) else value.to(old, copy=True)
             tensors[attribute] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
             return
     if attribute not in (SKIP, TRACKING):

@@ -75,8 +75,8 @@ def recalibrate_all(model: nn.Module, subnets: Sequence[Subnet], batches: Iterab
         raise ValueError('recalibration needs at least one batch')
     for subnet, statistics in measured.items():
         set_statistics(model, subnet, {name: each.compute() for name, each in statistics.items() if each.seen})
-    _logger.info(f'BatchNorm statistics of {len(subnets)} sub-network{"s" if len(subnets) > 1 else ""} were measured on '
-                 f'{images} images in {count} batch{"es" if count > 1 else ""}.')
+    _logger.info(f'BatchNorm statistics were measured on {images} images in {count} batch{"es" if count > 1 else ""}, '
+                 f'for {len(subnets)} sub-network{"s" if len(subnets) > 1 else ""}.')
     if spread.ratio() > ALIKE:
         _logger.warning('The batches for BatchNorm statistics differ more than random ones would, as if they were in '
                         'order of class; the statistics are only right for batches that are drawn at random.')
@@ -179,7 +179,7 @@ class BatchSpread:
             self.sizes.append(len(images))
 
     def ratio(self) -> float:
-        """Return the F statistic of batches, averaged over channels: about 1 for random batches, 0 for fewer than three."""
+        """Return the mean F statistic of the channels: about 1 for random batches; 0 for fewer than three batches."""
         if len(self.means) < 3:
             return 0.
         sizes = torch.tensor(self.sizes, device=self.means[0].device)
