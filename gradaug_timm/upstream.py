@@ -4,9 +4,11 @@ A private part is a name with a leading underscore, or an attribute that is not 
 imports private parts from here. `tests/test_upstream.py` tests each of them, and fails if a library changes one.
 """
 import argparse
+import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from timm.data import ImageDataset
 from timm.data.distributed_sampler import OrderedDistributedSampler
@@ -249,13 +251,45 @@ def source_names(reader: Any) -> dict[int, str]:
     return getattr(reader, '_source_names', {})
 
 
-def folder_samples(dataset: Dataset) -> tuple[str, list[str]] | None:
-    """Return the folder and the images of timm's data set of an image folder; None for other data sets.
+def image_places(reader: Any) -> tuple[str, list[str]] | None:
+    """Return the folder or tar file of timm's reader, and the path of each image in it; None for other readers.
 
-    Publicly, timm returns only the name of one image at a time (`ImageDataset.filename`), and not the folder.
+    Names of inner tar files are parts of the paths, as they name classes. Publicly, timm returns only the name of one
+    image at a time (`ImageDataset.filename`), and not the folder.
     """
-    reader = reader_of(dataset)
-    return (reader.root, [path for path, _ in reader.samples]) if isinstance(reader, ReaderImageFolder) else None
+    if isinstance(reader, ReaderImageFolder):
+        root = os.path.join(reader.root, '')
+        return reader.root, [path.removeprefix(root) for path, _ in reader.samples]
+    if isinstance(reader, ReaderImageInTar):
+        return reader.root, [os.path.normpath(os.path.join(
+            os.path.splitext(file or '')[0], os.path.splitext(inner.path)[0] if inner else '', image.path))
+            for image, file, inner in reader.samples]
+    return None
+
+
+def keep_samples(reader: Any, kept: Sequence[bool], *, renumber: bool) -> None:
+    """Leave out images of a reader, in place. Readers have no filter besides the extensions of files.
+
+    Args:
+        reader: The reader of a folder or of tar files.
+        kept: Whether each image is kept.
+        renumber: Whether classes without images are left out too, so that labels are 0, 1, ... again.
+    """
+    tar = isinstance(reader, ReaderImageInTar)
+    labels = [int(label) for label in (reader.targets if tar else (label for _, label in reader.samples))]
+    names = 'class_name_to_idx' if tar else 'class_to_idx'
+    numbers = {label: label for label in getattr(reader, names).values()}
+    if renumber:
+        used = sorted({label for label, keep in zip(labels, kept) if keep})
+        numbers = {label: number for number, label in enumerate(used)}
+        setattr(reader, names, {
+            name: numbers[label] for name, label in getattr(reader, names).items() if label in numbers})
+    if tar:
+        reader.samples = reader.samples[np.asarray(kept)]
+        reader.targets = np.array([numbers[label] for label, keep in zip(labels, kept) if keep])
+        reader.class_idx_to_name = {label: name for name, label in reader.class_name_to_idx.items()}
+    else:
+        reader.samples = [(path, numbers[label]) for (path, label), keep in zip(reader.samples, kept) if keep]
 
 
 def sort_tar_samples(reader: ReaderImageInTar) -> None:

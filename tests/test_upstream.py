@@ -395,14 +395,33 @@ def test_an_image_that_cannot_be_read_is_an_error_at_once(folder):
 
 def test_the_reader_of_a_folder_tells_its_images_and_classes(folder):
     dataset = create_timm_dataset('', root=str(folder))
-    root, images = upstream.folder_samples(dataset)
-    assert root == str(folder) and {Path(path).relative_to(folder).as_posix() for path in images} == {
-        'a/0.png', 'a/1.png', 'b/2.png'}
+    root, images = upstream.image_places(dataset.reader)
+    assert root == str(folder) and images == ['a/0.png', 'a/1.png', 'b/2.png']
     assert isinstance(dataset.reader, upstream.ReaderImageFolder)
     assert upstream.reader_of(dataset).class_to_idx == {'a': 0, 'b': 1}
     assert [label for _, label in upstream.reader_of(dataset).samples] == [0, 0, 1]
     plain = SimpleNamespace()
-    assert upstream.reader_of(plain) is plain and upstream.folder_samples(plain) is None
+    assert upstream.reader_of(plain) is plain and upstream.image_places(plain) is None
+
+
+def test_images_of_a_folder_are_left_out_with_their_class(folder):
+    reader = create_timm_dataset('', root=str(folder)).reader
+    upstream.keep_samples(reader, [False, True, True], renumber=True)
+    assert [(Path(path).name, label) for path, label in reader.samples] == [('1.png', 0), ('2.png', 1)]
+    upstream.keep_samples(reader, [False, True], renumber=False)
+    assert [label for _, label in reader.samples] == [1] and reader.class_to_idx == {'a': 0, 'b': 1}
+    upstream.keep_samples(reader, [True], renumber=True)
+    assert [label for _, label in reader.samples] == [0] and reader.class_to_idx == {'b': 0}
+
+
+def test_images_of_tar_files_are_left_out_with_their_class(tmp_path):
+    for name in 'ab':
+        write_tar(tmp_path / f'{name}.tar', {f'{name}.png': png()})
+    reader = upstream.ReaderImageInTar(str(tmp_path))
+    assert upstream.image_places(reader) == (str(tmp_path), ['a/a.png', 'b/b.png'])
+    upstream.keep_samples(reader, [False, True], renumber=True)
+    assert ImageDataset(str(tmp_path), reader=reader)[0][1] == 0 and len(reader) == 1
+    assert reader.class_name_to_idx == {'b': 0} and reader.class_idx_to_name == {0: 'b'}
 
 
 def test_a_reader_of_tables_tells_the_names_below_a_class_map(tmp_path):

@@ -1,11 +1,12 @@
 """Checks that find faults of data sets before the first epoch."""
 import logging
-import os
 
 from torch.utils.data import Dataset
 
-from ..upstream import folder_samples, shard_count
+from ..upstream import shard_count
 from .class_names import class_labels
+from .findings import Level
+from .layout import layout_findings
 
 _logger = logging.getLogger(__name__)
 
@@ -36,17 +37,20 @@ def warn_of_unused_classes(dataset: Dataset, num_classes: int) -> None:
         _logger.warning(f'--num-classes {num_classes} is more than the {len(names)} classes of the data set.')
 
 
-def check_class_folders(dataset: Dataset) -> None:
-    """Raise ValueError if a class folder has no images; timm would skip the folder and renumber the other classes."""
-    found = folder_samples(dataset)
-    if found is None:
-        return
-    root, images = found
-    filled = {os.path.relpath(path, root).split(os.sep)[0] for path in images}
-    empty = sorted(entry.name for entry in os.scandir(root)
-                   if entry.is_dir() and not entry.name.startswith('.') and entry.name not in filled)
-    if empty:
-        raise ValueError(f'{root} has class folders without images: {", ".join(empty[:5])}; fill or delete them')
+def check_layout(dataset: Dataset, *, mapped: bool = False) -> None:
+    """Log what is unusual about the folders of a data set, such as files that are not read.
+
+    Args:
+        dataset: The data set.
+        mapped: Whether a class map says which folders are classes.
+
+    Raises:
+        ValueError: A class folder has no images, or all folders are one class.
+    """
+    for finding in layout_findings(dataset, mapped=mapped):
+        if finding.level is Level.ERROR:
+            raise ValueError(finding.text)
+        _logger.warning(finding.text)
 
 
 def check_sizes(dataset: Dataset, batches: int, *, batch_size: int) -> None:

@@ -1,15 +1,20 @@
 """Data sets by name, timm's and ours, with clear errors if data are missing."""
 import os
 from collections.abc import Callable
+from functools import partial
 
 import timm.data
 
 from ..cli import flag, one_line
-from .checks import check_class_folders
+from .checks import check_layout
 from .digits import DIGITS, Digits
+from .folders import VisibleImageFolder, is_ignored, open_folder
 from .stl10 import STL10_NAME, Stl10
+from .tables import check_cache_files, warn_of_other_rows
 from .tars import check_tar_splits, is_tar, open_tar, split_names
 
+FOLDERS = ('', 'torch/image_folder', 'torch/folder')  # kinds of data sets that are class folders
+PREFIXES = ('torch', 'hfds', 'hfids', 'tfds', 'wds')  # of names in timm's notation
 LAYOUT = 'expected DIR/train/CLASS/IMAGE and DIR/validation/CLASS/IMAGE'
 
 
@@ -20,6 +25,7 @@ def create_dataset(
         *,
         input_img_mode: str = 'RGB',
         target_transform: Callable | None = None,
+        checked: bool = True,
         **kwargs,
 ):
     """Create the data set `name`: a name in timm's notation, `gradaug/mnist5k` or `gradaug/stl10`.
@@ -32,10 +38,12 @@ def create_dataset(
         split: Name of the split.
         input_img_mode: PIL mode of the images.
         target_transform: Function applied to each label.
+        checked: Whether to check the layout of folders, and to log what is unusual.
         **kwargs: More arguments of timm's create_dataset.
 
     Raises:
-        ValueError: No data were found; the message names the path and the expected layout.
+        ValueError: No data were found, or class folders have no images; the message names the path and the expected
+            layout.
     """
     if name.lower() == STL10_NAME:
         return _create_stl10(root, split, download=kwargs.get('download', False))
@@ -43,26 +51,74 @@ def create_dataset(
         if name.lower() != DIGITS:
             raise ValueError(f'--dataset {name} is unknown; data sets of this package are {DIGITS} and {STL10_NAME}')
         return Digits(split, input_img_mode=input_img_mode, target_transform=target_transform)
-    fields = [flag(key) for key in ('input_key', 'target_key') if kwargs.get(key)]
-    if not name and fields:
-        raise ValueError(f'{" and ".join(fields)}: image folders and tar files have no fields; use --dataset')
-    if not name and is_tar(root):
-        return open_tar(
+    kind, table = _kind(name), local_table(name)
+    if table and checked:
+        check_cache_files(table)
+    if kind in FOLDERS:
+        _check_fields(kind, kwargs.get('input_key'), kwargs.get('target_key'))
+    if not kind and is_tar(root):
+        dataset = open_tar(
             root, split, input_img_mode=input_img_mode, target_transform=target_transform,
             class_map=kwargs.get('class_map'), load_bytes=kwargs.get('load_bytes', False))
-    if not name:
-        check_folder(root, split)
-    if name.lower().startswith('torch/') and not root:
-        raise ValueError(f'--dataset {name} needs --data-dir, the folder that contains the data set')
-    try:
-        dataset = timm.data.create_dataset(
-            name, root=root, split=split, input_img_mode=input_img_mode, target_transform=target_transform, **kwargs)
-    except (AssertionError, FileNotFoundError, ImportError, RuntimeError) as error:
-        where = f'--dataset {name!r} with --data-dir {root} and split {split!r}'
-        raise ValueError(f'{where}: {one_line(error, None)}') from error
-    if not kwargs.get('class_map'):
-        check_class_folders(dataset)
+    else:
+        if not kind:
+            check_folder(root, split)
+        if kind.startswith('torch/') and not root:
+            raise ValueError(f'--dataset {name} needs --data-dir, the folder that contains the data set')
+        opened = partial(_open_folder, kind) if kind in FOLDERS else partial(timm.data.create_dataset, name)
+        try:
+            dataset = opened(
+                root=root, split=split, input_img_mode=input_img_mode, target_transform=target_transform, **kwargs)
+        except (AssertionError, FileNotFoundError, ImportError, RuntimeError) as error:
+            where = f'--dataset {name!r} with --data-dir {root} and split {split!r}'
+            raise ValueError(f'{where}: {one_line(error, None)}') from error
+    if table and checked:
+        warn_of_other_rows(dataset, table, split)
+    if checked:
+        check_layout(dataset, mapped=bool(kwargs.get('class_map')))
     return dataset
+
+
+def _kind(name: str) -> str:
+    """Return the name of a data set in lower case; '' for names without a prefix that timm knows, which are folders."""
+    prefix, slash, rest = name.lower().partition('/')
+    return f'{prefix}/{rest.split("/")[-1]}' if slash and prefix in PREFIXES else ''
+
+
+def local_table(name: str) -> str | None:
+    """Return the folder of a data set of Hugging Face's datasets that is on this machine; None for all others."""
+    prefix, _, folder = name.partition('/')
+    return folder if prefix.lower() in ('hfds', 'hfids') and os.path.isdir(folder) else None
+
+
+def _check_fields(kind: str, input_key: str | None, target_key: str | None) -> None:
+    """Raise ValueError if fields are named for images in folders; as in timm, an input key may list extensions."""
+    extensions = not kind and input_key and all(each.startswith('.') for each in input_key.split(';'))
+    fields = [flag(name) for name, value in (('input_key', input_key), ('target_key', target_key))
+              if value and not (extensions and value == input_key)]
+    if fields:
+        raise ValueError(f'{" and ".join(fields)}: image folders and tar files have no fields; use --dataset')
+
+
+def _open_folder(
+        kind: str,
+        *,
+        root: str,
+        split: str,
+        input_img_mode: str,
+        target_transform: Callable | None,
+        class_map: str | None = None,
+        load_bytes: bool = False,
+        input_key: str | None = None,
+        **_,
+):
+    """Return the images in class folders; as in timm, `root` may be the folder of the split or contain it."""
+    folder = split_folder(root, split) or root
+    if kind:
+        return VisibleImageFolder(folder, target_transform=target_transform, allow_empty=True)
+    return open_folder(
+        folder, class_map=class_map, extensions=input_key.split(';') if input_key else (), load_bytes=load_bytes,
+        input_img_mode=input_img_mode, target_transform=target_transform)
 
 
 def _create_stl10(root: str | None, split: str, *, download: bool) -> Stl10:
@@ -98,7 +154,7 @@ def check_folder(root: str | None, split: str = '') -> str:
         problem = 'is not a folder' if os.path.exists(root) else 'does not exist'
         raise ValueError(f'--data-dir {root} {problem}; {LAYOUT}')
     folder = split_folder(root, split) or root
-    if not any(entry.is_dir() for entry in os.scandir(folder)):
+    if not any(entry.is_dir() and not is_ignored(entry.name) for entry in os.scandir(folder)):
         raise ValueError(f'{folder} has no class folders; {LAYOUT}')
     return root
 

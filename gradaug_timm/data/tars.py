@@ -8,7 +8,8 @@ import torch.distributed as dist
 from timm.data import ImageDataset
 
 from ..cli import one_line
-from ..upstream import TAR_NOTES, ReaderImageInTar, load_class_map, sort_tar_samples
+from ..upstream import TAR_NOTES, ReaderImageInTar, keep_samples, load_class_map, sort_tar_samples
+from .folders import is_ignored, is_visible, more_extensions
 
 SYNONYMS = (('train', 'training'), ('val', 'valid', 'validation', 'eval', 'evaluation'))
 LAYOUT = 'DIR/train.tar and DIR/validation.tar with CLASS/IMAGE, or DIR/train/CLASS.tar and DIR/validation/CLASS.tar'
@@ -88,10 +89,16 @@ def open_tar(root: str, split: str, *, class_map: str | None = None, **kwargs) -
         raise ValueError(f'--data-dir {root} has no tar files for split {split!r}; expected {LAYOUT}')
     classes, note = _read_class_map(class_map, root), _note_path(path)
     try:
-        reader = ReaderImageInTar(path, class_map=classes, cache_tarinfo=None if _may_note(note) else False)
+        with more_extensions():
+            reader = ReaderImageInTar(path, class_map=classes, cache_tarinfo=None if _may_note(note) else False)
     except (tarfile.TarError, *UNREADABLE) as error:
         hint = f'; or {note} is out of date or damaged: delete it' if os.path.exists(note) else ''
         raise ValueError(f'--data-dir {path} has no images that can be read: {one_line(error, None)}{hint}') from error
+    seen = [is_visible('', image.path) for image, _, _ in reader.samples]
+    if not any(seen):
+        raise ValueError(f'--data-dir {path} has only hidden images, such as ._NAME, which are no images of classes')
+    if not all(seen):
+        keep_samples(reader, seen, renumber=classes is None)
     if classes is None and {'', '.'} & {*reader.class_name_to_idx}:
         raise ValueError(f'--data-dir {path} has images outside of class folders: pack a class with `tar cf CLASS.tar '
                          'CLASS`, a split with `tar cf train.tar -C train .`')
@@ -123,8 +130,9 @@ def _may_note(note: str) -> bool:
 
 
 def _holds_tars(folder: str) -> bool:
-    return not _holds_folders(folder) and any(entry.endswith('.tar') for entry in os.listdir(folder))
+    return not _holds_folders(folder) and any(
+        entry.endswith('.tar') and not is_ignored(entry) for entry in os.listdir(folder))
 
 
 def _holds_folders(folder: str) -> bool:
-    return any(entry.is_dir() and not entry.name.startswith('.') for entry in os.scandir(folder))
+    return any(entry.is_dir() and not is_ignored(entry.name) for entry in os.scandir(folder))

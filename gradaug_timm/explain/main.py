@@ -10,13 +10,13 @@ from PIL import Image, UnidentifiedImageError
 from timm.data import create_transform
 from torch import nn
 
+from ..data.folders import image_extensions, visible_files
 from ..elastic import extract
 from ..evaluation.subnets import choose_subnets
 from ..files import written_aside
 from .arguments import ExplainSettings, build_parser
 from .maps import activation_map
 
-ENDINGS = ('.png', '.jpg', '.jpeg', '.bmp', '.webp')
 PANEL = 2.2  # inches
 
 
@@ -50,10 +50,10 @@ def find_images(path: str, limit: int) -> list[str]:
     """
     if os.path.isfile(path):
         return [path]
-    found = sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names
-                   if name.lower().endswith(ENDINGS))
+    extensions = image_extensions()
+    found = sorted(each for each in visible_files(path) if os.path.splitext(each)[1].lower() in extensions)
     if not found:
-        raise ValueError(f'--images {path} holds no images ({", ".join(ENDINGS)})')
+        raise ValueError(f'--images {path} holds no images ({", ".join(extensions)})')
     return found[:limit]
 
 

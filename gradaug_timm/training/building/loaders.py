@@ -1,4 +1,5 @@
 """The data loaders of a run, which are checked before the first epoch."""
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,12 +24,15 @@ from ...data import (
     stratified,
     warn_of_unused_classes,
 )
+from ...data.class_names import listed
 from ...upstream import PrefetchLoader, restart_workers
 from ..arguments.criteria import mixing_active
 from ..arguments.settings import TrainSettings
 from ..position import Position
 from ..processes import Precision, Process
 from .device_loaders import build_device_loaders
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -176,6 +180,9 @@ def _create_datasets(args, config: dict, num_classes: int) -> tuple[Dataset, Dat
     train = create_dataset(
         args.dataset, args.data_dir, args.train_split,
         is_training=True, seed=args.seed, repeats=args.epoch_repeats, num_samples=args.train_num_samples, **common)
+    names = class_names(train)
+    if names:
+        _logger.info(f'Classes: {listed(names)}.')
     check_labels(train, num_classes)
     warn_of_unused_classes(train, num_classes)
     _check_multi_label(args, train)

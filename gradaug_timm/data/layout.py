@@ -1,0 +1,117 @@
+"""The layout of image folders and tar files: folders that are no classes, files that are not read."""
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from torch.utils.data import Dataset
+from torchvision.datasets import DatasetFolder
+
+from ..upstream import image_places, reader_of
+from .class_names import listed
+from .findings import Finding, Level, counted
+from .folders import is_ignored, kinds_of, visible_files
+
+OUTERMOST = 'torch/image_folder'  # the data set whose classes are the outermost folders
+
+
+def image_paths(dataset: Dataset) -> tuple[str, list[str], bool] | None:
+    """Return where a data set's images are: a folder or tar file, and each image's path in it.
+
+    Args:
+        dataset: The data set.
+
+    Returns:
+        The folder or tar file, the paths, and whether classes are the innermost folders; None if the images have no
+        paths.
+    """
+    places = image_places(reader_of(dataset))
+    if places is not None:
+        return (*places, True)
+    if isinstance(dataset, DatasetFolder):
+        root = os.path.join(dataset.root, '')
+        return str(dataset.root), [path.removeprefix(root) for path, _ in dataset.samples], False
+    return None
+
+
+def layout_findings(dataset: Dataset, *, mapped: bool = False) -> Iterator[Finding]:
+    """Yield what is unusual about the folders of a data set; nothing for data sets without folders.
+
+    Args:
+        dataset: The data set.
+        mapped: Whether a class map says which folders are classes.
+    """
+    found = image_paths(dataset)
+    if found is None:
+        return
+    root, paths, innermost = found
+    if not mapped:
+        if innermost:
+            yield from merged_classes(root, sorted({os.path.dirname(path) for path in paths}))
+        if os.path.isdir(root):
+            yield from empty_folders(root, paths)
+    if os.path.isdir(root):
+        yield from unread_files(root, paths)
+
+
+def merged_classes(root: str, folders: Sequence[str]) -> Iterator[Finding]:
+    """Yield a finding if several folders are one class, and if a class is inside of another.
+
+    Args:
+        root: The folder of the class folders.
+        folders: All folders that contain images, relative to `root`.
+    """
+    by_name = defaultdict(list)
+    for folder in folders:
+        by_name[os.path.basename(folder)].append(folder)
+    merged = {name: same for name, same in by_name.items() if len(same) > 1}
+    if merged:
+        name, same = next(iter(merged.items()))
+        advice = f'if the outermost folders are the classes, use --dataset {OUTERMOST}'
+        if len(by_name) == 1:
+            yield Finding(
+                Level.ERROR, 'one_class', f'{root} has one class, {name!r}, because classes are the innermost folders: '
+                f'{listed(same, 3)}; {advice}, or move the images up', tuple(same))
+        else:
+            yield Finding(
+                Level.WARNING, 'merged_folders', f'{root}: classes are the innermost folders, and {len(merged)} of '
+                f'{len(by_name)} classes are in several folders, such as {name!r} in {listed(same, 3)}; {advice}',
+                tuple(folder for each in merged.values() for folder in each))
+    inside = [folder for folder in folders if _has_images_above(folder, {*folders})]
+    if inside:
+        yield Finding(
+            Level.WARNING, 'nested_classes', f'{root}: folders inside of class folders are classes of their own: '
+            f'{listed(inside, 3)}; if they are not, move their images up or use --dataset {OUTERMOST}', tuple(inside))
+
+
+def empty_folders(root: str, paths: Sequence[str]) -> Iterator[Finding]:
+    """Yield an error if a class folder has no images; timm would skip the folder and renumber the other classes."""
+    filled = {path.split(os.sep)[0] for path in paths}
+    empty = sorted(entry.name for entry in os.scandir(root)
+                   if entry.is_dir() and not is_ignored(entry.name) and entry.name not in filled)
+    if empty:
+        kinds = counted(kinds_of(path for name in empty for path in visible_files(os.path.join(root, name))).items())
+        unread = f' that are read (they have {kinds})' if kinds else ''
+        yield Finding(
+            Level.ERROR, 'empty_class_folders',
+            f'{root} has class folders without images{unread}: {listed(empty)}; fill or delete them', tuple(empty))
+
+
+def unread_files(root: str, paths: Sequence[str]) -> Iterator[Finding]:
+    """Yield how many files below a folder are not read, and how many images are outside of class folders."""
+    read = {*paths}
+    others = [path for path in (os.path.relpath(path, root) for path in visible_files(root)) if path not in read]
+    dangling = sorted(entry.name for entry in os.scandir(root) if entry.is_symlink() and not os.path.exists(entry.path))
+    if dangling:
+        yield Finding(
+            Level.ERROR, 'broken_links', f'{root} has links to folders or files that do not exist: {listed(dangling)}',
+            tuple(dangling))
+    others = [path for path in others if path not in dangling]
+    if others:
+        yield Finding(
+            Level.WARNING, 'unread_files', f'{root}: {len(others):,} files are not read: '
+            f'{counted(kinds_of(others).items())} (such as {others[0]})', tuple(others))
+
+
+def _has_images_above(folder: str, folders: set[str]) -> bool:
+    parent = os.path.dirname(folder)
+    return bool(parent) and (parent in folders or _has_images_above(parent, folders))
