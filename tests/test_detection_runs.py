@@ -11,6 +11,7 @@ from train_helpers import at_batch, out_of_memory, read_log, read_summary
 pytest.importorskip('faster_coco_eval', reason='needs the extra detection')
 
 from gradaug_timm.detection import coco_metrics, train, validate
+from gradaug_timm.detection.coco import read_coco, results_of, truth_of
 from gradaug_timm.training.arguments import parse_arguments
 
 SMALL = ('--model resnet10t --pyramid-channels 16 --min-size 64 --max-size 96 --batch-size 2 --workers 0 --opt adamw '
@@ -69,7 +70,9 @@ def test_validation_writes_twelve_figures_of_boxes_and_pictures(data, tmp_path, 
         str(tmp_path / 'boxes' / 'last.pth.tar'), '--data-dir', str(data), '--workers', '0', '--score', '0',
         '--results-file', str(tmp_path / 'figures.json'), '--pictures', str(tmp_path / 'pictures'),
         '--picture-images', '2'])
-    assert json.loads((tmp_path / 'figures.json').read_text()) == figures
+    written = json.loads((tmp_path / 'figures.json').read_text())
+    assert {name: written[name] for name in figures} == figures
+    assert set(written['box_ap_by_category']) == {'colour 3', 'colour 7'}
     assert set(figures) == {f'box_{name}' for name in coco_metrics.FIGURES}
     assert sorted(path.name for path in (tmp_path / 'pictures').iterdir()) == ['10.png', '11.png']
     with open(tmp_path / 'boxes' / 'summary.csv') as file:
@@ -94,16 +97,20 @@ def test_figures_are_those_of_pycocotools(data, tmp_path):
             mask[:, y1:y2, x1:x2] = 0.9
         outputs.append({'boxes': boxes, 'labels': torch.tensor([1, 1, 2, 2, 2, 1]), 'masks': masks,
                         'scores': torch.rand(len(boxes), generator=generator)})
-    results = coco_metrics.as_results(outputs, ids, [3, 7])
-    ours = coco_metrics.coco_figures(str(path), results, ('box', 'mask'))
+    own = read_coco(str(data), 'train2017', masks=True)
+    results = coco_metrics.as_results(outputs, range(len(ids)))
+    evaluation = coco_metrics.coco_figures(truth_of(own, range(len(ids))), results, ('box', 'mask'))
+    ours, results = evaluation.figures, results_of(own, results)
     reference = coco.COCO(str(path))
     for kind, iou_type in coco_metrics.KINDS.items():
         found = [{k: v for k, v in entry.items() if kind == 'box' or k != 'bbox'} for entry in results]
-        evaluation = COCOeval(reference, reference.loadRes(found), iou_type)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-        expected = [100 * value if value >= 0 else -1 for value in evaluation.stats]
+        theirs = COCOeval(reference, reference.loadRes(found), iou_type)
+        theirs.evaluate()
+        theirs.accumulate()
+        theirs.summarize()
+        expected = [100 * value if value >= 0 else -1 for value in theirs.stats]
+        by_category = 100 * theirs.eval['precision'][:, :, :, 0, -1].mean(axis=(0, 1))
+        assert evaluation.by_label[kind] == pytest.approx(by_category.tolist())
         assert [ours[f'{kind}_{name}'] for name in coco_metrics.FIGURES] == pytest.approx(expected)
         assert 0 < ours[f'{kind}_ap'] < 100
 

@@ -42,6 +42,9 @@ class CocoSettings(Settings, title='data'):
     min_size: tuple[int, ...] = setting(
         (800,), 'length of the shorter side in pixels; of several, training draws one and validation uses the last',
         type=NATURAL, nargs='+', metavar='N')
+    strict_annotations: bool = switch(
+        'reject annotation files with objects or images that can\'t be used, such as boxes without area, which are '
+        'otherwise left out and named', role=Role.PLACE)
     max_size: int = setting(
         1333, 'largest length of the longer side in pixels (default: 1333)', type=NATURAL, metavar='N')
 
@@ -90,10 +93,10 @@ class DetectionSettings(CocoSettings, DetectorSettings, LoopSettings):
     """The settings of training a detector.
 
     Args:
-        categories: The ids of the categories in the data set; filled in later.
+        categories: The ids of the categories in the data set, in the order of labels; filled in later.
     """
 
-    categories: tuple[int, ...] = derived(())
+    categories: tuple[int | str, ...] = derived(())
 
 
 def build_parser() -> SettingsParser:

@@ -1,21 +1,23 @@
 """Images with boxes and masks in COCO's format, checked before anything is trained on them."""
-import json
-import math
-import os
-from collections import Counter
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from .categories import Category, compare, labels_by_key, read_categories
+from .findings import Findings
+from .images import ImageEntry, compare_sizes, fill_sizes, find_files, open_image, read_images
+from .objects import MARGIN, CocoObject, ObjectReader, counts_by_key
+from .reading import find_annotations, read_content
 from .rescale import Target
+from .segmentations import decode_mask, plain
 
-PARTS = ('images', 'annotations', 'categories')
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,88 +26,140 @@ class Coco:
 
     Args:
         path: The file.
-        folder: The folder of its images.
-        images: Entries of the images.
-        annotations: The objects of each image by its id, without crowds.
-        categories: COCO's ids, ascending; a label is the place of its id here, from 1 on.
-        names: Names of the categories.
+        images: The images.
+        objects: The objects of each image by the image's place, crowds and others that are not trained on included.
+        categories: The categories in the order of labels, the first of label 1.
+        keys: The id of each label in this file; None for a label that it lacks.
+        findings: What was completed and left out.
     """
 
     path: str
-    folder: str
-    images: list[dict]
-    annotations: dict[int, list[dict]] = field(repr=False)
-    categories: list[int]
-    names: list[str]
+    images: list[ImageEntry]
+    objects: dict[int, list[CocoObject]] = field(repr=False)
+    categories: tuple[Category, ...]
+    keys: list[int | str | None]
+    findings: Findings = field(repr=False)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the categories, the first of label 1."""
+        return [category.name for category in self.categories]
+
+    def trained(self, place: int) -> list[CocoObject]:
+        """Return the objects of an image that are trained on."""
+        return [each for each in self.objects.get(place, ()) if each.trained]
+
+    def log_findings(self) -> None:
+        """Log what was completed and left out, one line for each kind."""
+        for warns, line in self.findings.lines():
+            _logger.log(logging.WARNING if warns else logging.INFO, line)
 
 
-def read_coco(root: str, split: str, *, masks: bool) -> Coco:
-    """Read `root/annotations/instances_SPLIT.json`, with images in `root/SPLIT`.
+def read_coco(
+        root: str,
+        split: str,
+        *,
+        masks: bool,
+        trained: Sequence[Category] | None = None,
+        strict: bool = False,
+) -> Coco:
+    """Read and check the annotations of a split, `annotations/instances_SPLIT.json` in COCO's layout.
+
+    What the file lacks is completed: sizes, ids, areas, names. Objects without area are left out of training.
 
     Args:
         root: The folder of the data set.
         split: The split, such as 'train2017'.
         masks: Whether each object needs a mask.
+        trained: The categories in the order of labels; None: those of the file, by ascending id.
+        strict: Whether objects and images that must be left out are an error.
 
     Raises:
-        ValueError: Files are missing or broken; an object has no mask, no area, or a category or
-            image that is not listed.
+        ValueError: Files are missing or broken; an object has no mask, no box, or a category that is not listed or not
+            trained; boxes or sizes do not fit the images.
     """
-    path = os.path.join(root, 'annotations', f'instances_{split}.json')
-    content = _read(path)
-    categories = sorted(entry['id'] for entry in content['categories'])
-    names = {entry['id']: entry['name'] for entry in content['categories']}
-    known = {entry['id'] for entry in content['images']}
-    annotations: dict[int, list[dict]] = {}
-    for entry in content['annotations']:
-        problem = _problem(entry, known, names, masks)
-        if problem:
-            raise ValueError(f'{path}: annotation {entry.get("id")} {problem}')
-        if not entry.get('iscrowd'):
-            annotations.setdefault(entry['image_id'], []).append(entry)
-    folder = os.path.join(root, split)
-    missing = [entry['file_name'] for entry in content['images']
-               if not os.path.isfile(os.path.join(folder, entry['file_name']))]
-    if missing:
-        raise ValueError(
-            f'{folder}: {len(missing)} of {len(known)} images that {path} lists are missing, the first is {missing[0]}')
-    return Coco(path, folder, content['images'], annotations, categories, [names[number] for number in categories])
+    path = find_annotations(root, split)
+    findings = Findings(path, strict)
+    coco = read_annotations(
+        path, findings, masks=masks, trained=trained, prepare=lambda images: find_files(images, root, split, path))
+    compare_sizes(coco.images, findings)
+    return coco
 
 
-def _read(path: str) -> dict:
-    try:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file)
-    except FileNotFoundError:
-        raise ValueError(f'--data-dir: {path} is missing (COCO\'s layout: annotations/instances_SPLIT.json and a '
-                         'folder SPLIT of images)') from None
-    except ValueError as error:
-        raise ValueError(f'{path} is broken: {error}') from None
-    missing = [part for part in PARTS if not isinstance(content, dict) or not isinstance(content.get(part), list)]
-    if missing:
-        raise ValueError(f'{path} is not in COCO\'s format: it has no list of {", ".join(missing)}')
-    if not content['categories']:
-        raise ValueError(f'{path} has no categories')
-    twice = [number for number, times in Counter(entry['id'] for entry in content['categories']).items() if times > 1]
-    if twice:
-        raise ValueError(f'{path} has category {twice[0]} twice')
-    return content
+def read_annotations(
+        path: str,
+        findings: Findings,
+        *,
+        masks: bool,
+        trained: Sequence[Category] | None = None,
+        prepare: Callable[[list[ImageEntry]], None] = lambda images: None,
+) -> Coco:
+    """Read and check a file of annotations.
+
+    Args:
+        path: The file.
+        findings: Where faults are noted.
+        masks: Whether each object needs a mask.
+        trained: The categories in the order of labels; None: those of the file, by ascending id.
+        prepare: Finds the files of the images.
+
+    Raises:
+        ValueError: As for `read_coco`.
+    """
+    content = read_content(path)
+    counts, listed = counts_by_key(content['annotations']), len(content['annotations'])
+    own = read_categories(content, findings)
+    images, places = read_images(content, findings)
+    prepare(images)
+    fill_sizes(images, findings)
+    labels = labels_by_key(own, trained)
+    if trained is None:
+        for each in own:
+            if not counts[each.key]:
+                findings.add('unused_categories', each.name)
+    else:
+        compare(own, trained, labels, counts, findings)
+    objects = ObjectReader(images, places, labels, masks=masks, findings=findings).read(content['annotations'])
+    if listed and 'annotations_without_image' in findings:
+        if findings.kinds['annotations_without_image'].count == listed:
+            raise ValueError(f'{path}: none of the {listed} annotations is of an image that is listed')
+    categories = tuple(own if trained is None else trained)
+    by_label = {label: key for key, label in labels.items()}
+    return Coco(path, images, objects, categories,
+                [by_label.get(label) for label in range(1, len(categories) + 1)], findings)
 
 
-def _problem(entry: dict, images: set[int], categories: dict[int, str], masks: bool) -> str | None:
-    """Describe what is wrong with an annotation."""
-    if entry.get('image_id') not in images:
-        return f'is of image {entry.get("image_id")}, which is not listed'
-    if entry.get('category_id') not in categories:
-        return f'has category {entry.get("category_id")}, which is not listed'
-    box = entry.get('bbox')
-    if not isinstance(box, list) or len(box) != 4:
-        return f'has no box [x, y, width, height]: {box}'
-    if not entry.get('iscrowd') and not (box[2] > 0 and box[3] > 0):
-        return f'has a box of no area: {box}'
-    if masks and not entry.get('segmentation'):
-        return 'has no mask; use --detector faster_rcnn to train on boxes only'
-    return None
+def truth_of(coco: Coco, places: Sequence[int]) -> dict:
+    """Return annotations in the form in which evaluators read them, with places of images and labels as ids.
+
+    Args:
+        coco: The annotations.
+        places: The places of the images to evaluate.
+    """
+    annotations: list[dict] = []
+    for place in places:
+        for each in coco.objects.get(place, ()):
+            entry = {'id': len(annotations) + 1, 'image_id': place, 'category_id': each.label, 'bbox': [*each.box],
+                     'area': each.area, 'iscrowd': int(each.crowd)}
+            if each.segmentation is not None:
+                entry['segmentation'] = plain(each.segmentation)
+            elif each.crowd:
+                x, y, w, h = each.box
+                entry['segmentation'] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+            annotations.append(entry)
+    return {
+        'images': [{'id': place, 'width': coco.images[place].width, 'height': coco.images[place].height}
+                   for place in places],
+        'annotations': annotations,
+        'categories': [{'id': label, 'name': name} for label, name in enumerate(coco.names, 1)],
+    }
+
+
+def results_of(coco: Coco, results: list[dict]) -> list[dict]:
+    """Return detections with the ids of the file in place of places and labels; without categories that it lacks."""
+    return [{**entry, 'image_id': coco.images[entry['image_id']].key,
+             'category_id': coco.keys[entry['category_id'] - 1]}
+            for entry in results if coco.keys[entry['category_id'] - 1] is not None]
 
 
 class CocoImages(Dataset):
@@ -127,47 +181,48 @@ class CocoImages(Dataset):
             only_with_objects: bool = False,
     ):
         self.coco, self.masks, self.transform = coco, masks, transform
-        self.images = [entry for entry in coco.images if not only_with_objects or entry['id'] in coco.annotations]
-        self._labels = {number: label for label, number in enumerate(coco.categories, 1)}
+        self.places = [place for place, entry in enumerate(coco.images)
+                       if entry.usable and (not only_with_objects or coco.trained(place))]
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.places)
 
     def stands(self) -> list[bool]:
-        """Return whether each image is in portrait format, by the annotations; False if they do not say."""
-        return [(entry.get('height') or 0) > (entry.get('width') or math.inf) for entry in self.images]
+        """Return whether each image is in portrait format."""
+        entries = [self.coco.images[place] for place in self.places]
+        return [entry.height > entry.width for entry in entries]
+
+    def filename(self, index: int, **_) -> str:
+        """Return the path of an image."""
+        return self.coco.images[self.places[index]].path
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, Target]:
-        entry = self.images[index]
-        with Image.open(os.path.join(self.coco.folder, entry['file_name'])) as file:
-            image = pil_to_tensor(file.convert('RGB'))
-        target = self._target(entry, tuple(image.shape[-2:]))
+        place = self.places[index]
+        image = pil_to_tensor(open_image(self.coco.images[place]))
+        target = self._target(place, tuple(image.shape[-2:]))
         if self.transform is not None:
             image, target = self.transform(tv_tensors.Image(image), target)
         plain = {name: value.as_subclass(torch.Tensor) for name, value in target.items()}
         return image.as_subclass(torch.Tensor).float() / 255, plain
 
-    def _target(self, entry: dict, size: tuple[int, int]) -> Target:
-        objects = self.coco.annotations.get(entry['id'], [])
-        boxes = torch.tensor([each['bbox'] for each in objects], dtype=torch.float32).reshape(-1, 4)
+    def _target(self, place: int, size: tuple[int, int]) -> Target:
+        objects = self.coco.trained(place)
+        boxes = torch.tensor([each.box for each in objects], dtype=torch.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         target = {
-            'boxes': tv_tensors.BoundingBoxes(boxes, format='XYXY', canvas_size=size),
-            'labels': torch.tensor([self._labels[each['category_id']] for each in objects], dtype=torch.int64),
-            'image_id': torch.tensor(entry['id']),
+            'boxes': tv_tensors.BoundingBoxes(_cut(boxes, size), format='XYXY', canvas_size=size),
+            'labels': torch.tensor([each.label for each in objects], dtype=torch.int64),
+            'image_id': torch.tensor(place),
         }
         if self.masks:
-            masks = [decode_mask(each['segmentation'], size) for each in objects]
+            masks = [decode_mask(each.segmentation, size) for each in objects]
             target['masks'] = tv_tensors.Mask(
                 torch.from_numpy(np.stack(masks)) if masks else torch.zeros((0, *size), dtype=torch.uint8))
         return target
 
 
-def decode_mask(segmentation: list | dict, size: tuple[int, int]) -> np.ndarray:
-    """Decode the mask [H, W] of 0 and 1 that polygons or a run-length code describe."""
-    from faster_coco_eval.core import mask as codes
-    if isinstance(segmentation, list):
-        segmentation = codes.merge(codes.frPyObjects(segmentation, *size))
-    elif isinstance(segmentation['counts'], list):
-        segmentation = codes.frPyObjects(segmentation, *size)
-    return codes.decode(segmentation)
+def _cut(boxes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Cut boxes (x1, y1, x2, y2) that reach more than the rounding of tools beyond their image at its edge."""
+    limits = boxes.new_tensor([size[1], size[0], size[1], size[0]])
+    beyond = ((boxes < -MARGIN) | (boxes > limits + MARGIN)).any(dim=1, keepdim=True)
+    return torch.where(beyond, torch.minimum(boxes.clamp(min=0), limits), boxes)

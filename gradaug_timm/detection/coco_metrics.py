@@ -1,5 +1,6 @@
-"""COCO's twelve figures."""
+"""COCO's twelve figures, and the average precision of each category."""
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,25 +13,33 @@ KINDS = {'box': 'bbox', 'mask': 'segm'}
 MASK_THRESHOLD = 0.5
 
 
-def as_results(
-        outputs: Sequence[dict[str, torch.Tensor]],
-        image_ids: Sequence[int],
-        categories: Sequence[int],
-) -> list[dict]:
-    """Return what a detector found, in COCO's format of results.
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of a detector, in percent; -1 if the annotations have no such object.
+
+    Args:
+        figures: The twelve figures of each kind, such as 'box_ap'.
+        by_label: Average precision of each label, the first of label 1, by 'box' and 'mask'.
+    """
+
+    figures: dict[str, float]
+    by_label: dict[str, list[float]]
+
+
+def as_results(outputs: Sequence[dict[str, torch.Tensor]], image_ids: Sequence[int]) -> list[dict]:
+    """Return what a detector found, in COCO's format of results with labels as ids of categories.
 
     Args:
         outputs: For each image 'boxes' [M, 4] (x1, y1, x2, y2), 'labels' [M], 'scores' [M], perhaps 'masks'
             [M, 1, H, W] in 0 to 1.
-        image_ids: COCO's ids of the images.
-        categories: COCO's id of each label, the first of label 1.
+        image_ids: The ids of the images.
     """
     results = []
     for output, image_id in zip(outputs, image_ids):
         boxes = output['boxes'].float().cpu()
         boxes[:, 2:] -= boxes[:, :2]
         labels, scores = output['labels'].tolist(), output['scores'].float().tolist()
-        entries = [{'image_id': image_id, 'category_id': categories[label - 1], 'bbox': box, 'score': score}
+        entries = [{'image_id': image_id, 'category_id': label, 'bbox': box, 'score': score}
                    for box, label, score in zip(boxes.tolist(), labels, scores)]
         for entry, code in zip(entries, _encode(output['masks']) if 'masks' in output else ()):
             entry['segmentation'] = code
@@ -44,29 +53,44 @@ def _encode(masks: torch.Tensor) -> list[dict]:
     return [codes.encode(np.asfortranarray(each)) for each in binary]
 
 
-def coco_figures(path: str, results: list[dict], kinds: Sequence[str]) -> dict[str, float]:
-    """Compute the twelve figures of each kind, in percent; -1 if the annotations have no such object.
+def coco_figures(truth: dict, results: list[dict], kinds: Sequence[str]) -> Evaluation:
+    """Compute the twelve figures of each kind.
 
     Args:
-        path: The file of annotations.
-        results: What was found in all images.
+        truth: The annotations, with labels as ids of categories.
+        results: What was found in all images, in the form of `as_results`.
         kinds: 'box', 'mask', or both.
     """
-    from faster_coco_eval import COCO, COCOeval_faster
-    truth = COCO(path)
-    figures = {}
+    figures: dict[str, float] = {}
+    by_label: dict[str, list[float]] = {}
     for kind in kinds:
-        values = [0.] * len(FIGURES)
-        if results:
-            found = truth.loadRes([_without_box(entry) if kind == 'mask' else entry for entry in results])
-            evaluation = COCOeval_faster(truth, found, iouType=KINDS[kind], print_function=lambda *_: None)
-            evaluation.evaluate()
-            evaluation.accumulate()
-            evaluation.summarize()
-            values = [float(value) for value in evaluation.all_stats[:len(FIGURES)]]
-        figures.update({f'{kind}_{name}': 100 * value if value >= 0 else -1.
-                        for name, value in zip(FIGURES, values)})
-    return figures
+        values, by_label[kind] = _figures_of(truth, results, kind)
+        figures.update({f'{kind}_{name}': _percent(value) for name, value in zip(FIGURES, values)})
+    return Evaluation(figures, by_label)
+
+
+def _figures_of(truth: dict, results: list[dict], kind: str) -> tuple[list[float], list[float]]:
+    from faster_coco_eval import COCO, COCOeval_faster
+    if kind == 'mask':
+        results = [_without_box(entry) for entry in results]
+        truth = {**truth, 'annotations': [each for each in truth['annotations'] if 'segmentation' in each]}
+    labels = sorted(each['id'] for each in truth['categories'])
+    if not results:
+        present = {each['category_id'] for each in truth['annotations'] if not each.get('iscrowd')}
+        return [0.] * len(FIGURES), [0. if label in present else -1. for label in labels]
+    whole = COCO(truth)
+    evaluation = COCOeval_faster(
+        whole, whole.loadRes(results), iouType=KINDS[kind], print_function=lambda *_: None)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    precisions = evaluation.eval['precision'][:, :, :, 0, -1]  # thresholds, recalls, labels; all areas, 100 detections
+    means = [float(values[values > -1].mean()) if (values > -1).any() else -1. for values in precisions.T]
+    return [float(value) for value in evaluation.all_stats[:len(FIGURES)]], [_percent(value) for value in means]
+
+
+def _percent(value: float) -> float:
+    return 100 * value if value >= 0 else -1.
 
 
 def _without_box(entry: dict) -> dict:

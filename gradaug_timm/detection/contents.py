@@ -10,6 +10,7 @@ from torch import Tensor
 from ..files import read_checkpoint
 from ..training.checkpoints.state import CheckpointState
 from .arguments import DetectionSettings
+from .categories import Category
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,20 @@ class DetectorContents:
         settings: The settings that it was trained with.
         weights: The trained weights.
         averages: Their moving average, if there is one.
+        class_names: The names of the categories in the order of labels; None in older checkpoints.
     """
 
     settings: DetectionSettings
     weights: Mapping[str, Tensor]
     averages: Mapping[str, Tensor] | None
+    class_names: tuple[str, ...] | None
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """The trained categories, in the order of labels."""
+        keys = self.settings.categories
+        names = self.class_names or ('',) * len(keys)
+        return tuple(Category(key, name or f'category {key}', bool(name)) for key, name in zip(keys, names))
 
 
 def read_detector(path: str) -> DetectorContents:
@@ -46,7 +56,7 @@ def read_detector(path: str) -> DetectorContents:
         settings = DetectionSettings.of(content.settings)
     except ValueError as error:
         raise ValueError(f'{path} was trained with settings that are not supported: {error}') from error
-    return DetectorContents(settings, content.weights, content.averaged_weights)
+    return DetectorContents(settings, content.weights, content.averaged_weights, content.class_names)
 
 
 def _content(state: Any) -> CheckpointState:

@@ -1,10 +1,12 @@
 """Batches of images of different sizes."""
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, RandomSampler, Sampler
 from torchvision.transforms import v2
 
+from ..cli import one_line
 from ..data import ReadableDataset
 from ..data.keyed import KeyedBatchSampler, KeyedDataset
 from ..training.building.loaders import Loaders
@@ -14,6 +16,9 @@ from .coco import Coco, CocoImages
 from .rescale import Target
 from .shapes import ShapeBatchSampler
 
+_logger = logging.getLogger(__name__)
+
+NAMED = 3  # unreadable images that each process names in the log
 Batch = tuple[list[torch.Tensor], list[Target]]
 
 
@@ -43,10 +48,8 @@ def build_loaders(args: DetectionSettings, train: Coco, validation: Coco, proces
     """Build the loaders of a run; order and flips follow from the seed, the epoch and the batch.
 
     Raises:
-        ValueError: There are fewer images than in a batch, or the splits have different categories.
+        ValueError: There are fewer images than in a batch.
     """
-    if train.categories != validation.categories:
-        raise ValueError(f'{validation.path} has other categories than {train.path}')
     flipped = CocoImages(train, masks=masks, transform=v2.RandomHorizontalFlip(args.hflip), only_with_objects=True)
     images = len(flipped) // process.world_size
     if images < args.batch_size:
@@ -73,12 +76,36 @@ def build_loaders(args: DetectionSettings, train: Coco, validation: Coco, proces
 
 
 def validation_loader(dataset: CocoImages, batch_size: int, process: Process, **kwargs) -> OnDevice:
-    """Return a loader of each image once, over all processes."""
+    """Return a loader of each image once, over all processes, without those that can't be read."""
     own = range(process.rank, len(dataset), process.world_size)
-    return OnDevice(DataLoader(dataset, batch_size, sampler=own, **kwargs), process.device)
+    return OnDevice(DataLoader(ReadImages(dataset), batch_size, sampler=own, **kwargs), process.device)
 
 
-def as_lists(samples: list[tuple[torch.Tensor, Target]]) -> Batch:
+class ReadImages(Dataset):
+    """A data set in which None stands for an image that can't be read; the first ones are logged with the reason.
+
+    Args:
+        dataset: The images.
+    """
+
+    def __init__(self, dataset: CocoImages):
+        self.dataset = dataset
+        self._named: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, Target] | None:
+        try:
+            return self.dataset[index]
+        except Exception as error:  # image libraries raise anything on a broken file
+            if len(self._named) < NAMED and index not in self._named:
+                self._named.add(index)
+                _logger.warning(f'{self.dataset.filename(index)} can\'t be read ({one_line(error, kind=True)}).')
+            return None
+
+
+def as_lists(samples: Sequence[tuple[torch.Tensor, Target] | None]) -> Batch:
     """Collate samples into a list of images and a list of targets."""
-    images, targets = zip(*samples)
-    return list(images), list(targets)
+    read = [sample for sample in samples if sample is not None]
+    return [image for image, _ in read], [target for _, target in read]

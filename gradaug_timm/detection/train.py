@@ -19,7 +19,7 @@ from ..training.processes import Precision, Process
 from ..training.run import Run
 from .arguments import DetectionSettings, build_parser
 from .building import build_detector
-from .coco import read_coco
+from .coco import Coco, read_coco
 from .detectors import has_masks
 from .evaluate import evaluate
 from .loaders import build_loaders
@@ -51,9 +51,12 @@ def prepare(args: DetectionSettings, text: str, process: Process) -> Run:
     torch.backends.cudnn.benchmark = False  # it would tune kernels for each new batch size
     random_seed(args.seed, process.rank)
     masks = args.detector == 'mask_rcnn'
-    training, validation = (
-        read_coco(args.data_dir, split, masks=masks) for split in (args.train_split, args.val_split))
-    args = replace(args, categories=tuple(training.categories), num_classes=len(training.categories))
+    training, validation = read_splits(args, masks=masks)
+    if process.primary:
+        training.log_findings()
+        validation.log_findings()
+    args = replace(args, categories=tuple(each.key for each in training.categories),
+                   num_classes=len(training.categories))
     detector = build_detector(args)
     if args.sync_bn and process.distributed:
         detector = nn.SyncBatchNorm.convert_sync_batchnorm(detector)
@@ -81,6 +84,18 @@ def prepare(args: DetectionSettings, text: str, process: Process) -> Run:
         metric=args.eval_metric,
         evaluate=partial(evaluate, coco=validation, kinds=('box', 'mask') if has_masks(detector) else ('box',)),
     ))
+
+
+def read_splits(args: DetectionSettings, *, masks: bool) -> tuple[Coco, Coco]:
+    """Read the annotations of training and validation; the labels of both are those of training.
+
+    Raises:
+        ValueError: Files are missing or broken, or validation has categories that are not trained.
+    """
+    strict = args.strict_annotations
+    training = read_coco(args.data_dir, args.train_split, masks=masks, strict=strict)
+    return training, read_coco(
+        args.data_dir, args.val_split, masks=masks, trained=training.categories, strict=strict)
 
 
 def input_size(args: DetectionSettings) -> tuple[int, int, int]:

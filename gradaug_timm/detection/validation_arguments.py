@@ -16,6 +16,9 @@ class DataSettings(Settings, title='data'):
     data_dir: str = setting(
         '', 'folder with annotations/instances_SPLIT.json and images in SPLIT/', required=True, metavar='DIR')
     split: str = setting('val2017', 'split to validate on (default: val2017)', metavar='NAME')
+    strict_annotations: bool = switch(
+        'reject annotation files with objects or images that can\'t be used, such as boxes without area, which are '
+        'otherwise left out and named')
     batch_size: int = setting(1, 'images per batch (default: 1)', flags=('-b',), type=NATURAL, metavar='N')
     workers: int = setting(2, 'loader processes (default: 2)', flags=('-j',), type=COUNT, metavar='N')
 

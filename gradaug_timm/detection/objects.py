@@ -1,0 +1,189 @@
+"""Objects of an annotation file, completed and checked one after the other."""
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .findings import Findings
+from .images import ImageEntry
+from .segmentations import Segmentation, mask_area, mask_box, read_segmentation
+from .values import finite, is_set, key_of
+
+MARGIN = 1.  # pixels that a box may reach beyond its image, by the rounding of tools
+CORNERS = 0.2  # share of boxes beyond their images from which they may be corners
+Box = tuple[float, float, float, float]
+
+
+@dataclass(slots=True)
+class CocoObject:
+    """An object.
+
+    Args:
+        label: The label of its category, from 1 on.
+        box: x, y, width and height in pixels.
+        area: Its area in pixels.
+        crowd: Whether it is a group of objects that evaluation ignores.
+        segmentation: Its mask, if there is one.
+        trained: Whether it is trained on.
+    """
+
+    label: int
+    box: Box
+    area: float
+    crowd: bool
+    segmentation: Segmentation | None
+    trained: bool
+
+
+class ObjectReader:
+    """A reader of annotations that notes what it completes and leaves out.
+
+    Args:
+        images: The images, with sizes.
+        places: The place of each image by its id.
+        labels: Labels by the id of the category.
+        masks: Whether each object needs a mask.
+        findings: Where faults are noted.
+    """
+
+    def __init__(
+            self,
+            images: Sequence[ImageEntry],
+            places: dict[int | str, int],
+            labels: dict[int | str, int],
+            *,
+            masks: bool,
+            findings: Findings,
+    ):
+        self._images, self._places, self._labels = images, places, labels
+        self._masks, self._findings = masks, findings
+        self._ids: set = set()
+        self._boxes = self._beyond = self._corners = self._fractions = 0
+        self._first_beyond = ''
+
+    def read(self, entries: list[dict]) -> dict[int, list[CocoObject]]:
+        """Return the objects by the place of their image; the list is emptied.
+
+        Raises:
+            ValueError: Annotations are wrong, so that training on them would be.
+        """
+        objects: dict[int, list[CocoObject]] = {}
+        entries.reverse()
+        number = 0
+        while entries:
+            entry = entries.pop()
+            number += 1
+            place = self._places.get(key_of(entry.get('image_id')))
+            found = self._read(entry, place, number)
+            if found is not None:
+                objects.setdefault(place, []).append(found)
+        self._check_form()
+        return objects
+
+    def _read(self, entry: dict, place: int | None, number: int) -> CocoObject | None:
+        key, name = entry.get('id'), f'annotation {entry.get("id", f"number {number}")}'
+        if key is None or key in self._ids or key == 0:
+            self._findings.add('annotation_ids', name)
+        else:
+            self._ids.add(key)
+        if place is None:
+            self._findings.add(
+                'annotations_without_image', name, f'is of image {entry.get("image_id")}, which is not listed')
+            return None
+        label = self._labels.get(key_of(entry.get('category_id')))
+        if label is None:
+            raise self._error(name, f'has category {entry.get("category_id")}, which is not listed')
+        image = self._images[place]
+        crowd = is_set(entry.get('iscrowd'))
+        trained = not crowd
+        segmentation = None
+        try:
+            segmentation = read_segmentation(entry.get('segmentation'), image.height, image.width)
+        except ValueError as error:
+            if self._masks:
+                self._findings.add('broken_masks', name, str(error))
+                trained = False
+        else:
+            if self._masks and segmentation is None and not crowd:
+                raise self._error(name, 'has no mask; use --detector faster_rcnn to train on boxes only')
+        box = self._box(entry, name, segmentation, image)
+        if box is None:
+            return None
+        trained = self._has_place(box, entry, image, name, crowd) and trained
+        if trained and is_set(entry.get('ignore')):
+            self._findings.add('ignored_objects', name, 'is marked "ignore"')
+            trained = False
+        return CocoObject(label, box, self._area(entry, name, box, segmentation, image), crowd, segmentation, trained)
+
+    def _box(self, entry: dict, name: str, segmentation: Segmentation | None, image: ImageEntry) -> Box | None:
+        given = entry.get('bbox')
+        if not given and segmentation is not None:
+            self._findings.add('boxes_computed', name)
+            return mask_box(segmentation, image.height, image.width)
+        try:
+            x, y, w, h = map(float, given)
+        except (TypeError, ValueError):
+            if isinstance(given, list) and len(given) == 4 and None in given:
+                x = math.nan
+            elif isinstance(given, list) and len(given) == 5:
+                raise self._error(name, f'has a box of 5 numbers, {given}; rotated boxes are not supported') from None
+            else:
+                raise self._error(name, f'has no box [x, y, width, height]: {given}') from None
+        if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(w) and math.isfinite(h)):
+            self._findings.add('boxes_not_finite', name, f'has a box that is not of finite numbers: {given}')
+            return None
+        return x, y, w, h
+
+    def _has_place(self, box: Box, entry: dict, image: ImageEntry, name: str, crowd: bool) -> bool:
+        """Return whether a box has an area within its image, and count the forms that it may have."""
+        x, y, w, h = box
+        if not (w > 0 and h > 0):
+            if not crowd:
+                self._findings.add('boxes_without_area', name, f'has a box of no area: {entry.get("bbox")}')
+            return False
+        width, height = image.width or math.inf, image.height or math.inf
+        self._boxes += 1
+        self._corners += w > x and h > y and w <= width + MARGIN and h <= height + MARGIN
+        self._fractions += x <= 1 and y <= 1 and w <= 1 and h <= 1
+        if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+            self._note_beyond(name)
+            self._findings.add('boxes_outside', name, f'has a box outside of its image: {entry.get("bbox")}')
+            return False
+        if x < -MARGIN or y < -MARGIN or x + w > width + MARGIN or y + h > height + MARGIN:
+            self._note_beyond(name)
+            self._findings.add('boxes_beyond', name)
+        return True
+
+    def _note_beyond(self, name: str) -> None:
+        self._beyond += 1
+        self._first_beyond = self._first_beyond or name
+
+    def _area(
+            self, entry: dict, name: str, box: Box, segmentation: Segmentation | None, image: ImageEntry) -> float:
+        given = entry.get('area')
+        area = given if type(given) is float else finite(given)
+        if area is not None and (area > 0 or not box[2] * box[3] > 0):
+            return area
+        self._findings.add('areas_computed', name)
+        if segmentation is not None and image.width and image.height:
+            return mask_area(segmentation, image.height, image.width)
+        return box[2] * box[3]
+
+    def _check_form(self) -> None:
+        """Raise ValueError if boxes are corners or fractions."""
+        path, boxes = self._findings.path, self._boxes
+        if boxes and self._fractions == boxes:
+            raise ValueError(f'{path}: all {boxes} boxes are within 1 x 1 pixels; they seem to be fractions of the '
+                             'image. COCO\'s boxes are [x, y, width, height] in pixels')
+        if self._beyond and self._corners == boxes and self._beyond >= CORNERS * boxes:
+            raise ValueError(f'{path}: {self._beyond} of {boxes} boxes reach beyond their images, the first is of '
+                             f'{self._first_beyond}; they seem to be corners [x1, y1, x2, y2]. COCO\'s boxes are '
+                             '[x, y, width, height]')
+
+    def _error(self, name: str, problem: str) -> ValueError:
+        return ValueError(f'{self._findings.path}: {name} {problem}')
+
+
+def counts_by_key(entries: list[dict]) -> Counter:
+    """Return the number of annotations by the id of the category."""
+    return Counter(key_of(entry.get('category_id')) for entry in entries)
