@@ -1,27 +1,23 @@
 """Strict command lines: unknown flags are rejected, and errors are one line."""
 import argparse
-import difflib
+import copy
 import importlib
 import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import timm
 import torch
 from timm.utils import ParseKwargs
 
+from .hints import nearest, renamed
 from .upstream import HookedParser, compile_modes, parser_flags
 from .version import __version__
 
 COMMANDS = 'gradaug-'  # prefix of all commands that pip installs
 VERSIONS = f'gradaug_timm {__version__}, timm {timm.__version__}, torch {torch.__version__}'
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name closest to `name`, or None when none is close."""
-    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)
 
 
 def flag(name: str) -> str:
@@ -174,6 +170,16 @@ class Refuse(argparse.Action):
         parser.error(f'{option_string} is not supported: {self.reason}')
 
 
+class OlderFlag(argparse.Action):
+    """A flag of an older version of timm, which is kept aside with its value."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, help=argparse.SUPPRESS, default=argparse.SUPPRESS, **kwargs)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        parser.older[self.dest] = True if self.nargs == 0 else values
+
+
 class StrictParser(HookedParser):
     """A parser without abbreviations; errors are one line and name the nearest known flag.
 
@@ -183,6 +189,9 @@ class StrictParser(HookedParser):
 
     def __init__(self, *args, prog: str | None = None, **kwargs):
         super().__init__(*args, prog=installed_command() or prog, allow_abbrev=False, **kwargs)
+        self.nulls: dict[str, Any] = {}  # by name, what `none` stands for
+        self.older: dict[str, Any] = {}  # given flags of older versions of timm
+        self.notes: dict[str, None] = {}  # lines for the log, in order
         self.add_argument(
             '--version', action='version', dest=argparse.SUPPRESS, version=VERSIONS, help='show the versions and exit')
 
@@ -202,8 +211,14 @@ class StrictParser(HookedParser):
         try:
             return super().convert_flag(action, texts)
         except argparse.ArgumentError as error:
+            if self.stands_for_null(action, texts):
+                return copy.copy(self.nulls[action.dest])
             self._problems.append(str(error))
             return action.default
+
+    def stands_for_null(self, action: argparse.Action, texts: Sequence[str]) -> bool:
+        """Return whether texts that are no value of a flag are `none` or `null`, and mean something for it."""
+        return action.dest in self.nulls and [text.lower() for text in texts] in (['none'], ['null'])
 
     def check_flag(self, action, value):
         try:
@@ -224,6 +239,6 @@ class StrictParser(HookedParser):
         return '; '.join(self._describe_flag(flag) for flag in flags)
 
     def _describe_flag(self, flag: str) -> str:
-        close = nearest(flag, parser_flags(self))
+        close = renamed(flag, parser_flags(self))
         hint = f'did you mean {close}?' if close else f'see {self.prog} --help'
         return f'unknown flag {flag}, {hint}'

@@ -21,6 +21,7 @@ from .upstream import check_choice, convert_text, parser_actions
 
 Values = Mapping[str, Any]  # settings by name
 METADATA = 'declaration'
+NOT_GIVEN = object()
 
 
 class Role(Enum):
@@ -78,6 +79,7 @@ class Declaration:
     positional: bool = False
     role: Role | None = None
     idle: tuple[Idle, ...] = ()
+    null: Any = NOT_GIVEN
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -89,6 +91,7 @@ def setting(
         positional: bool = False,
         role: Role | None = None,
         idle: Idle | tuple[Idle, ...] = (),
+        null: Any = NOT_GIVEN,
         **options,
 ) -> Any:
     """Declare a field that is a flag with a value.
@@ -101,10 +104,12 @@ def setting(
         positional: Whether the argument has no dashes on the command line.
         role: What the setting changes; None: the role of the group.
         idle: When the setting has no effect, in addition to the conditions of the group.
+        null: The value that null in YAML, None in Python and `none` on the command line stand for; by default, a
+            default that is itself nothing (None, off, 0, empty). For other settings, null is rejected.
         **options: Options of argparse's `add_argument`.
     """
     conditions = (idle,) if isinstance(idle, Idle) else idle
-    declaration = Declaration(help, flags, positional, role, conditions, options)
+    declaration = Declaration(help, flags, positional, role, conditions, null, options)
     made = {'default_factory': lambda: dict(default)} if isinstance(default, dict) else {'default': default}
     return field(**made, metadata={METADATA: declaration})
 
@@ -146,7 +151,7 @@ class Settings:
     title: ClassVar[str] = ''
     role: ClassVar[Role] = Role.LEARNED
     idle: ClassVar[tuple[Idle, ...]] = ()
-    not_stored: ClassVar[tuple[str, ...]] = ('dry_run', 'origins')
+    not_stored: ClassVar[tuple[str, ...]] = ('dry_run', 'notes', 'origins')
 
     def __init_subclass__(cls, *, title: str = '', role: Role = Role.LEARNED, idle: tuple[Idle, ...] = ()):
         cls.title, cls.role, cls.idle = title, role, idle
@@ -202,6 +207,13 @@ class Declared:
                                                         *(each for each in given if each.startswith('--')))
 
 
+def _null_of(each: Declared) -> Any:
+    """Return what null stands for, or NOT_GIVEN."""
+    if each.declaration.null is not NOT_GIVEN:
+        return each.declaration.null
+    return NOT_GIVEN if each.default else each.default
+
+
 def declared(cls: type[Settings]) -> dict[str, Declared]:
     """Return the flags of a class of settings by name, group by group."""
     return _declared(cls)  # type: ignore[arg-type]  # mypy confuses the hash of a frozen dataclass with the hash of its class
@@ -222,12 +234,15 @@ def _declared(cls: type[Settings]) -> dict[str, Declared]:
     return found
 
 
-def add_flags(parser: argparse.ArgumentParser, cls: type[Settings]) -> None:
+def add_flags(parser: StrictParser, cls: type[Settings]) -> None:
     """Add the flags of a class of settings to a parser, in groups."""
     groups: dict[str, Any] = {}
     for each in declared(cls).values():
         options = dict(each.declaration.options, help=each.declaration.help)
         default = _as_list(each.default)
+        null = _null_of(each)
+        if null is not NOT_GIVEN:
+            parser.nulls[each.name] = _as_list(null)
         if each.declaration.positional:
             parser.add_argument(each.name, default=default, **options)
             continue
@@ -287,6 +302,11 @@ def idle_settings(cls: type[Settings], values: Values, given: Mapping[str, Any])
             yield name, condition.reason if isinstance(condition.reason, str) else condition.reason(values)
 
 
+def changed(settings: Settings) -> list[str]:
+    """Return the names of the settings that differ from their defaults."""
+    return [name for name, each in declared(type(settings)).items() if getattr(settings, name) != each.default]
+
+
 def names_of(cls: type[Settings], *roles: Role) -> tuple[str, ...]:
     """Return the settings that have one of the roles; settings that are not flags have the role LEARNED."""
     flags = declared(cls)
@@ -301,9 +321,9 @@ def converted(parser: StrictParser, action: argparse.Action, value: Any) -> Any:
         ValueError: The value is not allowed; the message names the setting, and what is allowed.
     """
     if value is None:
-        if parser.get_default(action.dest) is not None:
+        if action.dest not in parser.nulls:
             raise ValueError(f'{action.dest} must be {_expected(action)}, not null')
-        return None
+        return copy.copy(parser.nulls[action.dest])
     if isinstance(action, Keywords):
         return _plain_mapping(action, _require(action, value, isinstance(value, dict)))
     if action.nargs == 0:
@@ -331,6 +351,8 @@ def _converted_one(parser: StrictParser, action: argparse.Action, value: Any) ->
     try:
         return check_choice(parser, action, convert_text(parser, action, str(value)))
     except argparse.ArgumentError as error:
+        if parser.stands_for_null(action, [str(value)]):
+            return copy.copy(parser.nulls[action.dest])
         raise ValueError(f'{action.dest}: {error.message}') from None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Generic, TypeVar
 
-from .cli import nearest
+from .hints import nearest
 
 Key = TypeVar('Key')
 Value = TypeVar('Value')

@@ -6,8 +6,8 @@ from timm.models import create_model, load_state_dict
 from torch import nn
 from torchvision.models.detection import FasterRCNN
 
-from ..cli import nearest
 from ..files import check_whole
+from ..hints import nearest
 from .arguments import DetectionSettings
 from .detectors import create_detector
 from .freezing import freeze

@@ -5,15 +5,23 @@ from typing import Any, Protocol
 import timm
 from timm.models import resolve_model_input_args
 
-from ..cli import nearest
+from ..hints import nearest
 
 
 def name_problem(name: str) -> str | None:
     """Return why the model `name` is unknown; None if timm's registry has it, or the name has a source prefix."""
     if ':' in name or timm.is_model(name):
         return None
-    close = nearest(name, timm.list_models())
+    close = _on_the_hub(name) if '/' in name else nearest(name, timm.list_models())
     return f'--model {name} is unknown{f", did you mean {close}?" if close else ""}'
+
+
+def _on_the_hub(name: str) -> str | None:
+    """Return how a name such as `timm/resnet18.a1_in1k` is written; None if it is no OWNER/NAME."""
+    if name.count('/') != 1 or not all(name.split('/')):
+        return None
+    bare = name.removeprefix('timm/')
+    return f'{bare} or hf-hub:{name}' if timm.is_model(bare) else f'hf-hub:{name}'
 
 
 class ModelSettings(Protocol):

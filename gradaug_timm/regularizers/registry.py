@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from ..cli import nearest
+from ..hints import nearest
 from ..registry import Registry
 
 Add = Callable[..., nn.Module]

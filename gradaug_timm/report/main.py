@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import quote
 
-from ..cli import StrictParser, nearest
+from ..cli import StrictParser
 from ..files import replacing
+from ..hints import nearest
 from .methods import Method, group_runs, one_line
 from .picture import draw
 from .runs import RunData, column_of, find_runs, read_run

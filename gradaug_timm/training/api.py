@@ -1,12 +1,13 @@
 """Training from Python, without a command line."""
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch.distributed as dist
 import yaml
 
 from ..cli import import_named
+from ..flags import changed
 from .arguments import TrainSettings, resolve
 from .callbacks import Callback
 from .dry_run.report import dry_run
@@ -80,7 +81,7 @@ def train(
     _check(settings, loggers, callbacks)
     import_named(settings.device_modules or ())
     text = yaml.safe_dump(settings.values(), default_flow_style=False)
-    args = resolve(settings)
+    args = resolve(replace(settings, origins=dict.fromkeys(changed(settings), 'Python')))
     joined, run = dist.is_initialized(), None
     try:
         process = start_process(args.device)

@@ -73,6 +73,8 @@ def _prepare(parser: SettingsParser, args: Any, text: str, prepare: Callable[[An
         process = start_process(args.device)
         if not process.primary:
             logging.root.setLevel(logging.WARNING)
+        for line in args.notes:
+            _logger.info(line)
         return prepare(continue_restarted(args, process), text, process)
     except DisagreementError as error:
         parser.exit(FAILED, f'{parser.prog}: error: {error}\n')

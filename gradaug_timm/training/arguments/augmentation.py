@@ -20,17 +20,18 @@ class AugmentationSettings(Settings, title='augmentation'):
     zero_pad: int = setting(0, 'as --reflect-pad, with zeros', type=COUNT, metavar='N')
     scale: tuple[float, ...] = setting(
         (0.08, 1.), 'range of the area of the random resized crop', type=POSITIVE, nargs='+', metavar='S',
-        idle=(replaced_by('no_aug'), replaced_by('reflect_pad'), replaced_by('zero_pad')))
+        null=(0.08, 1.), idle=(replaced_by('no_aug'), replaced_by('reflect_pad'), replaced_by('zero_pad')))
     ratio: tuple[float, ...] = setting(
         (3. / 4., 4. / 3.), 'range of the aspect ratio of the random resized crop', type=POSITIVE, nargs='+',
-        metavar='R', idle=(replaced_by('no_aug'), replaced_by('reflect_pad'), replaced_by('zero_pad')))
+        metavar='R', null=(3. / 4., 4. / 3.),
+        idle=(replaced_by('no_aug'), replaced_by('reflect_pad'), replaced_by('zero_pad')))
     hflip: float = setting(
         0.5, 'probability of left-right flips (default: 0.5)', type=PROBABILITY, metavar='P',
         idle=(replaced_by('no_aug'),))
     vflip: float = setting(
         0., 'probability of upside-down flips', type=PROBABILITY, metavar='P', idle=(replaced_by('no_aug'),))
     color_jitter: float = setting(
-        0.4, 'strength of random brightness, contrast and saturation', type=NON_NEGATIVE, metavar='F',
+        0.4, 'strength of random brightness, contrast and saturation', type=NON_NEGATIVE, metavar='F', null=0.,
         idle=(replaced_by('no_aug'), NO_JITTER))
     color_jitter_prob: float | None = setting(
         None, 'probability of colour jitter', type=PROBABILITY, metavar='P',
@@ -58,7 +59,7 @@ class AugmentationSettings(Settings, title='augmentation'):
         idle=(needs('reprob'), replaced_by('no_aug')))
     resplit: bool = switch('no random erasing in the first part of --aug-splits')
     train_interpolation: str = setting(
-        'random', 'filter for resizing training images', choices=(*INTERPOLATIONS, 'random'))
+        'random', 'filter for resizing training images', choices=(*INTERPOLATIONS, 'random'), null='')
     device_augment: bool = switch('hold all images on the device; pad, crop, flip and normalise them there (CIFAR)')
 
 

@@ -1,14 +1,16 @@
 """YAML files of flags: strict, and all problems are reported at once."""
 import argparse
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
 
-from ...cli import Refuse, StrictParser, nearest
+from ...cli import Refuse, StrictParser
 from ...flags import converted, describe
+from ...hints import renamed
 from ...upstream import parser_actions
+from .older_timm import note, older, rejection
 from .run import NO_NAFLEX
 from .shipped import find_settings, hint
 
@@ -47,21 +49,40 @@ def load_config(parser: StrictParser, *paths: str, wrong: Sequence[str] = ()) ->
     are problems, the program ends through `parser.error` with one line that names all of them, including those in
     `wrong`.
     """
-    actions = {name: action for name, action in parser_actions(parser).items() if name not in NOT_KEYS}
     values, problems = {}, list(wrong)
     for path in paths:
         for file, config in _lineage(parser, path):
-            found = []
-            for key, value in config.items():
-                try:
-                    values.update(_flag(parser, actions, key, value))
-                except ValueError as problem:
-                    found.append(str(problem))
+            settings, notes, found = settings_in(parser, config)
+            values.update(settings)
             if found:
                 problems.append(f'{file}: {"; ".join(found)}')
+            if notes:
+                parser.notes[f'{file} has keys of an older timm: {"; ".join(notes)}'] = None
     if problems:
         parser.error('; '.join(dict.fromkeys(problems)))
     return values
+
+
+def settings_in(parser: StrictParser, config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Return the settings that the keys of a file give, notes on keys of older versions of timm, and problems."""
+    actions = {name: action for name, action in parser_actions(parser).items() if name not in NOT_KEYS}
+    values: dict[str, Any] = {}
+    translated: dict[str, Any] = {}  # these win, because timm wrote `amp: false` next to `native_amp: true`
+    notes, problems = [], []
+    for key, value in config.items():
+        try:
+            found = older(key, value, config)
+            if found is None:
+                values.update(_flag(parser, actions, key, value))
+            elif found.rejected:
+                problems.append(rejection(key, value, found))
+            else:
+                for name, each in found.settings.items():
+                    translated.update(_flag(parser, actions, name, each))
+                notes.append(note(key, value, found))
+        except ValueError as problem:
+            problems.append(str(problem))
+    return {**values, **translated}, notes, problems
 
 
 def origins(
@@ -78,8 +99,9 @@ def origins(
         defaults: The flags of an empty command line.
         args: The flags of files and command line together.
     """
-    found = {key: os.path.normpath(file)
-             for path in typed.config or () for file, config in _lineage(parser, path) for key in config}
+    found = {name: os.path.normpath(file)
+             for path in typed.config or () for file, config in _lineage(parser, path)
+             for name in settings_in(parser, config)[0]}
     found.update({name: COMMAND_LINE for name, value in vars(typed).items() if value != getattr(defaults, name, None)})
     return {name: found[name] for name, value in vars(args).items()
             if name not in NOT_KEYS and value != getattr(defaults, name)}
@@ -129,7 +151,7 @@ def _flag(parser: StrictParser, actions: dict, key: Any, value: Any) -> dict[str
 
 
 def _unknown(parser: StrictParser, key: Any, known: dict) -> str:
-    close = nearest(str(key).replace('-', '_'), known)
+    close = renamed(str(key).replace('-', '_'), known)
     return f'unknown key {key!r}, {f"did you mean {close}?" if close else f"see {parser.prog} --help"}'
 
 

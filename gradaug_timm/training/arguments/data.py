@@ -20,7 +20,8 @@ class DataSettings(Settings, title='data'):
         metavar='NAME')
     train_split: str = setting('train', 'training split (default: train)', metavar='NAME')
     val_split: str = setting(
-        'validation', 'validation split, "" for none (default: validation)', metavar='NAME', role=Role.JUDGED)
+        'validation', 'validation split, "" for none (default: validation)', metavar='NAME', role=Role.JUDGED,
+        null='')
     labels_per_class: int | None = setting(
         None, 'train on K images of each class, drawn with --seed', type=NATURAL, metavar='K')
     train_fraction: float | None = setting(

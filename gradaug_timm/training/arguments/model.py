@@ -29,7 +29,8 @@ class ModelSettings(Settings, title='model'):
         None, 'factor for the initial weights of the classifier', type=NUMBER, metavar='SCALE', role=Role.START)
     head_init_bias: float | None = setting(
         None, 'initial bias of the classifier', type=NUMBER, metavar='BIAS', role=Role.START)
-    drop: float = setting(0., 'dropout before the classifier', type=BELOW_ONE, metavar='P')
+    drop: float | None = setting(
+        0., 'dropout before the classifier; none: the rate of the model', type=BELOW_ONE, metavar='P', null=None)
     drop_connect: float | None = setting(
         None, 'older spelling of --drop-path', type=BELOW_ONE, metavar='P', role=Role.START)
     drop_path: float | None = setting(
@@ -50,7 +51,7 @@ class NormSettings(Settings, title='batch norm'):
     dist_bn: str = setting(
         'reduce',
         'share running statistics after each epoch: the mean of all processes, those of the first, or not at all '
-        '(default: reduce)', choices=('broadcast', 'reduce', ''), idle=(ONE_PROCESS, SYNCHRONIZED))
+        '(default: reduce)', choices=('broadcast', 'reduce', ''), null='', idle=(ONE_PROCESS, SYNCHRONIZED))
     split_bn: bool = switch('separate BatchNorm layers for each part of --aug-splits')
 
 

@@ -53,7 +53,8 @@ class OptimizerSettings(Settings, title='optimizer'):
 class ScheduleSettings(Settings, title='learning rate'):
     """The learning rate schedule."""
 
-    sched: str = setting('cosine', 'schedule of the learning rate (default: cosine)', choices=SCHEDULES)
+    sched: str = setting(
+        'cosine', 'schedule of the learning rate (default: cosine)', choices=SCHEDULES, null='none')
     sched_on_updates: bool = switch('change the learning rate at every update, not at every epoch', idle=(WARMED_UP,))
     lr: float | None = setting(
         None, 'learning rate (default: from --lr-base)', type=POSITIVE, metavar='LR', role=Role.OPTIMIZER)
@@ -80,7 +81,8 @@ class ScheduleSettings(Settings, title='learning rate'):
     lr_cycle_decay: float = setting(
         0.5, 'factor of the learning rate from cycle to cycle', type=NON_NEGATIVE, metavar='F',
         idle=(CYCLIC, ONE_CYCLE))
-    lr_cycle_limit: int = setting(1, 'number of cycles of the learning rate', type=NATURAL, metavar='N', idle=(CYCLIC,))
+    lr_cycle_limit: int = setting(
+        1, 'number of cycles of the learning rate', type=NATURAL, metavar='N', idle=(CYCLIC,))
     lr_k_decay: float = setting(
         1., 'k of the k-decay of cosine and poly', type=POSITIVE, metavar='K',
         idle=(only_for('sched', 'cosine', 'poly'),))

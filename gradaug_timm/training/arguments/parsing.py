@@ -1,26 +1,46 @@
 """Parsing of command lines and YAML files into settings."""
+import argparse
 from dataclasses import replace
 from typing import Any
 
 import yaml
 
-from ...cli import import_named
+from ...cli import OlderFlag, flag, import_named
 from ...flags import Settings, SettingsParser, add_flags
 from .checks import resolve
 from .config import add_config, load_config, origins
+from .older_timm import OLDER_FLAGS, Older, note, older, rejection
 from .run import add_refused
 from .settings import TrainSettings
 
 
 def build_parser() -> SettingsParser:
     """Return a new parser of train.py."""
-    return settings_parser(
+    parser = settings_parser(
         TrainSettings,
         resolve,
         prog='train.py',
         usage='%(prog)s [-c FILE...] [flags]',
         description='Train a timm network with or without GradAug.',
     )
+    for name, nargs in OLDER_FLAGS.items():
+        parser.add_argument(flag(name), action=OlderFlag, nargs=nargs)
+    parser.add_argument('-d', dest='dataset', help=argparse.SUPPRESS, default='')
+    return parser
+
+
+def _add_older(parser: SettingsParser, *namespaces: argparse.Namespace) -> None:
+    """Set what the given flags of older versions of timm are today; end the program if they are nothing today."""
+    notes = []
+    for name, value in parser.older.items():
+        found = older(name, value, vars(namespaces[-1]))
+        if found is None or found.rejected:
+            parser.error(rejection(flag(name), value, found or Older('unknown')))
+        for namespace in namespaces:
+            vars(namespace).update(found.settings)
+        notes.append(note(flag(name), value, found))
+    if notes:
+        parser.notes[f'Flags of an older timm: {"; ".join(notes)}'] = None
 
 
 def settings_parser(settings: type[Settings], resolve, **kwargs) -> SettingsParser:
@@ -47,12 +67,14 @@ def parse_arguments(parser: SettingsParser, argv: list[str] | None = None) -> tu
     if args.config:
         parser.set_defaults(**load_config(parser, *args.config, wrong=wrong))
     args = parser.parse_args(argv)
+    if getattr(typed, 'data', None) is not None and typed.data_dir is None:
+        args.data_dir = None  # the command line overrides the files, also where it has the other spelling
+    _add_older(parser, typed, args)
     try:
         import_named(args.device_modules or ())
         settings: Any = parser.settings.of(vars(args))
         text = yaml.safe_dump(settings.values(), default_flow_style=False)
-        if args.dry_run:
-            settings = replace(settings, origins=origins(parser, typed, defaults, args))
+        settings = replace(settings, origins=origins(parser, typed, defaults, args), notes=tuple(parser.notes))
         settings = parser.resolve(settings)
     except ValueError as error:
         parser.error(str(error))

@@ -22,7 +22,8 @@ class LoopSettings(
         model_kwargs: Further arguments of the network.
         num_classes: The number of classes; filled in later.
         batch_size: Images per process and batch.
-        origins: In dry runs, where each setting that differs from its default was set: a YAML file or the command line.
+        origins: Where each setting that differs from its default was set: a YAML file, the command line or Python.
+        notes: Lines for the log, about flags of older versions of timm.
     """
 
     model: str = derived('')
@@ -30,6 +31,7 @@ class LoopSettings(
     num_classes: int | None = derived(None)
     batch_size: int = derived(0)
     origins: dict[str, str] = derived({})
+    notes: tuple[str, ...] = derived(())
 
 
 @dataclass(frozen=True, kw_only=True)

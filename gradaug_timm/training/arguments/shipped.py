@@ -2,7 +2,7 @@
 import os
 from pathlib import Path
 
-from ...cli import nearest
+from ...hints import nearest
 
 ENDING = '.yaml'
 FOLDER = 'hparams'

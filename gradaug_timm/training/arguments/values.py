@@ -5,7 +5,9 @@ from collections.abc import Callable
 from timm.data.auto_augment import augment_and_mix_transform, auto_augment_transform, rand_augment_transform
 from timm.optim import get_optimizer_info, list_optimizers
 
-from ...cli import nearest, ranged
+from ...cli import ranged
+from ...hints import nearest
+from .older_timm import OPTIMIZERS
 
 NATURAL = ranged(int, minimum=1)
 COUNT = ranged(int, minimum=0)
@@ -38,6 +40,8 @@ def fraction_or_pixels(text: str) -> float | int:
 def optimizer(text: str) -> str:
     """Return the name of an optimizer of timm, with or without the prefix `lookahead_`; reject other names."""
     name = text.lower().removeprefix('lookahead_')
+    if name in OPTIMIZERS:
+        return text.lower().replace(name, OPTIMIZERS[name])
     try:
         get_optimizer_info(name)
     except ValueError:

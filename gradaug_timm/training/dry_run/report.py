@@ -45,6 +45,7 @@ def report(run: Run, measured: Measured | None) -> Iterator[str]:
     """Yield the lines of the report; `measured` is None if the run is complete."""
     values = all_values(run)
     yield 'Dry run: nothing is written.'
+    yield from _section('From older versions of timm', [(line,) for line in run.args.notes])
     yield from _section('Settings other than the defaults, and where they were set', setting_rows(values))
     yield from _section('Network and cost', cost_rows(run.facts))
     yield from _section('Run', run_rows(run, measured))

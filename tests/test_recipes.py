@@ -1,0 +1,189 @@
+"""Recipes of older versions of timm: each key is kept, is today's flag, or is rejected with the reason."""
+import logging
+
+import pytest
+import yaml
+from train_helpers import arguments, error_line, read_summary, train
+
+from gradaug_timm import TrainSettings
+from gradaug_timm.hints import nearest
+from gradaug_timm.training.arguments import build_parser, parse_arguments
+from gradaug_timm.training.main import main
+
+
+def parse(*argv):
+    return parse_arguments(build_parser(), ['--model', 'resnet18', *map(str, argv)])[0]
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(text: str):
+        path = tmp_path / 'args.yaml'
+        path.write_text(text)
+        return path
+    return write
+
+
+OFF = '''
+native_amp: false
+apex_amp: false
+amp_impl: native
+bn_tf: false
+jsd: false
+aot_autograd: false
+num_gpu: 1
+validation_batch_size_multiplier: 1
+torchscript: false
+fuser: ''
+prefetcher: true
+distributed: true
+world_size: 8
+'''
+
+
+def test_keys_of_older_versions_that_ask_for_nothing_are_accepted_with_one_line(config):
+    path = config(OFF + 'lr: 0.3\n')
+    args = parse('-c', path)
+    assert args.values() == parse('--lr', '0.3').values()
+    line, = args.notes
+    assert line.startswith(f'{path} has keys of an older timm: native_amp: false (off, as today); apex_amp: false')
+
+
+@pytest.mark.parametrize(('text', 'wanted'), [
+    ('native_amp: true\namp: false', dict(amp=True)),
+    ('amp: false\nnative_amp: true', dict(amp=True)),
+    ('apex_amp: true', dict(amp=True)),
+    ('amp: true\namp_impl: apex', dict(amp=True)),
+    ('jsd: true\naug_splits: 3', dict(jsd_loss=True, loss='jsd')),
+    ('validation_batch_size_multiplier: 2\nbatch_size: 32', dict(validation_batch_size=64)),
+    ('bn_tf: true\nmodel: efficientnet_b0', dict(bn_momentum=0.01, bn_eps=1e-3)),
+    ('bn_tf: true\nbn_momentum: 0.2\nmodel: mobilenetv3_large_100', dict(bn_momentum=0.2, bn_eps=1e-3)),
+    ('bn_tf: true\nmodel: resnet50', dict(bn_momentum=None, bn_eps=None)),
+    ('opt: nvnovograd', dict(opt='novograd')),
+    ('opt: lookahead_fusedmomentum', dict(opt='lookahead_momentum')),
+    ('eval_metric: prec1', dict(eval_metric='top1')),
+    ('prefetcher: false', dict(no_prefetcher=True)),
+])
+def test_what_has_another_name_today_is_translated(config, text, wanted):
+    args = parse_arguments(build_parser(), ['-c', str(config(text))])[0]
+    assert {name: getattr(args, name) for name in wanted} == wanted
+    assert len(args.notes) == 1
+    assert set(wanted) <= {*args.origins, *(name for name, value in wanted.items() if value is None), 'loss',
+                           'eval_metric'}
+
+
+@pytest.mark.parametrize(('argv', 'wanted'), [
+    (['--native-amp'], dict(amp=True)),
+    (['--apex-amp'], dict(amp=True)),
+    (['--amp', '--amp-impl', 'native'], dict(amp=True)),
+    (['--jsd', '--aug-splits', '3'], dict(loss='jsd')),
+    (['--bn-tf', '--model', 'efficientnet_b0'], dict(bn_momentum=0.01, bn_eps=1e-3)),
+    (['--validation-batch-size-multiplier', '2', '-b', '16'], dict(validation_batch_size=32)),
+    (['-d', 'torch/cifar10'], dict(dataset='torch/cifar10')),
+    (['--opt', 'nvnovograd'], dict(opt='novograd')),
+])
+def test_flags_of_older_versions_are_translated_too(argv, wanted):
+    args = parse(*argv)
+    assert {name: getattr(args, name) for name in wanted} == wanted
+
+
+@pytest.mark.parametrize(('text', 'wanted'), [
+    ('aot_autograd: true', 'aot_autograd: true is not supported: timm removed it in 0.8.20; use torchcompile'),
+    ('num_gpu: 4', 'num_gpu: 4 is not supported: start the processes with torchrun --nproc-per-node 4'),
+    ('amp_impl: other', 'amp_impl: other is not supported'),
+    ('validation_batch_size_multiplier: 4', 'use validation_batch_size, the number of images'),
+    ('torchscript: true', 'torchscript is not supported: TorchScript is deprecated'),
+    ('fuser: nvfuser', 'fuser is not supported'),
+])
+def test_what_asks_for_something_else_is_rejected_with_todays_flag(capsys, config, text, wanted):
+    assert wanted in error_line(capsys, ['-c', str(config(text))])
+
+
+def test_flags_that_ask_for_something_else_are_rejected(capsys):
+    assert 'use torchcompile' in error_line(capsys, ['--aot-autograd'])
+    assert 'torchrun --nproc-per-node 4' in error_line(capsys, ['--num-gpu', '4'])
+
+
+def test_the_default_device_of_timm_is_the_device_that_exists(config, monkeypatch):
+    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    assert parse('-c', config('device: cuda')).device is None
+    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+    assert parse('-c', config('device: cuda')).device == 'cuda'
+
+
+def test_the_command_line_overrides_the_folder_of_the_file(config, image_folder):
+    args = parse(image_folder, '-c', config('data_dir: /somewhere/else'))
+    assert args.data_dir == str(image_folder)
+    assert parse('-c', config('data_dir: /somewhere/else')).data_dir == '/somewhere/else'
+
+
+def test_an_older_args_yaml_trains(config, image_folder, tmp_path, caplog):
+    path = config(OFF + 'data_dir: /data/imagenet\nsmoothing: 0.1\ncolor_jitter: null\naa: null\n')
+    with caplog.at_level(logging.INFO):
+        folder = train(image_folder, tmp_path / 'output', config=path)
+    assert len([line for line in caplog.messages if 'has keys of an older timm' in line]) == 1
+    assert len(read_summary(folder)) == 1
+    again = yaml.safe_load((folder / 'args.yaml').read_text())
+    assert 'native_amp' not in again and again['data_dir'] == str(image_folder)
+
+
+def test_the_dry_run_reports_the_same_lines(config, image_folder, tmp_path, capsys):
+    path = config('native_amp: false\namp_impl: native\n')
+    main([*arguments(image_folder, tmp_path / 'output'), '-c', str(path), '--dry-run'])
+    out = capsys.readouterr().out
+    assert 'From older versions of timm' in out and 'amp_impl: native (torch\'s mixed precision' in out
+
+
+NULLS = dict(
+    color_jitter=0., aa=None, drop_block=None, mean=None, val_split='', train_interpolation='', sched='none',
+    scale=(0.08, 1.), mixup=0., resume='', pretrained=False, model_kwargs={}, wandb_tags=(), drop=None, dist_bn='',
+    clip_grad=None, smoothing=0.1, cutmix_minmax=None, class_map='', mixup_off_epoch=0)
+
+
+def test_null_is_what_it_is_in_timm(config):
+    path = config(''.join(f'{name}: null\n' for name in NULLS))
+    args = parse('-c', path)
+    assert {name: getattr(args, name) for name in NULLS} == NULLS
+    from_python = TrainSettings(**dict.fromkeys(set(NULLS) - {'smoothing'}))
+    assert {name: getattr(from_python, name) for name in set(NULLS) - {'smoothing'}} == {
+        name: value for name, value in NULLS.items() if name != 'smoothing'}
+
+
+@pytest.mark.parametrize(('argv', 'wanted'), [
+    (['--color-jitter', 'none'], dict(color_jitter=0.)),
+    (['--sched', 'None'], dict(sched='none')),
+    (['--aa', 'null'], dict(aa=None)),
+    (['--mean', 'none'], dict(mean=None)),
+    (['--drop', 'None'], dict(drop=None)),
+    (['--experiment', 'none'], dict(experiment='none')),
+])
+def test_none_on_the_command_line_is_null(argv, wanted):
+    args = parse(*argv)
+    assert {name: getattr(args, name) for name in wanted} == wanted
+
+
+@pytest.mark.parametrize('name', ['epochs', 'opt', 'momentum', 'lr_base', 'hflip', 'workers'])
+def test_null_that_would_mean_nothing_is_rejected(capsys, config, name):
+    assert f'{name} must be one value, not null' in error_line(capsys, ['-c', str(config(f'{name}: null'))])
+    with pytest.raises(ValueError, match=f'{name} must be one value, not null'):
+        TrainSettings(**{name: None})
+
+
+@pytest.mark.parametrize(('name', 'known'), [
+    ('--jsd', ['--std', '--seed']), ('mesa', ['mean', 'scale']), ('data_len', ['dataset', 'data_dir']),
+    ('--version', ['--ratio', '--verbose']), ('timm/resnet18.a1_in1k', ['resnet101_clip', 'resnet18']),
+    ('amp_impl', ['warmup_lr', 'amp']),
+])
+def test_no_hint_is_better_than_a_wrong_one(name, known):
+    assert nearest(name, known) is None
+
+
+@pytest.mark.parametrize(('argv', 'wanted'), [
+    (['--learning-rate', '1'], 'unknown flag --learning-rate, did you mean --lr?'),
+    (['--label-smoothing', '.1'], 'did you mean --smoothing?'),
+    (['--mesa', '1'], 'unknown flag --mesa, see train.py --help'),
+    (['--model', 'timm/resnet18.a1_in1k'], 'did you mean resnet18.a1_in1k or hf-hub:timm/resnet18.a1_in1k?'),
+    (['--model', 'someone/else'], 'did you mean hf-hub:someone/else?'),
+])
+def test_a_hint_fits(capsys, argv, wanted):
+    assert wanted in error_line(capsys, argv)
