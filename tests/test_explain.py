@@ -75,7 +75,7 @@ def test_the_grid_has_a_column_for_each_checkpoint_and_sub_network(files, capsys
 
 
 @pytest.mark.parametrize('more, message', [
-    (['--class', '3'], '--class 3 must be below 3'),
+    (['--class', '3'], '--class 3 must be a number below 3'),
     (['--images', 'nowhere'], '--images nowhere holds no images'),
     (['--model', 'vit_tiny_patch16_224'], 'doesn\'t fit --model'),
     (['--method', 'gradcan'], 'did you mean gradcam?'),

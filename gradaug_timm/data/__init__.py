@@ -1,6 +1,6 @@
 """Data sets, image transforms and loaders shared by training and evaluation."""
 from .augmentations import PadCrop, PCALighting, insert_augmentations
-from .checks import check_classes, check_labels, check_shards, check_sizes, warn_of_unused_classes
+from .checks import check_labels, check_shards, check_sizes, match_validation, warn_of_unused_classes
 from .class_names import class_names
 from .device_loader import DeviceLoader
 from .digits import DIGITS, Digits
@@ -11,7 +11,7 @@ from .readable import ReadableDataset
 from .subset import class_balanced, stratified
 
 __all__ = [
-    'DIGITS', 'DeviceLoader', 'Digits', 'HeldImages', 'PCALighting', 'PadCrop', 'ReadableDataset', 'check_classes',
-    'check_labels', 'check_shards', 'check_sizes', 'check_splits', 'class_balanced', 'class_names', 'create_dataset',
-    'hold', 'insert_augmentations', 'key_loader', 'stratified', 'warn_of_unused_classes',
+    'DIGITS', 'DeviceLoader', 'Digits', 'HeldImages', 'PCALighting', 'PadCrop', 'ReadableDataset', 'check_labels',
+    'check_shards', 'check_sizes', 'check_splits', 'class_balanced', 'class_names', 'create_dataset',
+    'hold', 'insert_augmentations', 'key_loader', 'match_validation', 'stratified', 'warn_of_unused_classes',
 ]

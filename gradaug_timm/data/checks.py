@@ -4,22 +4,23 @@ import logging
 from torch.utils.data import Dataset
 
 from ..upstream import shard_count
-from .class_names import class_labels
+from .by_name import use_labels_of
+from .class_names import class_names, innermost
 from .findings import Level
 from .layout import layout_findings
 
 _logger = logging.getLogger(__name__)
 
 
-def check_classes(train: Dataset, validation: Dataset) -> None:
-    """Raise ValueError if training and validation have different classes or labels."""
-    ours, theirs = class_labels(train), class_labels(validation)
-    if ours is None or theirs is None or ours == theirs:
-        return
-    missing, extra = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
-    details = [f'{what} {", ".join(names[:5])}' for what, names in (
-        ('only in training:', missing), ('only in validation:', extra)) if names]
-    raise ValueError(f'the classes of training and validation differ ({"; ".join(details) or "other labels"})')
+def match_validation(train: Dataset, validation: Dataset, *, dense: bool = False) -> None:
+    """Give validation images the labels of training, by the names of the classes; training may have more of them.
+
+    Raises:
+        ValueError: Validation has classes that training does not have.
+    """
+    names = class_names(train)
+    if names is not None:
+        use_labels_of(names, validation, what='validation', known_to='training', dense=dense)
 
 
 def check_labels(dataset: Dataset, num_classes: int) -> None:
@@ -32,7 +33,7 @@ def check_labels(dataset: Dataset, num_classes: int) -> None:
 
 def warn_of_unused_classes(dataset: Dataset, num_classes: int) -> None:
     """Log a warning if the network has more classes than the data set has class names."""
-    names = class_labels(dataset)
+    names = class_names(dataset)
     if names and num_classes > len(names):
         _logger.warning(f'--num-classes {num_classes} is more than the {len(names)} classes of the data set.')
 
@@ -69,8 +70,9 @@ def check_shards(dataset: Dataset, split: str, *, processes: int, workers: int) 
 
 
 def _highest_label(dataset: Dataset) -> int | None:
-    names = class_labels(dataset)
-    if names and all(isinstance(label, int) for label in names.values()):
-        return max(names.values())
-    targets = getattr(dataset, 'targets', None)
+    source = innermost(dataset)
+    names = class_names(source)
+    if names is not None:
+        return len(names) - 1
+    targets = getattr(source, 'targets', None)
     return None if targets is None else int(max(targets))

@@ -11,7 +11,9 @@ from torch.utils.data import IterableDataset
 from ..data import create_dataset
 from ..data.factory import split_folder
 from ..data.tars import is_tar
+from .classes import match_classes
 from .settings import EvaluationSettings
+from .trained import Trained
 
 
 def open_split(
@@ -83,6 +85,7 @@ def evaluation_loader(
 
 def training_batches(
         args: EvaluationSettings,
+        trained: Trained,
         config: dict,
         *,
         num_classes: int,
@@ -94,6 +97,7 @@ def training_batches(
     Mixup.
     """
     dataset = open_split(args, args.train_split, config, num_classes=num_classes, is_training=True)
+    match_classes(trained, dataset, args, args.train_split)
     batch_size = args.batch_size
     if not isinstance(dataset, IterableDataset):
         batch_size = min(batch_size, len(dataset))

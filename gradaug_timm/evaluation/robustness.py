@@ -9,10 +9,13 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
-from ..data import check_labels
+from ..data import check_labels, class_names
+from ..data.by_name import same_names, use_labels_of
+from ..data.class_names import class_labels
 from ..devices import pick_device
 from ..seeding import seeded
 from .attacks import Normalised, fgsm, pgd
+from .classes import match_classes
 from .corruptions import Corrupted, folder_of, names_of
 from .loading import evaluation_loader, open_split
 from .mce import ALEXNET, ALEXNET_CLEAN, mce, mean_errors, relative_mce
@@ -41,7 +44,9 @@ def validate_robustness(args: EvaluationSettings, given: Trained | None = None) 
         ValueError: What the settings name does not exist or does not fit; the message is one line.
     """
     device, dtype = pick_device(args.device), getattr(torch, args.model_dtype or 'float32')
-    networks, config = _load(args, given, device, dtype)
+    opened = _load(args, given)
+    first, config = opened[args.checkpoint], opened[args.checkpoint].config
+    networks = {path: each.network.to(device=device, dtype=dtype) for path, each in opened.items()}
     num_classes = args.num_classes or next(iter(networks.values())).num_classes
     if args.mce_baseline == 'alexnet' and num_classes != IMAGENET_CLASSES:
         raise ValueError(f'--mce-baseline alexnet has errors for ImageNet\'s {IMAGENET_CLASSES} classes, not for '
@@ -49,6 +54,7 @@ def validate_robustness(args: EvaluationSettings, given: Trained | None = None) 
     clean = open_split(args, args.split, config, num_classes=num_classes)
     if isinstance(clean, IterableDataset):
         raise ValueError('--corruptions and --fgsm-eps need a data set whose images are numbered, not an iterable one')
+    match_classes(first, clean, args, args.split)
     check_labels(clean, num_classes)
     if args.corruptions_dir:
         for name in names_of(args.corruptions or []):
@@ -66,12 +72,7 @@ def validate_robustness(args: EvaluationSettings, given: Trained | None = None) 
     return [_results(args, path, errors) for path in networks]
 
 
-def _load(
-        args: EvaluationSettings,
-        given: Trained | None,
-        device: torch.device,
-        dtype: torch.dtype,
-) -> tuple[dict[str, nn.Module], dict]:
+def _load(args: EvaluationSettings, given: Trained | None) -> dict[str, Trained]:
     paths = [args.checkpoint, *(args.compare or ())]
     if args.mce_baseline is not None and args.mce_baseline != 'alexnet':
         paths.append(args.mce_baseline)
@@ -79,8 +80,12 @@ def _load(
     for path in paths:
         if path not in opened:
             opened[path] = open_network(replace(args, checkpoint=path))
-    networks = {path: each.network.to(device=device, dtype=dtype) for path, each in opened.items()}
-    return networks, opened[args.checkpoint].config
+    names = opened[args.checkpoint].class_names
+    for path, each in opened.items():
+        if names and each.class_names and not same_names(names, each.class_names):
+            raise ValueError(f'{path} was trained with other classes, or another order of classes, than '
+                             f'{args.checkpoint or args.model}: evaluate them one after the other')
+    return opened
 
 
 def _corrupted(
@@ -97,9 +102,12 @@ def _corrupted(
     folder = folder_of(args.corruptions_dir, name, severity)
     own = replace(args, data=None, data_dir=folder, dataset='')
     dataset = open_split(own, args.split, config, num_classes=num_classes)
-    classes = [getattr(getattr(each, 'reader', None), 'class_to_idx', None) for each in (clean, dataset)]
-    if classes[0] != classes[1] and None not in classes:
+    ours, theirs = (class_labels(each) or {} for each in (clean, dataset))
+    if ours and theirs and ours.keys() != theirs.keys():
         raise ValueError(f'{folder} has other folders of classes than the clean images; give --class-map')
+    names = class_names(clean)
+    if names is not None:
+        use_labels_of(names, dataset, what=folder, known_to='the clean images', mapped=bool(args.class_map))
     return dataset, {**config, 'crop_pct': 1.}
 
 

@@ -15,6 +15,7 @@ from ..data import check_labels
 from ..devices import pick_device
 from ..task.compile_limit import Compilation, most_alike
 from .candidate import Candidate
+from .classes import match_classes
 from .loading import evaluation_loader, open_split, training_batches
 from .metrics import Metrics, read_valid_labels
 from .settings import EvaluationSettings
@@ -51,11 +52,12 @@ def validate(args: EvaluationSettings, given: Trained | None = None) -> dict | l
     valid_labels = read_valid_labels(args.valid_labels, num_classes) if args.valid_labels else None
     config, scaling = dict(trained.config), trained.scaling  # pooling at test time changes the crop
     dataset = open_split(args, args.split, config, num_classes=num_classes)
+    match_classes(trained, dataset, args, args.split, valid_labels=valid_labels)
     check_labels(dataset, len(valid_labels) if valid_labels else num_classes)
     metrics = [Metrics(args, dataset, device=device, valid_labels=valid_labels) for _ in args.width or [1]]
     networks: dict = {None: trained.network}
     if args.width is not None:
-        batches = training_batches(args, config, num_classes=num_classes, device=device)
+        batches = training_batches(args, trained, config, num_classes=num_classes, device=device)
         subnets = choose_subnets(trained, args.width, args.divisor)
         networks = subnetworks(trained, subnets, batches if args.recalibration_batches else None, autocast=autocast)
     del trained  # sub-networks are separate networks

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 
 from ..cli import file_to_write
-from ..evaluation.settings import COUNT, NATURAL, SHARE
+from ..evaluation.settings import NATURAL, SHARE
 from ..extraction.arguments import NetworkSettings
 from ..flags import Settings, SettingsParser, add_flags, setting, switch
 from .maps import METHODS
@@ -39,8 +39,9 @@ class WidthSettings(Settings, title='sub-networks'):
 class MapSettings(Settings, title='maps'):
     """How maps are computed and drawn."""
 
-    label: int | None = setting(
-        None, 'class whose map is drawn (default: the predicted class)', flags=('--class',), type=COUNT, metavar='I')
+    label: str | None = setting(
+        None, 'class whose map is drawn, by name or number (default: the predicted class)', flags=('--class',),
+        metavar='CLASS')
     method: str = setting('gradcam', 'kind of map (default: gradcam)', choices=tuple(METHODS))
     alpha: float = setting(
         0.5, 'opacity of the maps over the images, up to 1 (default: 0.5)', type=SHARE, metavar='A')

@@ -10,9 +10,12 @@ from PIL import Image, UnidentifiedImageError
 from timm.data import create_transform
 from torch import nn
 
+from ..data.by_name import places_of
+from ..data.class_names import listed, title_of
 from ..data.folders import image_extensions, visible_files
 from ..elastic import extract
 from ..evaluation.subnets import choose_subnets
+from ..evaluation.trained import Trained
 from ..files import written_aside
 from .arguments import ExplainSettings, build_parser
 from .maps import activation_map
@@ -27,6 +30,8 @@ class Column:
     title: str
     network: nn.Module
     config: dict[str, Any]
+    class_names: tuple[str, ...] | None = None
+    label: int | None = None  # of the class whose map is drawn; None for the predicted class
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -61,14 +66,28 @@ def _columns(args: ExplainSettings, path: str) -> list[Column]:
     """Return the network of a checkpoint, and its sub-networks."""
     trained = args.open(path)
     network, config, name = trained.network, trained.config, '/'.join(path.split(os.sep)[-2:])
-    if args.label is not None and args.label >= network.num_classes:
-        raise ValueError(f'--class {args.label} must be below {network.num_classes}, the number of classes of {path}')
-    columns = [Column(name, network, config)]
+    about = config, trained.class_names, None if args.label is None else _find_class(args.label, trained)
+    columns = [Column(name, network, *about)]
     if args.width:
         whole = replace(trained, network=copy.deepcopy(network))
-        columns += [Column(f'{name}\nwidth {subnet.width:g}', extract(whole.network, subnet).eval(), config)
+        columns += [Column(f'{name}\nwidth {subnet.width:g}', extract(whole.network, subnet).eval(), *about)
                     for subnet in choose_subnets(whole, args.width, args.divisor)]
     return columns
+
+
+def _find_class(text: str, trained: Trained) -> int:
+    """Return the label of a class, by its name or its number.
+
+    Raises:
+        ValueError: The network has no such class.
+    """
+    places, classes = places_of(trained.class_names or ()), trained.network.num_classes
+    if text in places:
+        return places[text]
+    if text.isdecimal() and int(text) < classes:
+        return int(text)
+    known = f' or one of {listed(places)}' if places else ''
+    raise ValueError(f'--class {text} must be a number below {classes}, the number of classes of {trained.path}{known}')
 
 
 def read_image(path: str, mode: str) -> Image.Image:
@@ -95,7 +114,7 @@ def draw(args: ExplainSettings, paths: list[str], columns: list[Column]) -> None
         panel.axis('off')
     for row, path in zip(panels, paths):
         for place, column in enumerate(columns, 1):
-            shown, heat, text = explain(path, column, label=args.label, method=args.method)
+            shown, heat, text = explain(path, column, method=args.method)
             if place == 1:
                 row[0].imshow(shown)
                 row[0].set_title('/'.join(path.split(os.sep)[-2:]), fontsize=6)
@@ -107,7 +126,7 @@ def draw(args: ExplainSettings, paths: list[str], columns: list[Column]) -> None
     pyplot.close(figure)
 
 
-def explain(path: str, column: Column, *, label: int | None, method: str) -> tuple[np.ndarray, np.ndarray, str]:
+def explain(path: str, column: Column, *, method: str) -> tuple[np.ndarray, np.ndarray, str]:
     """Return what the network sees of an image, [H, W, 3] in 0 to 1; the map, [H, W]; and the prediction."""
     config = column.config
     image = read_image(path, 'RGB' if config['input_size'][0] == 3 else 'L')
@@ -118,7 +137,7 @@ def explain(path: str, column: Column, *, label: int | None, method: str) -> tup
     with torch.no_grad():
         probability, predicted = column.network(seen).softmax(1)[0].max(0)
     heat = activation_map(
-        column.network, seen, label=int(predicted) if label is None else label, method=method)
+        column.network, seen, label=int(predicted) if column.label is None else column.label, method=method)
     mean, std = (torch.tensor(config[name]).view(-1, 1, 1) for name in ('mean', 'std'))
     pixels = (seen[0] * std + mean).clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0).numpy()
-    return pixels, heat, f'{int(predicted)}: {float(probability):.2f}'
+    return pixels, heat, f'{title_of(int(predicted), column.class_names)}: {float(probability):.2f}'

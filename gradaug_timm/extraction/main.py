@@ -72,5 +72,5 @@ def _set_statistics(trained: Trained, subnet: Subnet, settings: ExtractionSettin
     network = trained.network
     device = next(network.parameters()).device
     batches = training_batches(
-        settings.images(trained), trained.config, num_classes=network.num_classes, device=device)
+        settings.images(trained), trained, trained.config, num_classes=network.num_classes, device=device)
     recalibrate(network, subnet, batches)

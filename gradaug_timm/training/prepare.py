@@ -24,7 +24,7 @@ from .building.networks import build_network, drop_block_rises, enable_checkpoin
 from .building.optimizers import create_optimizer, with_learning_rate
 from .building.tasks import build_task
 from .callbacks import Callback, restore_states
-from .checkpoints.compatibility import check_continues, check_exact
+from .checkpoints.compatibility import check_continues, check_exact, check_same_classes
 from .checkpoints.restoring import load_checkpoint, restore, starting_position
 from .checkpoints.saver import Checkpoints
 from .checkpoints.schedules import restore_scheduler
@@ -250,6 +250,7 @@ def open_resumed(args: LoopSettings, parts: Parts, origin: dict) -> tuple[str | 
     state = load_checkpoint(path)
     start = starting_position(args, state)
     check_continues(args, parts.settings, parts.settings_for, path, state)
+    check_same_classes(parts.loaders.class_names, path, state)
     check_exact(args, origin, start, path, state)
     if start.batch and not parts.loaders.by_batch:
         raise ValueError(

@@ -11,7 +11,6 @@ from torch.utils.data import Dataset, IterableDataset
 from ...cli import one_line
 from ...data import (
     ReadableDataset,
-    check_classes,
     check_labels,
     check_shards,
     check_sizes,
@@ -21,6 +20,7 @@ from ...data import (
     create_dataset,
     insert_augmentations,
     key_loader,
+    match_validation,
     stratified,
     warn_of_unused_classes,
 )
@@ -190,9 +190,9 @@ def _create_datasets(args, config: dict, num_classes: int) -> tuple[Dataset, Dat
         return train, None
     validation = create_dataset(
         args.dataset, args.data_dir, args.val_split, num_samples=args.val_num_samples, **common)
+    match_validation(train, validation, dense=args.target_format == 'multihot')
     check_labels(validation, num_classes)
     _check_multi_label(args, validation)
-    check_classes(train, validation)
     return train, validation
 
 

@@ -6,6 +6,8 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from ...cli import flag
+from ...data.by_name import same_names
+from ...data.class_names import listed, read_names
 from ...flags import Role, names_of
 from ...task.settings import GradAugSettings
 from ..arguments.checks import model_name
@@ -53,6 +55,28 @@ def check_continues(
     ]
     if found:
         raise ValueError('; '.join(f'{flag}: the checkpoint {path} was trained with {was}' for flag, was in found))
+
+
+def check_same_classes(names: tuple[str, ...] | None, path: str, state: CheckpointState) -> None:
+    """Check that the data set has the classes of a checkpoint, in the same order; older checkpoints do not name them.
+
+    Args:
+        names: The names of the classes in the order of labels; None if they are unknown.
+        path: The path of the checkpoint.
+        state: The content of the checkpoint.
+
+    Raises:
+        ValueError: Classes differ.
+    """
+    saved = read_names(state.class_names)
+    if saved is None or names is None or same_names(names, saved):
+        return
+    ours = listed(name for name in names if name not in saved)
+    theirs = listed(name for name in saved if name not in names)
+    kind = f'other classes: {theirs or "none"} in place of {ours or "none"}' if ours or theirs else (
+        f'the same classes in another order: {listed(saved)}')
+    raise ValueError(f'--resume {path} was trained with {kind}; the outputs of the network would change their meaning. '
+                     'Use the same classes, or number them by --class-map')
 
 
 def check_exact(args: LoopSettings, origin: dict, start: Position, path: str, state: CheckpointState) -> None:
