@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from ..cli import flag
+from ..confusion import confusion_problems
 from .corruptions import EXTRA, SEVERITIES
 from .settings import EvaluationSettings, ResidualSettings
 
 SCALINGS = tuple(each.name for each in fields(ResidualSettings))  # of residual branches
 NOT_ON_CHANGED_IMAGES = (  # settings without a meaning where images are corrupted or adversarial
-    'width', 'test_pool', 'valid_labels', 'real_labels', 'metrics_avg', 'torchcompile', 'reparam', 'tf_preprocessing')
+    'width', 'test_pool', 'valid_labels', 'real_labels', 'metrics_avg', 'torchcompile', 'reparam', 'tf_preprocessing',
+    'confusion_matrix')
 
 
 def resolve(settings: EvaluationSettings) -> EvaluationSettings:
@@ -42,6 +44,7 @@ def _problems(settings: EvaluationSettings) -> Iterator[str]:
         yield '--metrics-avg needs the package scikit-learn: pip install scikit-learn'
     if settings.amp and _is_low(settings.model_dtype):
         yield f'--amp needs --model-dtype float32, not {settings.model_dtype}'
+    yield from confusion_problems(settings.confusion_matrix, settings.task)
     yield from _width_problems(settings)
     scalings = [flag(name) for name in SCALINGS if getattr(settings, name) is not None]
     if len(scalings) > 1:

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import timm
 import torch
+from timm.models import safe_model_name
 from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
 from timm.utils import check_batch_size_retry, decay_batch_step, natural_key
 
 from ..cli import one_line
+from ..confusion import with_suffix
 from .report import as_rows
 from .run import validate
 from .settings import EvaluationSettings
@@ -56,7 +58,10 @@ def validate_all(settings: EvaluationSettings, jobs: list[tuple[str, str]]) -> l
     try:
         for model, checkpoint in jobs:
             try:
-                rows = as_rows(validate_with_retry(replace(settings, model=model, checkpoint=checkpoint)))
+                matrix = settings.confusion_matrix and with_suffix(
+                    settings.confusion_matrix, os.path.basename(checkpoint) or safe_model_name(model))
+                rows = as_rows(validate_with_retry(
+                    replace(settings, model=model, checkpoint=checkpoint, confusion_matrix=matrix)))
             except ValueError as error:
                 _logger.error(f'{model}: {error}')
                 continue

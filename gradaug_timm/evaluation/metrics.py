@@ -3,6 +3,7 @@ import torch
 from timm.data import RealLabelsImagenet
 from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
 
+from ..confusion import ConfusionCounts
 from .settings import MetricSettings
 
 
@@ -14,6 +15,7 @@ class Metrics:
         dataset: The data set, for the file names that `--real-labels` needs.
         device: Device of the running totals.
         valid_labels: The outputs that count; None for all.
+        confusion: Counts of true and predicted classes, to which all batches are added; None for none.
     """
 
     def __init__(
@@ -23,12 +25,14 @@ class Metrics:
             *,
             device: torch.device,
             valid_labels: list[int] | None = None,
+            confusion: ConfusionCounts | None = None,
     ):
         if args.task == 'multilabel':
             self.evaluator = MultiLabelClassificationEvaluator(device, threshold=args.multilabel_threshold)
         else:
             self.evaluator = ClassificationEvaluator(device)  # type: ignore[assignment]
         self.valid_labels = valid_labels
+        self.confusion = confusion
         self.real_labels = _real_labels(args.real_labels, dataset) if args.real_labels else None
         self.average = args.metrics_avg
         self.predictions: list[torch.Tensor] = []
@@ -38,6 +42,8 @@ class Metrics:
         if self.valid_labels is not None:
             output = output[:, self.valid_labels]
         self.evaluator.update(output, target)
+        if self.confusion is not None:
+            self.confusion.update(output, target)
         if self.real_labels is not None:
             self.real_labels.add_result(output)
         if self.average:

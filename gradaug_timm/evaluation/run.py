@@ -11,7 +11,8 @@ import torch
 from timm.layers import set_fast_norm
 from timm.utils import random_seed
 
-from ..data import check_labels
+from ..confusion import ConfusionCounts, check_confusion, with_suffix, write_confusion
+from ..data import check_labels, class_names
 from ..devices import pick_device
 from ..task.compile_limit import Compilation, most_alike
 from .candidate import Candidate
@@ -54,7 +55,15 @@ def validate(args: EvaluationSettings, given: Trained | None = None) -> dict | l
     dataset = open_split(args, args.split, config, num_classes=num_classes)
     match_classes(trained, dataset, args, args.split, valid_labels=valid_labels)
     check_labels(dataset, len(valid_labels) if valid_labels else num_classes)
-    metrics = [Metrics(args, dataset, device=device, valid_labels=valid_labels) for _ in args.width or [1]]
+    names, classes = trained.class_names or class_names(dataset), num_classes
+    if valid_labels:
+        names, classes = _names_of(valid_labels, names), len(valid_labels)
+    check_confusion(args.confusion_matrix, classes)
+    metrics = [
+        Metrics(args, dataset, device=device, valid_labels=valid_labels,
+                confusion=ConfusionCounts(classes, device) if args.confusion_matrix else None)
+        for _ in args.width or [1]
+    ]
     networks: dict = {None: trained.network}
     if args.width is not None:
         batches = training_batches(args, trained, config, num_classes=num_classes, device=device)
@@ -76,6 +85,7 @@ def validate(args: EvaluationSettings, given: Trained | None = None) -> dict | l
     if compilation is not None:
         compilation.report('in all')
     results = [candidate.results(scaling, args, config) for candidate in candidates]
+    _write_confusion(args, candidates, names)
     return results if len(results) > 1 else results[0]
 
 
@@ -104,6 +114,21 @@ def run_epoch(
             rate = images / (time.perf_counter() - start)
             totals = '  '.join(f'{candidate.title}{candidate.metrics.summary()}' for candidate in candidates)
             _logger.info(f'Test: [{index:>4d}/{len(loader)}]  {rate:.1f} images/s  {totals}')
+
+
+def _names_of(labels: list[int], names: Sequence[str] | None) -> list[str] | None:
+    """Return the names of the outputs that count; None if some are unknown."""
+    return [names[label] for label in labels] if names is not None and max(labels) < len(names) else None
+
+
+def _write_confusion(args: EvaluationSettings, candidates: Sequence[Candidate], names: Sequence[str] | None) -> None:
+    for candidate in candidates:
+        counts, path = candidate.metrics.confusion, args.confusion_matrix
+        if counts is None or path is None:
+            continue
+        if len(candidates) > 1 and candidate.subnet is not None:
+            path = with_suffix(path, f'{candidate.subnet.width:g}')
+        _logger.info(f'Confusion matrix: {", ".join(write_confusion(counts.compute(), names, path))}')
 
 
 def _use_fast_kernels(args: EvaluationSettings) -> None:

@@ -3,6 +3,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..cli import compile_backend, compile_mode, file_to_write, ranged
+from ..confusion import ConfusionSettings
 from ..flags import Settings, keywords, setting, switch
 from .corruptions import COMMON, EXTRA, SEVERITIES
 
@@ -195,7 +196,8 @@ class RobustnessSettings(Settings, title='robustness'):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings(
-        DataSettings, OpeningSettings, WidthSettings, ExecutionSettings, MetricSettings, RobustnessSettings):
+        DataSettings, OpeningSettings, WidthSettings, ExecutionSettings, MetricSettings, ConfusionSettings,
+        RobustnessSettings):
     """The settings of an evaluation: the flags of validate.py.
 
     Each has the name of the flag, with `_` for `-`; docs/reference.md lists them all.

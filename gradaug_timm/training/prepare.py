@@ -12,6 +12,7 @@ from timm.task import TrainingTask
 from timm.utils import NativeScaler, random_seed
 from torch import nn
 
+from ..confusion import check_confusion
 from ..files import replacing
 from ..regularizers import DropBlockRamp
 from ..task.compile_limit import Compilation, most_alike
@@ -108,6 +109,7 @@ def prepare(
     network = build_network(args)
     num_classes = args.num_classes or network.num_classes
     args = replace(args, num_classes=num_classes)
+    check_confusion(args.confusion_matrix, num_classes)
     config = resolve_data_config(vars(args), model=network)
     input_size = config['input_size']
     network = place_network(network, args, process, precision)

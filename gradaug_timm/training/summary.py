@@ -2,6 +2,7 @@
 import json
 import os
 
+from ..confusion.files import in_folder
 from .outputs.curves import PictureError, plot_curves
 from .outputs.folder import RunFolder, read_rows
 from .run import Run
@@ -36,6 +37,8 @@ def summary_lines(run: Run, folder: RunFolder) -> list[str]:
         lines.append(f'Picture     {plot_curves(folder, run.metric)}')
     except PictureError as error:
         lines.append(f'Picture     none: {error}')
+    matrix = in_folder(getattr(run.args, 'confusion_matrix', None) or '', folder.path)
+    lines += [f'Confusion   {matrix}'] if os.path.isfile(matrix) else []
     return [*lines, f'Table       {folder.summary}']
 
 

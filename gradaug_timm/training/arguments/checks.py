@@ -12,6 +12,7 @@ from timm.optim import get_optimizer_info
 from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
 
 from ...cli import flag
+from ...confusion import confusion_problems
 from ...models.creation import name_problem
 from .criteria import loss_settings, mixing_active
 from .device_augment import device_augment_problems
@@ -78,6 +79,9 @@ def problems(args: TrainSettings, *, gradaug_asked: bool | None) -> Iterator[str
     if args.device_augment:
         yield from device_augment_problems(args)
     yield from _loss_problems(args)
+    yield from confusion_problems(args.confusion_matrix, args.task)
+    if args.confusion_matrix and not args.val_split:
+        yield '--confusion-matrix needs a validation split, --val-split'
     yield from schedule_problems(args)
     yield from run_problems(args)
 

@@ -2,6 +2,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from ...confusion import ConfusionSettings
 from ...flags import derived
 from .augmentation import AugmentationSettings, AveragingSettings, MixingSettings, SizeScheduleSettings
 from .data import DataSettings, InputSettings
@@ -37,7 +38,8 @@ class LoopSettings(
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(
         DataSettings, InputSettings, ModelSettings, NormSettings, RegularizerSettings, LossSettings,
-        AugmentationSettings, MixingSettings, SizeScheduleSettings, LoopSettings, ReportSettings, DistillationSettings):
+        AugmentationSettings, MixingSettings, SizeScheduleSettings, LoopSettings, ReportSettings, DistillationSettings,
+        ConfusionSettings):
     """The settings of training a classifier: the flags of timm's train.py, and of GradAug.
 
     Each setting has the name of the flag, with `_` for `-`; docs/reference.md lists all of them.

@@ -5,6 +5,9 @@ import torch
 from timm.task import evaluation_sample_limit
 from torch import nn
 
+from ...cli import one_line
+from ...confusion import ConfusionCounts, in_folder, write_confusion
+from ..arguments.settings import TrainSettings
 from ..run import Run
 
 _logger = logging.getLogger(__name__)
@@ -15,7 +18,9 @@ def evaluate(run: Run, network: nn.Module, *, title: str = 'Validation') -> dict
     """Return the metrics of the task on the validation split, over all processes."""
     args, loader = run.args, run.loaders.validation
     network.eval()
-    evaluator = run.task.create_evaluator(max_samples=evaluation_sample_limit(loader))
+    limit = evaluation_sample_limit(loader)
+    evaluator = run.task.create_evaluator(max_samples=limit)
+    confusion = _confusion_counts(run, limit)
     for images, target in run.bar.over(loader, len(loader), title):
         if not run.loaders.on_device:
             images = images.to(run.process.device, run.precision.model_dtype)
@@ -25,8 +30,13 @@ def evaluate(run: Run, network: nn.Module, *, title: str = 'Validation') -> dict
         with run.precision.autocast():
             output = network(images)
         output = output[0] if isinstance(output, (tuple, list)) else output
-        evaluator.update(*_average_crops(output, target, args.tta))
+        output, target = _average_crops(output, target, args.tta)
+        evaluator.update(output, target)
+        if confusion is not None:
+            confusion.update(output, target)
     metrics = evaluator.compute(distributed=run.process.distributed)
+    if confusion is not None:
+        _write_confusion(run, confusion.compute(distributed=run.process.distributed))
     if run.process.primary:
         _logger.info(f'{title}:  ' + '  '.join(f'{name}: {value:.4g}' for name, value in metrics.items()))
     return dict(metrics)
@@ -37,3 +47,22 @@ def _average_crops(output: torch.Tensor, target: torch.Tensor, crops: int) -> tu
     if crops < 2:
         return output, target
     return output.unfold(0, crops, crops).mean(dim=2), target[::crops]
+
+
+def _confusion_counts(run: Run, limit: int | None) -> ConfusionCounts | None:
+    """Return empty counts of true and predicted classes if the settings ask for a confusion matrix."""
+    args = run.args
+    if not isinstance(args, TrainSettings) or args.confusion_matrix is None or args.num_classes is None:
+        return None
+    return ConfusionCounts(args.num_classes, run.process.device, max_samples=limit)
+
+
+def _write_confusion(run: Run, counts: torch.Tensor) -> None:
+    """Write the matrix of the last validation; where that fails, the run goes on and a warning says why."""
+    if run.folder is None:
+        return
+    path = in_folder(run.args.confusion_matrix, run.folder.path)  # type: ignore[attr-defined]  # of TrainSettings
+    try:
+        write_confusion(counts, run.loaders.class_names, path)
+    except Exception as error:  # what matplotlib may raise has no common class
+        _logger.warning(f'--confusion-matrix {path} is not written: {one_line(error, None)}')

@@ -11,6 +11,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from timm.models import safe_model_name
 from timm.utils import get_outdir
 
+from ...confusion.settings import ENDINGS
 from ...files import PARTIAL, replacing
 from ..arguments.checks import DEFAULT_OUTPUT
 from ..arguments.settings import LoopSettings
@@ -22,7 +23,7 @@ _logger = logging.getLogger(__name__)
 TABLE, LOG, CURVES, EVENTS = 'summary.csv', 'log.jsonl', 'learning_curves.png', 'tensorboard'
 EARLY = (  # files that exist before the first result and the first checkpoint
     'args.yaml', 'run.json', LOG, f'{EVENTS}/events.out.tfevents.*', 'inputs-*.png')
-OWN_FILES = (*EARLY, TABLE, CURVES, '*.pth.tar', BEST_WEIGHTS)
+OWN_FILES = (*EARLY, TABLE, CURVES, *(f'confusion_matrix{each}' for each in ENDINGS), '*.pth.tar', BEST_WEIGHTS)
 LOCK = '.lock'
 
 
