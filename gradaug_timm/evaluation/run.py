@@ -55,7 +55,8 @@ def validate(args: EvaluationSettings, given: Trained | None = None) -> dict | l
     dataset = open_split(args, args.split, config, num_classes=num_classes)
     match_classes(trained, dataset, args, args.split, valid_labels=valid_labels)
     check_labels(dataset, len(valid_labels) if valid_labels else num_classes)
-    names, classes = trained.class_names or class_names(dataset), num_classes
+    names: Sequence[str] | None = trained.class_names or class_names(dataset)
+    classes = num_classes
     if valid_labels:
         names, classes = _names_of(valid_labels, names), len(valid_labels)
     check_confusion(args.confusion_matrix, classes)
