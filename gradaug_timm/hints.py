@@ -1,8 +1,7 @@
 """Suggestions for unknown names: by a table of renamed flags, or else a name that looks like a misspelling."""
-import difflib
 from collections.abc import Iterable
 
-SIMILAR = 0.8  # below this, a similar name is more often wrong than right
+SHORT = 5  # letters up to which only one may be wrong; else two
 
 # Flags of older timm, and of other training scripts, by their names in train.py and validate.py.
 RENAMED = dict(
@@ -61,8 +60,10 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     bare: dict[str, str] = {}
     for each in sorted(known, key=lambda each: _prefixed(each) != _prefixed(name)):
         bare.setdefault(_bare(each), each)
-    close = difflib.get_close_matches(_bare(name), list(bare), n=1, cutoff=SIMILAR)
-    return bare[close[0]] if close else None
+    wanted = _bare(name)
+    distances = [(_mistakes(wanted, each), each) for each in bare if abs(len(each) - len(wanted)) <= 2]
+    least, close = min(distances, default=(len(wanted), ''), key=lambda pair: pair[0])
+    return bare[close] if least <= (1 if len(wanted) <= SHORT else 2) else None
 
 
 def renamed(name: str, known: Iterable[str]) -> str | None:
@@ -81,6 +82,21 @@ def renamed(name: str, known: Iterable[str]) -> str | None:
 def _bare(name: str) -> str:
     bare = name.lstrip('-').replace('-', '_')
     return bare.removeprefix('gradaug_') or bare
+
+
+def _mistakes(one: str, other: str) -> int:
+    """Return how many letters were left out, added, replaced or swapped with their neighbours."""
+    before: list[int] = []
+    last = list(range(len(other) + 1))
+    for row, letter in enumerate(one, 1):
+        current = [row]
+        for column, wanted in enumerate(other, 1):
+            cost = min(last[column] + 1, current[-1] + 1, last[column - 1] + (letter != wanted))
+            if row > 1 and column > 1 and letter == other[column - 2] and one[row - 2] == wanted:
+                cost = min(cost, before[column - 2] + 1)
+            current.append(cost)
+        before, last = last, current
+    return last[-1]
 
 
 def _prefixed(name: str) -> bool:

@@ -46,9 +46,9 @@ def parser_actions(parser: argparse.ArgumentParser) -> dict[str, argparse.Action
     return {action.dest: action for action in parser._actions}
 
 
-def parser_flags(parser: argparse.ArgumentParser) -> list[str]:
-    """Return all spellings of a parser's flags. argparse lists them only in `_option_string_actions`."""
-    return list(parser._option_string_actions)
+def parser_flags(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    """Return a parser's flags by spelling. argparse lists them only in `_option_string_actions`."""
+    return dict(parser._option_string_actions)
 
 
 def convert_text(parser: argparse.ArgumentParser, action: argparse.Action, text: str) -> Any:

@@ -187,3 +187,10 @@ def test_no_hint_is_better_than_a_wrong_one(name, known):
 ])
 def test_a_hint_fits(capsys, argv, wanted):
     assert wanted in error_line(capsys, argv)
+
+
+def test_a_size_on_the_command_line_overrides_the_other_spelling_of_the_file(config):
+    args = parse('-c', config('input_size: [1, 224, 224]'), '--img-size', '64')
+    assert (args.input_size, args.img_size, args.in_chans) == (None, 64, 1)
+    args = parse('-c', config('img_size: 224'), '--input-size', '3', '32', '32')
+    assert (args.input_size, args.img_size) == ((3, 32, 32), None)

@@ -49,7 +49,9 @@ def parser() -> upstream.HookedParser:
 def test_a_parser_lists_its_flags_by_destination_and_by_spelling(parser):
     actions = upstream.parser_actions(parser)
     assert list(actions) == ['help', 'alpha', 'second', 'file'] and actions['alpha'].choices == [1, 2]
-    assert upstream.parser_flags(parser) == ['-h', '--help', '-a', '--alpha', '--beta']
+    flags = upstream.parser_flags(parser)
+    assert list(flags) == ['-h', '--help', '-a', '--alpha', '--beta']
+    assert flags['-a'] is flags['--alpha'] and flags['-a'].dest == 'alpha'
 
 
 def test_one_text_is_converted_and_checked_as_a_command_line_would(parser):

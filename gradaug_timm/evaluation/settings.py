@@ -23,7 +23,7 @@ class DataSettings(Settings, title='data'):
         None, 'folder of the data; --data-dir is the newer spelling', positional=True, nargs='?', metavar='DIR')
     data_dir: str | None = setting(None, 'folder of the data', metavar='DIR')
     dataset: str = setting(
-        '', 'data set, as "KIND/NAME"; a folder or a tar of images without it', metavar='NAME')
+        '', 'data set, as "KIND/NAME"; a folder or a tar of images without it', flags=('-d',), metavar='NAME')
     split: str = setting('validation', 'split to evaluate on (default: validation)', metavar='NAME')
     num_samples: int | None = setting(
         None, 'length of an iterable data set that does not know it', type=NATURAL, metavar='N')

@@ -38,6 +38,7 @@ from .outputs.run_json import network_facts, session, training_images, write_rec
 from .position import Position
 from .processes import Precision, Process
 from .run import Run, updates_per_epoch
+from .unusual import warnings
 
 _logger = logging.getLogger(__name__)
 
@@ -212,6 +213,9 @@ def assemble(args: LoopSettings, text: str, process: Process, parts: Parts) -> R
     if resumed_from:
         for name in restore_states(run.stateful, state.callbacks):
             _logger.warning(f'--resume {resumed_from} has no state of {name}, which starts from the beginning.')
+    if process.primary and not args.dry_run:  # the report of a dry run shows them
+        for line in warnings(run):
+            _logger.warning(line)
     with releasing(folder):
         check_processes(run, start)
         if folder is None or saver is None:

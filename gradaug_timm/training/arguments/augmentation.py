@@ -35,7 +35,7 @@ class AugmentationSettings(Settings, title='augmentation'):
         idle=(replaced_by('no_aug'), NO_JITTER))
     color_jitter_prob: float | None = setting(
         None, 'probability of colour jitter', type=PROBABILITY, metavar='P',
-        idle=(needs('color_jitter'), replaced_by('no_aug')))
+        idle=(needs('color_jitter'), replaced_by('no_aug'), NO_JITTER))
     pca_lighting: float = setting(
         0., 'noise along the principal components of the colours of ImageNet (AlexNet: 0.1)', type=NON_NEGATIVE,
         metavar='STD')
@@ -57,9 +57,11 @@ class AugmentationSettings(Settings, title='augmentation'):
     recount: int = setting(
         1, 'rectangles that random erasing fills per image', type=NATURAL, metavar='N',
         idle=(needs('reprob'), replaced_by('no_aug')))
-    resplit: bool = switch('no random erasing in the first part of --aug-splits')
+    resplit: bool = switch(
+        'no random erasing in the first part of --aug-splits', idle=(needs('reprob'), replaced_by('no_aug')))
     train_interpolation: str = setting(
-        'random', 'filter for resizing training images', choices=(*INTERPOLATIONS, 'random'), null='')
+        'random', 'filter for resizing training images', choices=(*INTERPOLATIONS, 'random'), null='',
+        idle=(replaced_by('no_aug'), replaced_by('reflect_pad'), replaced_by('zero_pad')))
     device_augment: bool = switch('hold all images on the device; pad, crop, flip and normalise them there (CIFAR)')
 
 

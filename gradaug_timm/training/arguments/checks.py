@@ -49,6 +49,7 @@ def completions(given: Mapping[str, Any]) -> dict[str, Any]:
         'eval_metric': given['eval_metric'] or evaluator_class(task).default_metric,
         'gradaug': is_gradaug(given['model']) if given['gradaug'] is None else given['gradaug'],
         'drop_path': given['drop_connect'] if given['drop_path'] is None else given['drop_path'],
+        'pretrained': given['pretrained'] or bool(given['pretrained_path']),
     }
     if given['bce_pos_weight'] is not None and given['loss_pos_weight'] is None:
         found['loss_pos_weight'] = str(given['bce_pos_weight'])

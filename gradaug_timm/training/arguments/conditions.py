@@ -17,6 +17,13 @@ NO_TURN = Idle(lambda v: all(angle % 360 == 0 for angle in v['gradaug_rotation']
 ONE_SIZE = Idle(lambda v: len(set(v['gradaug_sizes'])) == 1, 'with one size')
 ONE_PROCESS = Idle(lambda v: v['processes'] == 1, 'in one process')
 SYNCHRONIZED = Idle(lambda v: v['sync_bn'], 'with --sync-bn')
+RATE_BY_LAYER = Idle(
+    lambda v: v['sched'] == 'none' and v['layer_decay_no_opt_scale'] is None,
+    'with --sched none, as timm\'s schedules apply it; use --sched constant')
+WITHOUT_STATS = Idle(
+    lambda v: v['loss'] != 'db' and not {v['loss_class_weight'], v['loss_pos_weight']} & {
+        'inv_freq', 'effective_num', 'neg_pos'}, 'without weights that are computed, and without --loss db')
+NEVER = Idle(lambda v: True, 'the draws of data workers follow from --seed')
 ON_CPU = Idle(lambda v: v['device'] == 'cpu', 'on the CPU')
 
 

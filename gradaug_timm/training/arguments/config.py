@@ -103,39 +103,52 @@ def origins(
              for path in typed.config or () for file, config in _lineage(parser, path)
              for name in settings_in(parser, config)[0]}
     found.update({name: COMMAND_LINE for name, value in vars(typed).items() if value != getattr(defaults, name, None)})
-    return {name: found[name] for name, value in vars(args).items()
+    return {name: found.get(name, COMMAND_LINE) for name, value in vars(args).items()
             if name not in NOT_KEYS and value != getattr(defaults, name)}
 
 
 def _lineage(parser: StrictParser, path: str) -> Iterator[tuple[str, dict]]:
-    """Return the files that `path` (or the settings of that name) builds on, and `path` last, each with its keys."""
+    try:
+        return lineage(path)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def lineage(path: str) -> Iterator[tuple[str, dict]]:
+    """Return the files that `path` (or the settings of that name) builds on, and `path` last, each with its keys.
+
+    Raises:
+        ValueError: A file does not exist, or is no mapping of names to values.
+    """
     chain: list[tuple[str, dict]] = []
     next_path: str | None = find_settings(path)
     while next_path is not None:
         path = next_path
         if any(os.path.realpath(path) == os.path.realpath(file) for file, _ in chain):
-            parser.error(f'{chain[-1][0]}: base leads back to {path}')
-        config = _read(parser, path, named_by=chain[-1][0] if chain else None)
+            raise ValueError(f'{chain[-1][0]}: base leads back to {path}')
+        config = _read(path, named_by=chain[-1][0] if chain else None)
         base = config.pop('base', None)
         if base is not None and not isinstance(base, str):
-            parser.error(f'{path}: base must be the name of a file, not {describe(base)}')
+            raise ValueError(f'{path}: base must be the name of a file, not {describe(base)}')
         chain.append((path, config))
         next_path = None if base is None else find_settings(base, folder=os.path.dirname(path))
     return reversed(chain)
 
 
-def _read(parser: StrictParser, path: str, named_by: str | None = None) -> dict:
+def _read(path: str, named_by: str | None = None) -> dict:
     try:
         with open(path, encoding='utf-8') as file:
             config = yaml.load(file, _UniqueKeyLoader)
     except FileNotFoundError:
-        parser.error(f'{f"base of {named_by}: " if named_by else ""}{path} does not exist{hint(path)}')
+        raise ValueError(
+            f'{f"base of {named_by}: " if named_by else ""}{path} does not exist{hint(path)}') from None
     except IsADirectoryError:
-        parser.error(f'{path} is a folder, but -c takes YAML files; give the folder of the data with --data-dir')
+        raise ValueError(
+            f'{path} is a folder, but -c takes YAML files; give the folder of the data with --data-dir') from None
     except (*BAD_YAML, OSError) as error:
-        parser.error(f'{f"base of {named_by}: " if named_by else ""}{path}: {error}')
+        raise ValueError(f'{f"base of {named_by}: " if named_by else ""}{path}: {error}') from error
     if not isinstance(config, dict):
-        parser.error(f'{path} must have lines "flag_name: value", not {describe(config)}')
+        raise ValueError(f'{path} must have lines "flag_name: value", not {describe(config)}')
     return config
 
 
@@ -145,7 +158,7 @@ def _flag(parser: StrictParser, actions: dict, key: Any, value: Any) -> dict[str
     if action is None:
         raise ValueError(_unknown(parser, key, actions))
     if isinstance(action, Refuse):
-        _check_refused(action, value)
+        check_refused(action, value)
         return {}
     return {key: converted(parser, action, value)}
 
@@ -155,7 +168,7 @@ def _unknown(parser: StrictParser, key: Any, known: dict) -> str:
     return f'unknown key {key!r}, {f"did you mean {close}?" if close else f"see {parser.prog} --help"}'
 
 
-def _check_refused(action: Refuse, value: Any) -> None:
+def check_refused(action: Refuse, value: Any) -> None:
     """Reject an unsupported flag of timm if it would change the training; timm writes all flags to args.yaml."""
     inert = action.reason == NO_NAFLEX and action.nargs != 0
     if value and not inert:

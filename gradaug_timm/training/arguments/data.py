@@ -17,7 +17,7 @@ class DataSettings(Settings, title='data'):
     data_dir: str | None = setting(None, 'root folder of the data', metavar='DIR', role=Role.PLACE)
     dataset: str = setting(
         '', 'data set as KIND/NAME as in timm, gradaug/mnist5k or gradaug/stl10 (default: image folders)',
-        metavar='NAME')
+        flags=('-d',), metavar='NAME')
     train_split: str = setting('train', 'training split (default: train)', metavar='NAME')
     val_split: str = setting(
         'validation', 'validation split, "" for none (default: validation)', metavar='NAME', role=Role.JUDGED,
@@ -30,7 +30,8 @@ class DataSettings(Settings, title='data'):
     val_num_samples: int | None = setting(
         None, 'images in an iterable validation split', type=NATURAL, metavar='N', role=Role.JUDGED,
         idle=(needs('val_split'),))
-    dataset_download: bool = switch('download torch/ and tfds/ data sets if they are missing', role=Role.PLACE)
+    dataset_download: bool = switch(
+        'download torch/ and tfds/ data sets if they are missing', role=Role.PLACE, idle=(needs('dataset'),))
     dataset_trust_remote_code: bool = switch('allow hfds/ data sets to run code from their repository', role=Role.PLACE)
     class_map: str = setting('', 'file that maps class names to labels', metavar='FILE')
     input_img_mode: str | None = setting(

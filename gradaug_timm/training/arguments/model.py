@@ -2,7 +2,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ...flags import Role, Settings, keywords, needs, setting, switch
+from ...flags import Role, Settings, keywords, needs, only_for, replaced_by, setting, switch
 from .conditions import ONE_PROCESS, SYNCHRONIZED
 from .values import BELOW_ONE, NATURAL, NON_NEGATIVE, NUMBER, POSITIVE
 
@@ -14,10 +14,11 @@ class ModelSettings(Settings, title='model'):
     model: str = setting(
         'resnet50', 'any timm model, or gradaug_NAME to train it with GradAug (default: resnet50)', metavar='NAME',
         role=Role.COMPARED)
-    pretrained: bool = switch('start from the pretrained weights of timm', role=Role.START)
+    pretrained: bool = switch(
+        'start from the pretrained weights of timm', role=Role.START, idle=replaced_by('initial_checkpoint'))
     pretrained_path: str | None = setting(
-        None, 'with --pretrained: start from this file instead; the head is adapted to the classes', metavar='FILE',
-        role=Role.START)
+        None, 'start from this file of pretrained weights; the head is adapted to the classes', metavar='FILE',
+        role=Role.START, idle=replaced_by('initial_checkpoint'))
     pretrained_cfg_overlay: dict[str, Any] = keywords('changes to the pretrained configuration of the model')
     initial_checkpoint: str = setting(
         '', 'load this checkpoint, which must fit the model exactly', metavar='FILE', role=Role.START)
@@ -32,7 +33,8 @@ class ModelSettings(Settings, title='model'):
     drop: float | None = setting(
         0., 'dropout before the classifier; none: the rate of the model', type=BELOW_ONE, metavar='P', null=None)
     drop_connect: float | None = setting(
-        None, 'older spelling of --drop-path', type=BELOW_ONE, metavar='P', role=Role.START)
+        None, 'older spelling of --drop-path', type=BELOW_ONE, metavar='P', role=Role.START,
+        idle=replaced_by('drop_path'))
     drop_path: float | None = setting(
         None, 'stochastic depth: probability that an image skips the last residual branch', type=BELOW_ONE, metavar='P')
     drop_block: float | None = setting(None, 'DropBlock rate, as in timm', type=BELOW_ONE, metavar='P')
@@ -65,16 +67,21 @@ class DistillationSettings(Settings, title='distillation', idle=(needs('kd_model
         role=Role.START)
     kd_distill_type: str = setting(
         'logit', 'distillation: what the student learns from the teacher', choices=('logit', 'feature', 'token'))
-    kd_loss_type: str = setting('kl', 'distillation: loss between logits', choices=('kl',))
+    kd_loss_type: str = setting(
+        'kl', 'distillation: loss between logits', choices=('kl',), idle=only_for('kd_distill_type', 'logit'))
     distill_loss_weight: float | None = setting(
         None, 'distillation: weight of the distillation loss', type=NON_NEGATIVE, metavar='W')
     task_loss_weight: float | None = setting(
         None, 'distillation: weight of the classification loss', type=NON_NEGATIVE, metavar='W')
     kd_temperature: float = setting(
-        4., 'distillation: temperature of the softmax (default: 4)', type=POSITIVE, metavar='T')
+        4., 'distillation: temperature of the softmax (default: 4)', type=POSITIVE, metavar='T',
+        idle=only_for('kd_distill_type', 'logit', 'token'))
     kd_student_feature_dim: int | None = setting(
-        None, 'distillation: number of features of the student', type=NATURAL, metavar='N')
+        None, 'distillation: number of features of the student', type=NATURAL, metavar='N',
+        idle=only_for('kd_distill_type', 'feature'))
     kd_teacher_feature_dim: int | None = setting(
-        None, 'distillation: number of features of the teacher', type=NATURAL, metavar='N')
+        None, 'distillation: number of features of the teacher', type=NATURAL, metavar='N',
+        idle=only_for('kd_distill_type', 'feature'))
     kd_token_distill_type: str = setting(
-        'soft', 'distillation: targets of the distillation token', choices=('soft', 'hard'))
+        'soft', 'distillation: targets of the distillation token', choices=('soft', 'hard'),
+        idle=only_for('kd_distill_type', 'token'))

@@ -1,4 +1,5 @@
 """Flags and values of older versions of timm's train.py, and what they are today."""
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ OPTIMIZERS = {  # former names of optimizers with the same updates
     'fusedmomentum': 'momentum',
     'nvnovograd': 'novograd',
 }
+FUSED = ('fusedadam', 'fusedadamw', 'fusedlamb', 'fusednovograd', 'fusedsgd')  # they need APEX
 METRICS = {'prec1': 'top1', 'prec5': 'top5'}
 OLDER_FLAGS = dict(  # the flags that train.py has no longer, with the number of their values
     native_amp=0, apex_amp=0, amp_impl=None, jsd=0, bn_tf=0, num_gpu=None, validation_batch_size_multiplier=None,
@@ -47,6 +49,11 @@ def older(key: str, value: Any, others: Mapping[str, Any]) -> Older | None:
     """
     read = _READERS.get(key)
     return read(value, others) if read is not None else None
+
+
+def has_apex() -> bool:
+    """Return whether APEX, which fused optimizers need, is installed and can be used."""
+    return importlib.util.find_spec('apex') is not None and torch.cuda.is_available()
 
 
 def rejection(key: str, value: Any, found: Older) -> str:
@@ -126,7 +133,9 @@ def _metric(value: Any, others: Mapping) -> Older | None:
 
 def _device(value: Any, others: Mapping) -> Older | None:
     """`cuda` is the default since 0.9.16; timm falls back to the CPU without CUDA."""
-    return None if value != 'cuda' or torch.cuda.is_available() else Older('timm\'s default; there is no CUDA here')
+    if value not in ('cuda', 'cuda:0') or torch.cuda.is_available():
+        return None
+    return Older('timm\'s default; there is no CUDA here')
 
 
 _READERS: dict[str, Callable[[Any, Mapping], Older | None]] = {

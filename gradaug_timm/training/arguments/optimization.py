@@ -5,7 +5,19 @@ from typing import Any
 from timm.loss import LOSS_TYPES
 
 from ...flags import Role, Settings, keywords, needs, only_for, replaced_by, setting, switch, toggle
-from .conditions import ASL, CYCLIC, DB, GIVEN_WEIGHTS, ONE_CYCLE, POLY, TWOWAY, WARMED_UP, unused_by_optimizer
+from .conditions import (
+    ASL,
+    CYCLIC,
+    DB,
+    GIVEN_WEIGHTS,
+    ONE_CYCLE,
+    POLY,
+    RATE_BY_LAYER,
+    TWOWAY,
+    WARMED_UP,
+    WITHOUT_STATS,
+    unused_by_optimizer,
+)
 from .values import BELOW_ONE, COUNT, NATURAL, NON_NEGATIVE, NUMBER, POSITIVE, PROBABILITY, optimizer
 
 SCHEDULES = ('cosine', 'tanh', 'step', 'multistep', 'poly', 'wsd', 'rsqrt', 'constant', 'plateau', 'none')
@@ -37,10 +49,10 @@ class OptimizerSettings(Settings, title='optimizer'):
         idle=(needs('clip_grad'),))
     layer_decay: float | None = setting(
         None, 'factor by which the learning rate falls from layer to layer towards the input', type=POSITIVE,
-        metavar='D', role=Role.OPTIMIZER)
+        metavar='D', role=Role.OPTIMIZER, idle=(RATE_BY_LAYER,))
     layer_decay_min_scale: float = setting(
         0, 'smallest factor of --layer-decay', type=NON_NEGATIVE, metavar='S', role=Role.OPTIMIZER,
-        idle=(needs('layer_decay'),))
+        idle=(needs('layer_decay'), RATE_BY_LAYER))
     layer_decay_no_opt_scale: float | None = setting(
         None, 'freeze layers whose factor of --layer-decay is below this', type=NON_NEGATIVE, metavar='S',
         role=Role.OPTIMIZER, idle=(needs('layer_decay'),))
@@ -130,9 +142,10 @@ class LossSettings(Settings, title='loss'):
     loss: str | None = setting(None, 'loss (default: ce, and bce for --task multilabel)', choices=LOSS_TYPES)
     jsd_loss: bool = switch('older spelling of --loss jsd', role=Role.START)
     bce_loss: bool = switch('older spelling of --loss bce', role=Role.START)
-    bce_sum: bool = switch('sum BCE over classes instead of taking the mean')
+    bce_sum: bool = switch('sum BCE over classes instead of taking the mean', idle=only_for('loss', 'bce'))
     bce_target_thresh: float | None = setting(
-        None, 'threshold that makes soft BCE targets binary', type=PROBABILITY, metavar='T')
+        None, 'threshold that makes soft BCE targets binary', type=PROBABILITY, metavar='T',
+        idle=only_for('loss', 'bce'))
     bce_pos_weight: float | None = setting(
         None, 'older spelling of --loss-pos-weight', type=NON_NEGATIVE, metavar='W', role=Role.START)
     loss_pos_weight: str | None = setting(
@@ -145,7 +158,8 @@ class LossSettings(Settings, title='loss'):
         0.999, 'beta of --loss-class-weight effective_num', type=BELOW_ONE, metavar='B', idle=(GIVEN_WEIGHTS,))
     loss_weight_max: float | None = setting(
         None, 'upper limit of computed class weights', type=POSITIVE, metavar='W', idle=(GIVEN_WEIGHTS,))
-    class_stats: str | None = setting(None, 'JSON file with pos_counts and num_samples of the classes', metavar='FILE')
+    class_stats: str | None = setting(
+        None, 'JSON file with pos_counts and num_samples of the classes', metavar='FILE', idle=WITHOUT_STATS)
     asl_gamma_pos: float = setting(
         1., 'focusing parameter of asl for positives', type=NON_NEGATIVE, metavar='G', idle=(ASL,))
     asl_gamma_neg: float = setting(

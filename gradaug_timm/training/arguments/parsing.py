@@ -25,8 +25,18 @@ def build_parser() -> SettingsParser:
     )
     for name, nargs in OLDER_FLAGS.items():
         parser.add_argument(flag(name), action=OlderFlag, nargs=nargs)
-    parser.add_argument('-d', dest='dataset', help=argparse.SUPPRESS, default='')
     return parser
+
+
+def _override_other_spellings(typed: argparse.Namespace, args: argparse.Namespace) -> None:
+    """Let a flag of the command line override the other spelling of the same setting in a file."""
+    given = {name for name, value in vars(typed).items() if value is not None}
+    if 'data' in given and 'data_dir' not in given:
+        args.data_dir = None
+    if 'input_size' in given and 'img_size' not in given:
+        args.img_size = None
+    if 'img_size' in given and 'input_size' not in given and args.input_size is not None:
+        args.in_chans, args.input_size = args.in_chans or args.input_size[0], None
 
 
 def _add_older(parser: SettingsParser, *namespaces: argparse.Namespace) -> None:
@@ -67,8 +77,7 @@ def parse_arguments(parser: SettingsParser, argv: list[str] | None = None) -> tu
     if args.config:
         parser.set_defaults(**load_config(parser, *args.config, wrong=wrong))
     args = parser.parse_args(argv)
-    if getattr(typed, 'data', None) is not None and typed.data_dir is None:
-        args.data_dir = None  # the command line overrides the files, also where it has the other spelling
+    _override_other_spellings(typed, args)
     _add_older(parser, typed, args)
     try:
         import_named(args.device_modules or ())

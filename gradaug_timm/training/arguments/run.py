@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ...cli import Refuse, StrictParser, compile_backend, compile_mode
 from ...flags import Role, Settings, needs, setting, switch
-from .conditions import ON_CPU, ONE_PROCESS
+from .conditions import NEVER, ON_CPU, ONE_PROCESS
 from .values import COUNT, NATURAL, PERCENT, POSITIVE
 
 NO_NAFLEX = 'NaFlex batches hold patches of images of different sizes, for which GradAug has no transformations'
@@ -52,7 +52,7 @@ class RunSettings(Settings, title='run', role=Role.WRITTEN):
     seed: int = setting(42, 'random seed (default: 42)', type=COUNT, metavar='N', role=Role.LEARNED)
     worker_seeding: str = setting(
         'all', 'kept for timm\'s recipes; draws of data workers follow from --seed', choices=('all', 'part'),
-        role=Role.PLACE)
+        role=Role.PLACE, idle=NEVER)
     workers: int = setting(
         4, 'data workers per process (default: 4)', flags=('-j',), type=COUNT, metavar='N', role=Role.PLACE)
     pin_mem: bool = switch('load batches into pinned memory', role=Role.PLACE, idle=(ON_CPU,))
@@ -94,7 +94,7 @@ class RunSettings(Settings, title='run', role=Role.WRITTEN):
     log_wandb: bool = switch('log to Weights & Biases')
     wandb_project: str | None = setting(None, 'wandb project name', metavar='NAME', idle=(needs('log_wandb'),))
     wandb_tags: tuple[str, ...] = setting((), 'wandb tags', nargs='+', metavar='TAG', idle=(needs('log_wandb'),))
-    wandb_resume_id: str = setting('', 'id of the wandb run to continue', metavar='ID')
+    wandb_resume_id: str = setting('', 'id of the wandb run to continue', metavar='ID', idle=(needs('log_wandb'),))
 
 
 @dataclass(frozen=True, kw_only=True)

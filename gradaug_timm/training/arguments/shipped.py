@@ -27,7 +27,9 @@ def find_settings(name: str, *, folder: str = '') -> str:
 
 def hint(name: str) -> str:
     """Return a suggestion of settings with a similar name, for the end of an error."""
-    close = nearest(_bare(name), (known for known in _names() if '/_' not in known))  # `_` marks mere bases
+    names = [known for known in _names() if '/_' not in known]  # `_` marks mere bases
+    last = {known.rpartition('/')[2]: known for known in names}
+    close = nearest(_bare(name), names) or last.get(nearest(_bare(name), last) or '')
     return f', did you mean {close}?' if close else ''
 
 

@@ -21,11 +21,13 @@ ADDED = {  # version: flags of train.py
         apex_amp native_amp channels_last pin_mem no_prefetcher output eval_metric tta local_rank
         use_multi_epochs_loader torchscript''',
     '0.4.9': 'epoch_repeats experiment log_wandb',
+    '0.4.12': '',
     '0.5.4': '''
         dataset_download class_map validation_batch_size lr_cycle_decay lr_k_decay aug_repeats jsd_loss bce_loss
         bce_target_thresh worker_seeding no_ddp_bb''',
     '0.6.5': 'aot_autograd fuser grad_checkpointing layer_decay decay_milestones',
     '0.6.11': 'fast_norm',
+    '0.6.13': '',
     '0.8.0': '''
         in_chans torchcompile sched_on_updates lr_base lr_base_size lr_base_scale amp_dtype amp_impl warmup_prefix''',
     '0.8.8': 'model_kwargs opt_kwargs',
@@ -40,6 +42,7 @@ ADDED = {  # version: flags of train.py
         naflex_loader naflex_train_seq_lens naflex_max_seq_len naflex_patch_sizes naflex_patch_size_probs
         naflex_loss_scale''',
     '1.0.17': 'layer_decay_min_scale layer_decay_no_opt_scale',
+    '1.0.22': '',
     '1.0.23': '''
         val_interval kd_model_name kd_distill_type kd_loss_type distill_loss_weight task_loss_weight kd_temperature
         kd_student_feature_dim kd_teacher_feature_dim''',

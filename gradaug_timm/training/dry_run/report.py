@@ -1,23 +1,15 @@
 """The report of a dry run: settings and their origins, cost and time, and unusual settings."""
-import inspect
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
-from timm.data import resolve_data_config
-from timm.utils import unwrap_model
-from torch import nn
-
 from ...cli import flag, table
 from ...flags import idle_settings
-from ...task.budget import CHOSEN
-from ...task.settings import GradAugSettings
 from ..arguments.config import COMMAND_LINE
-from ..arguments.gradaug import PREFIX
-from ..arguments.settings import LoopSettings, TrainSettings
 from ..loop.epochs import check_processes
 from ..outputs.run_json import device_name
 from ..run import Run
+from ..unusual import all_values, warnings
 from .paper import deviations
 from .trial import TIMED, Measured, measure, seconds_left, shares
 
@@ -52,58 +44,11 @@ def report(run: Run, measured: Measured | None) -> Iterator[str]:
     yield from _section('Without effect', [
         (f'{flag(name)} {show(values[name])}', reason, f'set: {values["given"][name]}')
         for name, reason in idle_settings(type(run.args), values, values['given'])])
+    yield from _section('Unusual', [(line,) for line in warnings(run)])
     if 'smoothing' in values and values['gradaug'] and values['gradaug_subnets']:
         yield from _section('Different from the paper', [
             (f'{LABELS.get(name, flag(name))} {show(value)}', f'paper: {show(wanted)}')
             for name, value, wanted in deviations(values)])
-
-
-def all_values(run: Run) -> dict[str, Any]:
-    """Return all settings of the run by name, with further values that the rules for unusual settings need.
-
-    `given` maps the settings that were set to their origins.
-    """
-    args, process = run.args, run.process
-    given = dict(args.origins)
-    settings = run.facts['gradaug'] or {}
-    filled = filled_in(args, settings)
-    return {
-        **vars(args),
-        **{f'{PREFIX}{name}': value for name, value in settings.items()},
-        **data_values(args, unwrap_model(run.task.get_trainable_module())),
-        'input_size': tuple(run.facts['input_size']),
-        'loss': getattr(args, 'loss', None) or ('bce' if getattr(args, 'task', None) == 'multilabel' else 'ce'),
-        'device': process.device.type,
-        'processes': process.world_size,
-        'batch': args.batch_size * process.world_size * args.grad_accum_steps,
-        'end_epoch': run.end_epoch,
-        'given': given,
-        'filled_in': filled,
-    }
-
-
-def data_values(args: LoopSettings, network: nn.Module) -> dict[str, Any]:
-    """Return the input configuration, and whether residual branches start at zero; nothing for detectors."""
-    if not isinstance(args, TrainSettings):
-        return {}
-    config = resolve_data_config(vars(args), model=network)
-    parameter = inspect.signature(type(network).__init__).parameters.get('zero_init_last')
-    return {
-        'interpolation': config['interpolation'],
-        'crop_pct': config['crop_pct'],
-        'zero_init_last': args.model_kwargs.get('zero_init_last', parameter.default if parameter else False),
-    }
-
-
-def filled_in(args: LoopSettings, settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return settings that differ from their defaults without being set, and from where they follow."""
-    default, budget = GradAugSettings(), args.gradaug_budget
-    found = {
-        f'{PREFIX}{name}': '--gradaug-budget' if budget and name in CHOSEN else 'preset'
-        for name, value in settings.items()
-        if hasattr(args, f'{PREFIX}{name}') and f'{PREFIX}{name}' not in args.origins
-        and value != getattr(default, name)}
-    return found if 'lr' in args.origins else {'lr': '--lr-base', **found}
 
 
 def setting_rows(values: Mapping[str, Any]) -> list[Row]:

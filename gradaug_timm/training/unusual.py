@@ -1,0 +1,159 @@
+"""What is unusual in a run, found before the first epoch: flags without effect, and schedules that the run cuts off."""
+import inspect
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from timm.data import resolve_data_config
+from timm.utils import unwrap_model
+from torch import nn
+
+from ..cli import flag
+from ..flags import idle_settings
+from ..task.budget import CHOSEN
+from ..task.settings import GradAugSettings
+from .arguments.conditions import WARMED_UP
+from .arguments.config import COMMAND_LINE
+from .arguments.gradaug import PREFIX
+from .arguments.settings import LoopSettings, TrainSettings
+from .arguments.timm_versions import was_default
+from .run import Run
+
+REMAINING = 0.05  # share of the first weights in the moving average from which a warning is due
+STEP = 90  # timm's default interval of the schedule `step`
+
+
+def warnings(run: Run) -> Iterator[str]:
+    """Yield one line for each thing that is unusual in a run."""
+    if run.start.epoch >= run.end_epoch:
+        return
+    idle = ', '.join(f'{name} ({reason})' for name, reason in _surprising(run))
+    if idle:
+        yield f'Without effect: {idle}.'
+    yield from schedule_warnings(run.args, run.end_epoch)
+    yield from average_warnings(run.args, run.updates * run.end_epoch)
+
+
+def _surprising(run: Run) -> Iterator[tuple[str, str]]:
+    """Yield the flags without effect; of files, without the former defaults of timm that each args.yaml holds."""
+    values = all_values(run)
+    for name, reason in idle_settings(type(run.args), values, values['given']):
+        if values['given'][name] == COMMAND_LINE or not was_default(name, values[name]):
+            yield f'{flag(name)} {_short(values[name])}'.rstrip(), reason
+
+
+def schedule_warnings(args: LoopSettings, end: int) -> Iterator[str]:
+    """Yield one line for each part of the learning rate schedule that lies beyond the end of the run.
+
+    Args:
+        args: The settings, with a learning rate.
+        end: The number of epochs after which the run ends.
+    """
+    if args.warmup_epochs >= end and not WARMED_UP.holds(vars(args)):
+        reached = args.warmup_lr + (args.lr or 0) * (end - (not args.sched_on_updates)) / args.warmup_epochs
+        yield (f'The run ends after {_epochs(end)}, within the warm-up of --warmup-epochs {args.warmup_epochs}: the '
+               f'learning rate begins at --warmup-lr {args.warmup_lr:g}, rises to {min(reached, args.lr or 0):.3g} and '
+               f'never reaches {args.lr:g}. Set --warmup-epochs {end // 10}.')
+    if args.sched == 'step' and (args.decay_epochs or STEP) >= end:
+        yield f'The learning rate never falls: --decay-epochs {args.decay_epochs or STEP:g} is beyond {_epochs(end)}.'
+    beyond = [epoch for epoch in args.decay_milestones if epoch >= end]
+    if args.sched == 'multistep' and beyond:
+        what = 'The learning rate never falls' if len(beyond) == len(args.decay_milestones) else 'Some steps are missed'
+        yield f'{what}: --decay-milestones {" ".join(map(str, beyond))} is beyond {_epochs(end)}.'
+    if args.sched == 'plateau' and args.patience_epochs >= end:
+        yield (f'The learning rate never falls: --patience-epochs {args.patience_epochs} is not over after '
+               f'{_epochs(end)}.')
+    if args.cooldown_epochs and args.sched in ('cosine', 'tanh', 'poly', 'wsd', 'rsqrt'):
+        if args.stop_epoch is not None and args.stop_epoch <= args.epochs:
+            yield (f'--cooldown-epochs {args.cooldown_epochs} is not reached: --stop-epoch {args.stop_epoch} ends '
+                   'before.')
+        elif args.cooldown_epochs >= args.epochs:
+            yield (f'{args.cooldown_epochs} of the {end} epochs are --cooldown-epochs, at --min-lr {args.min_lr:g}; '
+                   f'the schedule itself has --epochs {args.epochs}.')
+    if args.gradaug and args.gradaug_size_epochs and args.gradaug_size_epochs > end:
+        yield (f'Sub-networks never use all image sizes: --gradaug-size-epochs {args.gradaug_size_epochs} is beyond '
+               f'{_epochs(end)}.')
+    late = [epoch for epoch in args.save_epochs or () if epoch > end]
+    if late:
+        yield f'--save-epochs {" ".join(map(str, late))} is beyond {_epochs(end)}.'
+
+
+def average_warnings(args: LoopSettings, updates: int) -> Iterator[str]:
+    """Yield one line if the moving average still holds much of the first weights after so many updates."""
+    if not args.model_ema or args.model_ema_warmup:
+        return  # the warm-up forgets the first weights within the first updates
+    share = args.model_ema_decay ** max(updates - 1, 0)
+    if share > REMAINING:
+        fitting = fitting_decay(updates)
+        other = f', or --model-ema-decay {fitting:g}' if fitting > 0 else ''
+        yield (f'After {updates:,} updates, {share:.0%} of the moving average (--model-ema-decay '
+               f'{args.model_ema_decay:g}) is still the first weights, and validation and the best checkpoint follow '
+               f'the average. Add --model-ema-warmup{other}.')
+
+
+def fitting_decay(updates: int) -> float:
+    """Return a decay, rounded down, with which at most 1 % of the first weights remain; 0 if there is none."""
+    if updates < 2:
+        return 0.
+    rest = 1 - 0.01 ** (1 / (updates - 1))
+    digit = 10 ** math.floor(math.log10(rest))
+    return max(1 - math.ceil(rest / digit) * digit, 0.)
+
+
+def _epochs(number: int) -> str:
+    return f'{number} epoch{"" if number == 1 else "s"}'
+
+
+def _short(value: Any) -> str:
+    """Return a value as on the command line; nothing for a flag without a value."""
+    if isinstance(value, dict):
+        return ' '.join(f'{key}={each}' for key, each in value.items())
+    return '' if value is True else ' '.join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def all_values(run: Run) -> dict[str, Any]:
+    """Return all settings of the run by name, with further values that the rules for unusual settings need.
+
+    `given` maps the settings that were set to their origins.
+    """
+    args, process = run.args, run.process
+    given = dict(args.origins)
+    settings = run.facts['gradaug'] or {}
+    filled = filled_in(args, settings)
+    return {
+        **vars(args),
+        **{f'{PREFIX}{name}': value for name, value in settings.items()},
+        **data_values(args, unwrap_model(run.task.get_trainable_module())),
+        'input_size': tuple(run.facts['input_size']),
+        'loss': getattr(args, 'loss', None) or ('bce' if getattr(args, 'task', None) == 'multilabel' else 'ce'),
+        'device': process.device.type,
+        'processes': process.world_size,
+        'batch': args.batch_size * process.world_size * args.grad_accum_steps,
+        'end_epoch': run.end_epoch,
+        'given': given,
+        'filled_in': filled,
+    }
+
+
+def data_values(args: LoopSettings, network: nn.Module) -> dict[str, Any]:
+    """Return the input configuration, and whether residual branches start at zero; nothing for detectors."""
+    if not isinstance(args, TrainSettings):
+        return {}
+    config = resolve_data_config(vars(args), model=network)
+    parameter = inspect.signature(type(network).__init__).parameters.get('zero_init_last')
+    return {
+        'interpolation': config['interpolation'],
+        'crop_pct': config['crop_pct'],
+        'zero_init_last': args.model_kwargs.get('zero_init_last', parameter.default if parameter else False),
+    }
+
+
+def filled_in(args: LoopSettings, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return settings that differ from their defaults without being set, and from where they follow."""
+    default, budget = GradAugSettings(), args.gradaug_budget
+    found = {
+        f'{PREFIX}{name}': '--gradaug-budget' if budget and name in CHOSEN else 'preset'
+        for name, value in settings.items()
+        if hasattr(args, f'{PREFIX}{name}') and f'{PREFIX}{name}' not in args.origins
+        and value != getattr(default, name)}
+    return found if 'lr' in args.origins else {'lr': '--lr-base', **found}

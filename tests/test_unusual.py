@@ -1,0 +1,148 @@
+"""What is unusual in a run is said once before training, and in the dry run."""
+import logging
+
+import pytest
+import torch
+from timm.scheduler import create_scheduler_v2, scheduler_kwargs
+from timm.utils import ModelEmaV3
+from torch import nn
+from train_helpers import arguments, train
+
+from gradaug_timm import TrainSettings
+from gradaug_timm import train as train_from_python
+from gradaug_timm.training.arguments import build_parser, parse_arguments, resolve
+from gradaug_timm.training.main import main
+from gradaug_timm.training.unusual import average_warnings, fitting_decay, schedule_warnings
+
+
+def of_schedule(end: int, **settings) -> list[str]:
+    return list(schedule_warnings(resolve(TrainSettings(lr=0.1, epochs=end, **settings)), end))
+
+
+def rates(epochs: int, **settings) -> list[float]:
+    """The learning rate of each epoch by timm's own schedule."""
+    args = resolve(TrainSettings(lr=0.1, epochs=epochs, **settings))
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
+    scheduler, end = create_scheduler_v2(optimizer, **scheduler_kwargs(args), updates_per_epoch=1)
+    found = []
+    for epoch in range(end):
+        found.append(optimizer.param_groups[0]['lr'])
+        if scheduler is not None:
+            scheduler.step(epoch + 1, 1.)
+    return found
+
+
+@pytest.mark.parametrize(('epochs', 'settings', 'wanted'), [
+    (1, dict(), 'within the warm-up of --warmup-epochs 5: the learning rate begins at --warmup-lr 1e-05, rises to'),
+    (5, dict(), 'never reaches 0.1'),
+    (9, dict(warmup_epochs=20), 'Set --warmup-epochs 0'),
+    (30, dict(sched='step'), 'The learning rate never falls: --decay-epochs 90 is beyond 30 epochs'),
+    (30, dict(sched='step', decay_epochs=40), '--decay-epochs 40 is beyond'),
+    (30, dict(sched='multistep'), 'The learning rate never falls: --decay-milestones 90 180 270'),
+    (30, dict(sched='multistep', decay_milestones=(20, 40)), 'Some steps are missed: --decay-milestones 40'),
+    (8, dict(sched='plateau'), '--patience-epochs 10 is not over after 8 epochs'),
+    (6, dict(cooldown_epochs=10), '10 of the 6 epochs are --cooldown-epochs'),
+    (20, dict(cooldown_epochs=3, stop_epoch=10), '--cooldown-epochs 3 is not reached: --stop-epoch 10'),
+    (20, dict(model='gradaug_resnet18', gradaug_size_epochs=30), '--gradaug-size-epochs 30 is beyond 20 epochs'),
+    (20, dict(save_epochs=(10, 30)), '--save-epochs 30 is beyond 20 epochs'),
+])
+def test_a_part_of_the_schedule_beyond_the_end_is_named(epochs, settings, wanted):
+    assert len([line for line in of_schedule(epochs, **settings) if wanted in line]) == 1
+
+
+@pytest.mark.parametrize(('epochs', 'settings'), [
+    (6, dict()), (1, dict(warmup_epochs=0)), (1, dict(sched='none')), (100, dict(sched='step')),
+    (30, dict(sched='multistep', decay_milestones=(10, 20))), (20, dict(cooldown_epochs=3)),
+    (20, dict(sched='cosine', decay_epochs=90, decay_milestones=(90,))),
+])
+def test_a_schedule_within_the_run_is_not_warned_of(epochs, settings):
+    assert of_schedule(epochs, **settings) == []
+
+
+@pytest.mark.parametrize(('epochs', 'settings'), [
+    (1, dict()), (3, dict()), (5, dict()), (3, dict(warmup_epochs=20)), (2, dict(sched='step'))])
+def test_the_learning_rate_in_the_warning_is_that_of_timms_schedule(epochs, settings):
+    line = next(line for line in of_schedule(epochs, **settings) if 'rises to' in line)
+    assert float(line.split('rises to ')[1].split(' ')[0]) == pytest.approx(max(rates(epochs, **settings)), rel=0.01)
+    assert max(rates(epochs, **settings)) < 0.1
+
+
+def remaining(decay: float, updates: int) -> float:
+    """Share of the first weights in timm's moving average, whose first update copies the weights."""
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(network.weight)
+    average = ModelEmaV3(network, decay=decay)
+    average.update(network, step=1)
+    nn.init.zeros_(network.weight)
+    for update in range(2, updates + 1):
+        average.update(network, step=update)
+    return average.module.weight.item()
+
+
+@pytest.mark.parametrize('updates', [5, 12, 100, 1248])
+def test_an_average_that_keeps_the_first_weights_is_warned_of_with_a_decay_that_fits(updates):
+    args = TrainSettings(model_ema=True)
+    line, = average_warnings(args, updates)
+    assert f'{remaining(0.9998, updates):.0%} of the moving average' in line
+    assert f'--model-ema-warmup, or --model-ema-decay {fitting_decay(updates):g}' in line
+    assert remaining(fitting_decay(updates), updates) <= 0.0101
+    assert list(average_warnings(TrainSettings(model_ema=True, model_ema_decay=fitting_decay(updates)), updates)) == []
+
+
+def test_an_average_that_fits_or_warms_up_is_not_warned_of():
+    assert list(average_warnings(TrainSettings(model_ema=True, model_ema_warmup=True), 10)) == []
+    assert list(average_warnings(TrainSettings(model_ema=True), 20000)) == []
+    assert list(average_warnings(TrainSettings(), 10)) == []
+    assert fitting_decay(1) == 0 and '--model-ema-decay 0.' not in next(
+        average_warnings(TrainSettings(model_ema=True), 1)).partition('Add')[2]
+
+
+UNUSUAL = dict(epochs=2, warmup_epochs=5, clip_mode='agc', layer_decay=0.5, sched='cosine', model_ema=True,
+               grad_accum_steps=2, recount=2, val_split='')
+
+
+def test_a_run_says_what_is_unusual_before_it_trains(image_folder, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        train(image_folder, tmp_path, **UNUSUAL, worker_seeding='part')
+    text = [line for line in caplog.messages if line.startswith(('Without', 'The run ends', 'After '))]
+    assert len(text) == 3
+    assert text[0] == ('Without effect: --recount 2 (without --reprob), --clip-mode agc (without --clip-grad), '
+                       '--worker-seeding part (the draws of data workers follow from --seed).')
+    assert 'within the warm-up' in text[1]
+    assert text[2].startswith('After 4 updates')  # three batches of an epoch are two updates
+
+
+def test_the_dry_run_reports_it_too(image_folder, tmp_path, capsys):
+    main([*arguments(image_folder, tmp_path, **{**UNUSUAL, 'sched': 'none'}), '--dry-run'])
+    out = capsys.readouterr().out
+    assert 'After 4 updates' in out and '--clip-mode agc' in out
+    assert '--layer-decay 0.5' in out and 'with --sched none, as timm' in out
+
+
+def test_a_run_from_python_says_it_too(image_folder, tmp_path, caplog):
+    settings = TrainSettings(
+        data_dir=image_folder, num_classes=2, device='cpu', workers=0, batch_size=8, img_size=16, lr=0.1,
+        model='resnet20_cifar', model_kwargs={'depth': 8}, epochs=1, warmup_epochs=0, output=tmp_path,
+        model_ema_decay=0.9, layer_decay=0.7, sched='none')
+    with caplog.at_level(logging.WARNING):
+        train_from_python(settings)
+    line, = [line for line in caplog.messages if line.startswith('Without effect')]
+    assert '--model-ema-decay 0.9 (without --model-ema)' in line and '--layer-decay 0.7 (with --sched none' in line
+
+
+def test_former_defaults_in_a_file_are_no_surprise(image_folder, tmp_path, caplog):
+    (tmp_path / 'args.yaml').write_text('decay_epochs: 30\ndecay_milestones: [30, 60]\nclip_mode: value\n')
+    with caplog.at_level(logging.WARNING):
+        train(image_folder, tmp_path / 'out', config=tmp_path / 'args.yaml')
+    line, = [line for line in caplog.messages if line.startswith('Without effect')]
+    assert line == 'Without effect: --clip-mode value (without --clip-grad).'
+
+
+def test_a_file_of_pretrained_weights_is_loaded_without_another_flag(image_folder, tmp_path):
+    args = parse_arguments(build_parser(), ['--model', 'resnet18', '--pretrained-path', __file__])[0]
+    assert args.pretrained and args.pretrained_path == __file__
+    folder = train(image_folder, tmp_path, lr=1e-9)
+    first = torch.load(folder / 'last.pth.tar', weights_only=False)['state_dict']['conv1.weight']
+    again = train(image_folder, tmp_path, lr=1e-9, seed=7, experiment='again', pretrained_path=folder / 'last.pth.tar')
+    assert torch.allclose(first, torch.load(again / 'last.pth.tar', weights_only=False)['state_dict']['conv1.weight'],
+                          atol=1e-5)
