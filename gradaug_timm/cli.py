@@ -4,6 +4,7 @@ import copy
 import importlib
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
@@ -17,6 +18,7 @@ from .upstream import HookedParser, compile_modes, parser_flags
 from .version import __version__
 
 COMMANDS = 'gradaug-'  # prefix of all commands that pip installs
+CONTROL = re.compile(r'\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0e-\x1f\x7f]')  # colours and other codes of terminals
 VERSIONS = f'gradaug_timm {__version__}, timm {timm.__version__}, torch {torch.__version__}'
 
 
@@ -33,8 +35,18 @@ def one_line(error: BaseException, limit: int | None = 200, *, kind: bool = Fals
         limit: Number of characters after which the line is cut; None: never.
         kind: Whether to begin with the name of the error's type.
     """
-    parts, name = str(error).split(), type(error).__name__
+    parts, name = CONTROL.sub('', str(error)).split(), type(error).__name__
     return ' '.join([f'{name}:', *parts] if kind and parts else parts or [name])[:limit]
+
+
+def cause(error: BaseException) -> str:
+    """Return the whole message, in one line, of the error that an error was raised from first of all.
+
+    torch's exporters put instructions before it, and repeat it with the lines of code.
+    """
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return one_line(error, None, kind=True)
 
 
 def table(rows: Sequence[Sequence[str]], *, figures: bool = False) -> list[str]:

@@ -1,4 +1,6 @@
 """`python -m gradaug_timm.export --onnx --torch-export`: networks without Python."""
+import zipfile
+
 import onnxruntime
 import pytest
 import timm
@@ -6,6 +8,7 @@ import torch
 from export_helpers import SIZE, images, logits, refusal, save_weights
 
 from gradaug_timm import Subnet, load_extracted, make_elastic, save_extracted
+from gradaug_timm.cli import one_line
 from gradaug_timm.export import programs
 from gradaug_timm.export.main import main
 from gradaug_timm.models.gradaug_models import PREFIX
@@ -30,6 +33,12 @@ def test_programs_take_batches_of_any_length(weights, tmp_path, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 2 and all('outputs differ by ' in line for line in printed)
     assert 'takes images of Nx3x64x64, normalised by mean 0.5 0.5 0.5' in printed[0]
+    session = onnxruntime.InferenceSession(onnx, providers=['CPUExecutionProvider'])
+    assert session.get_inputs()[0].shape == ['batch', 3, SIZE, SIZE] and session.get_outputs()[0].shape == ['batch', 5]
+    with zipfile.ZipFile(exported) as program:
+        contents = [onnx.read_bytes(), *map(program.read, program.namelist())]
+    for path in (b'site-packages', b'gradaug_timm/', str(tmp_path).encode()):  # folders of this machine
+        assert not any(path in content for content in contents), path
     loaded = torch.export.load(exported).module()
     for count in (1, 5):
         expected = logits(torch.load(weights), count, num_classes=5)
@@ -76,3 +85,41 @@ def test_missing_packages_are_told_before_anything_is_read(tmp_path, capsys, mon
     monkeypatch.setattr('gradaug_timm.export.arguments.ONNX_PACKAGES', ('onnx', 'no_such_package'))
     error = refusal(capsys, tmp_path / 'none.pth', '--onnx', tmp_path / 'net.onnx')
     assert '--onnx needs no_such_package: pip install "gradaug_timm[export]"' in error
+
+
+# One of each family with caches of relative positions, or with buffers that are computed in the first pass.
+ATTENTION = {
+    'beit_base_patch16_224': dict(depth=1, embed_dim=32, num_heads=2, img_size=32),
+    'maxvit_pico_rw_256': dict(depths=(1,), embed_dim=(32,), img_size=64, stem_width=16),
+    'vit_relpos_small_patch16_224': dict(depth=1, embed_dim=32, num_heads=2, img_size=32),
+    'swin_tiny_patch4_window7_224': dict(depths=(1, 1), embed_dim=16, num_heads=(1, 2), img_size=56),
+    'swinv2_tiny_window8_256': dict(depths=(1, 1), embed_dim=16, num_heads=(1, 2), img_size=64),
+    'eva02_tiny_patch14_224': dict(depth=1, img_size=28),
+    'levit_128s': {}, 'tiny_vit_5m_224': {}, 'efficientformer_l1': {}, 'efficientvit_m0': {},
+}
+
+
+@pytest.mark.parametrize('name', [
+    pytest.param(name, marks=pytest.mark.slow if name != 'beit_base_patch16_224' else ()) for name in ATTENTION])
+def test_networks_that_cache_positions_become_onnx(name, tmp_path):
+    torch.manual_seed(0)
+    network = timm.create_model(name, num_classes=5, **ATTENTION[name]).eval()
+    side = ATTENTION[name].get('img_size', 224)
+    program = programs.trace(network, (3, side, side), None)
+    assert programs.write_onnx(program, str(tmp_path / 'net.onnx'), network, batch_size=None) < 1e-5
+
+
+def test_the_cause_of_a_failed_export_is_shown_whole_and_without_codes_of_the_terminal(monkeypatch, tmp_path):
+    def fail(*args, **kwargs):
+        try:
+            raise RuntimeError('the cause ' + 'x' * 400 + ' ends')
+        except RuntimeError as error:
+            raise ValueError('\x1b[31mFailed\x1b[0m: step 1/3 \n' + 'instructions ' * 50) from error
+    network = torch.nn.Linear(3, 2)
+    program = torch.export.export(network, (torch.zeros(2, 3),))
+    monkeypatch.setattr(torch.onnx, 'export', fail)
+    with pytest.raises(ValueError) as raised:
+        programs.write_onnx(program, str(tmp_path / 'net.onnx'), network, batch_size=2)
+    text = str(raised.value)
+    assert text.endswith('RuntimeError: the cause ' + 'x' * 400 + ' ends') and '\n' not in text
+    assert one_line(ValueError('\x1b[31mred\x1b[0m\n\ttext\x07')) == 'red text'

@@ -16,6 +16,8 @@ CITATION = """```bibtex
   year = {2020}
 }
 ```"""
+SEVERAL = ('an image may have several: apply a sigmoid to each output, not a softmax over all outputs '
+           '(transformers\' pipeline does so)')
 PERCENT = ('top1', 'top5')  # metrics
 
 
@@ -56,10 +58,12 @@ def _items(facts: dict[str, object]) -> list[str]:
 
 def _network(source: Source, plain: nn.Module) -> dict:
     config = source.config
+    several = {'labels': SEVERAL} if source.is_multi_label else {}
     return {
         'architecture': plain.pretrained_cfg['architecture'],
         'parameters': f'{sum(parameter.numel() for parameter in plain.parameters()):,}',
         'classes': plain.num_classes,
+        **several,
         'images': f'{"x".join(map(str, config["input_size"]))}, interpolation {config["interpolation"]}, '
                   f'crop {config["crop_pct"]:g} ({config["crop_mode"]})',
         'mean, standard deviation': f'{_written(config["mean"])}; {_written(config["std"])}',
@@ -73,6 +77,7 @@ def _training(told: dict) -> dict:
         return {'settings': 'unknown; the checkpoint does not contain them'}
     recipe = dict(told.get('recipe') or {})
     metric = recipe.pop('eval_metric', 'metric')
+    recipe.pop('task', None)  # told of the network
     facts = {'data': recipe.pop('dataset', '') or 'a folder of images'}
     if recipe.pop('pretrained', False):
         facts['started from'] = 'pretrained weights, whose licence also applies'

@@ -28,6 +28,7 @@ def write_draft(
         config: dict,
         card: str,
         label_names: Sequence[str] | None,
+        multi_label: bool = False,
 ) -> float:
     """Write the files and load them by timm.
 
@@ -38,6 +39,7 @@ def write_draft(
         config: How it sees images.
         card: Text of the model card.
         label_names: Names of the classes.
+        multi_label: Whether an image may have several labels; transformers then applies a sigmoid, not a softmax.
 
     Returns:
         The largest difference of outputs, relative to the largest output.
@@ -45,9 +47,10 @@ def write_draft(
     Raises:
         ValueError: The network can't be described, or the outputs of the loaded network differ.
     """
-    save_for_hf(
-        plain, folder, safe_serialization=True, data_config=config,
-        model_config={'label_names': list(label_names)} if label_names else None)
+    described = {'label_names': list(label_names)} if label_names else {}
+    if multi_label:
+        described['problem_type'] = 'multi_label_classification'
+    save_for_hf(plain, folder, safe_serialization=True, data_config=config, model_config=described or None)
     _name_classes_once(os.path.join(folder, 'config.json'))
     with replacing(os.path.join(folder, 'README.md')) as file:
         file.write(card)

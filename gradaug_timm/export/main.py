@@ -60,7 +60,8 @@ def _export_folder(args: ExportSettings, source: Source) -> Iterator[str]:
     beside = os.path.dirname(folder) if args.to else None  # on the same disk
     with TemporaryDirectory(prefix='.export-', dir=beside) as draft:
         difference = write_draft(
-            draft, plain, expected=source.network, config=source.config, card=card, label_names=names)
+            draft, plain, expected=source.network, config=source.config, card=card, label_names=names,
+            multi_label=source.is_multi_label)
         if args.to:
             place(draft, args.to)
             yield f'{args.to}: {", ".join(FILES)} of {architecture}, {_difference(difference)}'

@@ -1,15 +1,17 @@
 """Networks as programs that run without Python code: ONNX and torch.export."""
 import logging
+import re
 from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
-from ..cli import one_line
+from ..cli import cause
 from ..files import written_aside
 from .comparison import IMAGES, compare, fixed_batch
 
+BATCH = 'batch'  # name of the dimension of images
 TRACED = 2  # images; torch takes 1 for a constant
 
 
@@ -20,13 +22,22 @@ def trace(network: nn.Module, input_size: tuple[int, int, int], batch_size: int 
         ValueError: torch can't trace it.
     """
     images = fixed_batch(input_size, batch_size or TRACED)
-    shapes = None if batch_size else ({0: Dim('batch')},)
+    shapes = None if batch_size else ({0: Dim(BATCH)},)
     try:
         with torch.no_grad():
-            return torch.export.export(network, (images,), dynamic_shapes=shapes)
+            program = torch.export.export(network, (images,), dynamic_shapes=shapes)
     except Exception as error:  # whatever the network's code may raise under tracing
         hint = '' if batch_size else '; try --batch-size N'
-        raise ValueError(f'torch.export can\'t trace the network{hint}: {one_line(error, 300, kind=True)}') from error
+        raise ValueError(f'torch.export can\'t trace the network{hint}: {cause(error)}') from error
+    return _without_stack_traces(program)
+
+
+def _without_stack_traces(program: ExportedProgram) -> ExportedProgram:
+    """Remove the lines of code that each node came from, which name folders of this machine, in place."""
+    for module in program.graph_module.modules():
+        for node in getattr(getattr(module, 'graph', None), 'nodes', ()):
+            node.meta.pop('stack_trace', None)
+    return program
 
 
 def write_torch_export(program: ExportedProgram, path: str, expected: nn.Module, *, batch_size: int | None) -> float:
@@ -40,25 +51,46 @@ def write_torch_export(program: ExportedProgram, path: str, expected: nn.Module,
 
 
 def write_onnx(program: ExportedProgram, path: str, expected: nn.Module, *, batch_size: int | None) -> float:
-    """Write ONNX with an input 'images' and an output 'logits'; return and raise as `write_torch_export`."""
+    """Write ONNX with an input 'images' and an output 'logits'; return and raise as `write_torch_export`.
+
+    The first dimension of both is called 'batch' if it is not fixed.
+    """
     import onnxruntime
     for name in ('onnxscript', 'onnx_ir'):
         logging.getLogger(name).setLevel(logging.WARNING)  # they report each pass
     images = program.example_inputs[0]
     with written_aside(path) as partial:
         try:
-            torch.onnx.export(
-                program, images, partial, input_names=['images'], output_names=['logits'], dynamo=True,
-                external_data=False, verbose=False)
+            with torch.no_grad():  # else torch fails at networks that compute with parameters in place
+                torch.onnx.export(
+                    program, images, partial, input_names=['images'], output_names=['logits'], dynamo=True,
+                    external_data=False, verbose=False)
         except Exception as error:  # torch's exporter, onnxscript and onnx have classes of their own
-            reason = one_line(error, 300, kind=True)
-            raise ValueError(f'--onnx {path}: torch can\'t translate the network: {reason}') from error
+            raise ValueError(f'--onnx {path}: torch can\'t translate the network: {cause(error)}') from error
+        _tidy(partial)
         session = onnxruntime.InferenceSession(partial, providers=['CPUExecutionProvider'])
 
         def run(images: torch.Tensor) -> torch.Tensor:
             return torch.from_numpy(session.run(None, {'images': images.numpy()})[0])
 
         return _compared(run, expected, program, path, batch_size)
+
+
+def _tidy(path: str) -> None:
+    """Call the dimension of images 'batch' in an ONNX file, and remove notes that name folders of this machine."""
+    import onnx
+    model = onnx.load(path)
+    first = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in [*model.graph.input, *model.graph.output, *model.graph.value_info]:
+        for dim in value.type.tensor_type.shape.dim:
+            if first and dim.dim_param:  # may be a product, such as of images and windows
+                dim.dim_param = re.sub(rf'\b{re.escape(first)}\b', BATCH, dim.dim_param)
+    for noted in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.functions,
+                  *(node for function in model.functions for node in function.node)):
+        kept = [note for note in noted.metadata_props if not note.key.endswith('stack_trace')]
+        del noted.metadata_props[:]
+        noted.metadata_props.extend(kept)
+    onnx.save(model, path)
 
 
 @torch.no_grad()

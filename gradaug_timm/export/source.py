@@ -13,6 +13,7 @@ from ..extraction.description import DATA
 from ..task.settings import GradAugSettings
 from ..training.arguments import given_settings
 from ..training.arguments.gradaug import SubnetSettings
+from ..training.checkpoints.public import without_paths
 from ..training.checkpoints.weights import recipe
 from .arguments import ExportSettings
 from .comparison import fixed_batch
@@ -39,6 +40,11 @@ class Source:
     training: dict[str, Any] = field(default_factory=dict)
     class_names: tuple[str, ...] | None = None
 
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether an image may have several labels, each with a probability of its own."""
+        return self.training.get('recipe', {}).get('task') == 'multilabel'
+
 
 def open_source(settings: ExportSettings) -> Source:
     """Open the network of the checkpoint that the settings name.
@@ -62,18 +68,22 @@ def _check_runs(network: nn.Module, path: str, input_size: tuple[int, int, int])
 
 
 def _training(trained: Trained) -> dict[str, Any]:
-    """Return what the checkpoint says: 'recipe' and 'gradaug' by name, 'metric', 'epoch', and 'averaged' weights."""
+    """Return what the checkpoint says: 'recipe' and 'gradaug' by name, 'metric', 'epoch', and 'averaged' weights.
+
+    Paths are left out.
+    """
     contents = read_contents(trained.path)
     if contents.metadata:
         told = {name: contents.metadata.get(name) for name, kind in KINDS.items()
                 if isinstance(contents.metadata.get(name), kind)}
-        return {**told, 'averaged': trained.averaged}
+        public = {'recipe': recipe(told.get('recipe', {})), 'gradaug': without_paths(told.get('gradaug'))}
+        return {**told, **public, 'averaged': trained.averaged}
     settings = contents.settings
     if not settings.keys() - {'model'}:
         return {}
     return {
         'recipe': recipe(settings),
-        'gradaug': _gradaug(settings, side=max(trained.config['input_size'][1:])),
+        'gradaug': without_paths(_gradaug(settings, side=max(trained.config['input_size'][1:]))),
         'metric': contents.metric,
         'epoch': contents.epoch,
         'averaged': trained.averaged,

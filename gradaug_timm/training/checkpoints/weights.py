@@ -11,6 +11,7 @@ from ...files import written_aside
 from ...task.settings import GradAugSettings
 from ..arguments.checks import model_name
 from ..arguments.settings import LoopSettings
+from .public import public_dataset, without_paths
 
 BEST_WEIGHTS = 'model_best.safetensors'
 KEPT = (  # settings that define the network, or that `validate.py` needs
@@ -21,7 +22,7 @@ RECIPE = (  # settings that show a reader how the weights were trained; no paths
     'dataset', 'train_split', 'val_split', 'labels_per_class', 'train_fraction', 'pretrained', 'epochs', 'batch_size',
     'grad_accum_steps', 'opt', 'lr', 'weight_decay', 'sched', 'warmup_epochs', 'smoothing', 'mixup', 'cutmix', 'aa',
     'reprob', 'drop_path', 'shake_drop', 'stoch_depth', 'paper_drop_block', 'regularizer',
-    'model_ema', 'amp', 'seed', 'eval_metric',
+    'model_ema', 'amp', 'seed', 'task', 'eval_metric',
 )
 
 
@@ -65,5 +66,8 @@ def weights_metadata(
 
 
 def recipe(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of RECIPE that are on."""
-    return {name: values[name] for name in RECIPE if values.get(name)}
+    """Return the settings of RECIPE that are on, without paths."""
+    found = {name: without_paths(values[name]) for name in RECIPE if values.get(name)}
+    if found.get('dataset'):
+        found['dataset'] = public_dataset(values['dataset'])
+    return found
