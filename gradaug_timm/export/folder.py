@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from typing import Any
 
 import timm
 import torch
@@ -47,7 +48,7 @@ def write_draft(
     Raises:
         ValueError: The network can't be described, or the outputs of the loaded network differ.
     """
-    described = {'label_names': list(label_names)} if label_names else {}
+    described: dict[str, Any] = {'label_names': list(label_names)} if label_names else {}
     if multi_label:
         described['problem_type'] = 'multi_label_classification'
     save_for_hf(plain, folder, safe_serialization=True, data_config=config, model_config=described or None)

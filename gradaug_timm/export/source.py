@@ -76,7 +76,7 @@ def _training(trained: Trained) -> dict[str, Any]:
     if contents.metadata:
         told = {name: contents.metadata.get(name) for name, kind in KINDS.items()
                 if isinstance(contents.metadata.get(name), kind)}
-        public = {'recipe': recipe(told.get('recipe', {})), 'gradaug': without_paths(told.get('gradaug'))}
+        public = {'recipe': recipe(told.get('recipe') or {}), 'gradaug': without_paths(told.get('gradaug'))}
         return {**told, **public, 'averaged': trained.averaged}
     settings = contents.settings
     if not settings.keys() - {'model'}:
