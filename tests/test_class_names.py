@@ -138,3 +138,22 @@ def test_names_that_others_wrote_are_read(written, tmp_path):
     network = timm.create_model('resnet20_cifar', num_classes=2)
     timm.models.save_for_hf(network, tmp_path, model_config={'label_names': written})
     assert open_trained(tmp_path).class_names == ('a', 'b')
+
+
+def test_label_names_in_another_order_than_the_training_are_refused(tmp_path, capsys):
+    data = tmp_path / 'data'
+    for split in ('train', 'validation'):
+        for name in ('1', '2', '10'):
+            (data / split / name).mkdir(parents=True)
+            for index in range(3):
+                Image.new('RGB', (16, 16)).save(data / split / name / f'{index}.png')
+    run = train(data, tmp_path / 'output', num_classes=3)
+    assert open_trained(run / 'last.pth.tar').class_names == ('1', '2', '10')  # timm's natural order
+    (tmp_path / 'names.txt').write_text('1\n10\n2\n')
+    argv = [str(run / 'last.pth.tar'), '--to', str(tmp_path / 'exported'), '--label-names', str(tmp_path / 'names.txt')]
+    with pytest.raises(SystemExit):
+        export(argv)
+    assert 'in another order: line 2 is 10, and class 1 is 2' in capsys.readouterr().err
+    (tmp_path / 'names.txt').write_text('one\ntwo\nten\n')
+    export(argv)
+    assert json.loads((tmp_path / 'exported' / 'config.json').read_text())['label_names'] == ['one', 'two', 'ten']

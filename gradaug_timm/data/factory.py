@@ -1,19 +1,26 @@
 """Data sets by name, timm's and ours, with clear errors if data are missing."""
+import logging
 import os
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import timm.data
+from torch.utils.data import Dataset
 
 from ..cli import flag, one_line
 from .checks import check_layout
 from .digits import DIGITS, Digits
 from .folders import VisibleImageFolder, is_ignored, open_folder
-from .stl10 import STL10_NAME, Stl10
+from .slices import overlap, parse_split, sliced
+from .stl10 import STL10_NAME, TRAIN, Stl10
 from .tables import check_cache_files, warn_of_other_rows
-from .tars import check_tar_splits, is_tar, open_tar, split_names
+from .tars import check_tar_splits, find_tar, is_tar, open_tar, split_names
+
+_logger = logging.getLogger(__name__)
 
 FOLDERS = ('', 'torch/image_folder', 'torch/folder')  # kinds of data sets that are class folders
+TWO_SPLITS = tuple(f'torch/{name}' for name in ('cifar10', 'cifar100', 'mnist', 'fashion_mnist', 'kmnist', 'qmnist'))
 PREFIXES = ('torch', 'hfds', 'hfids', 'tfds', 'wds')  # of names in timm's notation
 LAYOUT = 'expected DIR/train/CLASS/IMAGE and DIR/validation/CLASS/IMAGE'
 
@@ -32,6 +39,9 @@ def create_dataset(
 
     As in timm, a folder without a sub-folder for the split is read as a whole (`check_splits` rejects this).
 
+    A split such as `train[:80%]` is a part of the images in which each class has its share. Data sets of `hfds/`,
+    `tfds/` and `wds/` read such names themselves.
+
     Args:
         name: Name of the data set; empty for an image folder or tar files.
         root: Folder or tar file of the data.
@@ -45,6 +55,25 @@ def create_dataset(
         ValueError: No data were found, or class folders have no images; the message names the path and the expected
             layout.
     """
+    common: dict[str, Any] = dict(input_img_mode=input_img_mode, target_transform=target_transform)
+    if not is_sliced_here(name):
+        return _open(name, root, split, checked=checked, **common, **kwargs)
+    split, part = parse_split(split)
+    dataset = _open(name, root, split, checked=checked, **common, **kwargs)
+    return dataset if part is None else sliced(dataset, part)
+
+
+def _open(
+        name: str,
+        root: str | None,
+        split: str,
+        *,
+        input_img_mode: str,
+        target_transform: Callable | None,
+        checked: bool,
+        **kwargs,
+):
+    """Create a whole split of a data set."""
     if name.lower() == STL10_NAME:
         return _create_stl10(root, split, download=kwargs.get('download', False))
     if name.lower().startswith('gradaug/'):
@@ -52,6 +81,8 @@ def create_dataset(
             raise ValueError(f'--dataset {name} is unknown; data sets of this package are {DIGITS} and {STL10_NAME}')
         return Digits(split, input_img_mode=input_img_mode, target_transform=target_transform)
     kind, table = _kind(name), local_table(name)
+    if kind in TWO_SPLITS and split not in split_names('train') + split_names('validation') + ['test']:
+        raise ValueError(f'--dataset {name} has no split {split!r}; it has train and validation')
     if table and checked:
         check_cache_files(table)
     if kind in FOLDERS:
@@ -62,6 +93,7 @@ def create_dataset(
             class_map=kwargs.get('class_map'), load_bytes=kwargs.get('load_bytes', False))
     else:
         if not kind:
+            _check_root(name, root)
             check_folder(root, split)
         if kind.startswith('torch/') and not root:
             raise ValueError(f'--dataset {name} needs --data-dir, the folder that contains the data set')
@@ -77,6 +109,49 @@ def create_dataset(
     if checked:
         check_layout(dataset, mapped=bool(kwargs.get('class_map')))
     return dataset
+
+
+def is_folder(name: str) -> bool:
+    """Return whether a data set is read from class folders or tar files; as in timm, so are names without a prefix."""
+    return _kind(name) in FOLDERS and not name.lower().startswith('gradaug/')
+
+
+def is_sliced_here(name: str) -> bool:
+    """Return whether slices such as `train[:80%]` are ours; other readers have their own."""
+    return is_folder(name) or _kind(name).startswith('torch/') or name.lower() == STL10_NAME
+
+
+def check_parts(name: str, root: str | None, splits: tuple[str, str], train: Dataset, validation: Dataset) -> None:
+    """Raise ValueError if two splits are overlapping parts of the same images; warn if they are the same split.
+
+    Args:
+        name: Name of the data set.
+        root: Folder or tar file of the data.
+        splits: The names of the splits of training and of validation.
+        train: The training images.
+        validation: The validation images.
+    """
+    if not is_sliced_here(name):
+        return
+    places = [_place(name, root, split) for split in splits]
+    shared = overlap(train, validation) if places[0] == places[1] else 0
+    if not shared:
+        return
+    text = f'{shared} of {len(validation)} validation images are training images: --train-split {splits[0]} and ' \
+           f'--val-split {splits[1]} read the same data'
+    if splits[0] == splits[1]:
+        _logger.warning(f'{text}, so the validation metric says nothing about other images.')
+    else:
+        raise ValueError(f'{text}; use parts that do not overlap, such as train[:80%] and train[80%:]')
+
+
+def _place(name: str, root: str | None, split: str) -> str | None:
+    """Return what tells the images of one split from those of another."""
+    if not is_folder(name):
+        return 'train' if split_names(split)[0] in TRAIN else 'test'
+    if is_tar(root):
+        return find_tar(root, split)
+    return split_folder(root or '', split) or root
 
 
 def _kind(name: str) -> str:
@@ -130,20 +205,35 @@ def _create_stl10(root: str | None, split: str, *, download: bool) -> Stl10:
         raise ValueError(f'--data-dir {root} does not contain --dataset {STL10_NAME}: {error}') from error
 
 
-def check_splits(root: str | None, train_split: str, val_split: str) -> None:
+def check_splits(root: str | None, train_split: str, val_split: str, *, name: str = '') -> None:
     """Raise ValueError if an image folder lacks a split; timm would read the whole folder instead.
 
-    Without a validation split the class folders may be in `root` itself.
+    Without a validation split, and for parts such as `train[:80%]`, the class folders may be in `root` itself.
     """
+    _check_root(name, root)
     if is_tar(root):
         check_tar_splits(root, train_split, val_split)
         return
     root = check_folder(root)
-    for split in (train_split, val_split) if val_split else ():
+    for split in (train_split, val_split) if val_split and not are_parts(root, train_split, val_split) else ():
         if split_folder(root, split) is None:
             hint = ' (use --val-split "" to train without validation)' if split == val_split else ''
             found = ', '.join(sorted(os.listdir(root))[:5])
             raise ValueError(f'--data-dir {root} has no folder for split {split!r}{hint}; {LAYOUT}, found {found}')
+
+
+def _check_root(name: str, root: str | None) -> None:
+    """Raise ValueError if a data set without a prefix has no folder either."""
+    if name and not root:
+        raise ValueError(f'--dataset {name} has no prefix of a reader (such as torch/ or hfds/), so that images are '
+                         'read from folders: add the prefix, or --data-dir')
+
+
+def are_parts(root: str, *splits: str) -> bool:
+    """Return whether splits are parts of class folders in `root` itself, which then needs no folders of splits."""
+    parsed = [parse_split(split) for split in splits]
+    whole = not any(split_folder(root, name) for name in ('train', 'validation', 'test'))
+    return whole and all(part is not None for _, part in parsed) and len({name for name, _ in parsed}) == 1
 
 
 def check_folder(root: str | None, split: str = '') -> str:

@@ -20,6 +20,15 @@ class TransformedSubset(Subset):
     def transform(self, transform):
         self.dataset.transform = transform
 
+    def filename(self, index: int, **kwargs) -> str:
+        """Return the name of an image, as timm's data sets do."""
+        return self.dataset.filename(self.indices[index], **kwargs)
+
+    def filenames(self, **kwargs) -> list[str]:
+        """Return the names of all images, as timm's data sets do."""
+        every = self.dataset.filenames(**kwargs)
+        return [every[index] for index in self.indices]
+
 
 def class_balanced(dataset: Dataset, per_class: int, *, seed: int) -> TransformedSubset:
     """Return `per_class` random images of each class; the same seed gives the same images on all machines.
@@ -32,7 +41,7 @@ def class_balanced(dataset: Dataset, per_class: int, *, seed: int) -> Transforme
     Raises:
         ValueError: A class has fewer images, or the labels are not known without reading all images.
     """
-    labels = _labels(dataset, f'--labels-per-class {per_class}')
+    labels = labels_of(dataset, f'--labels-per-class {per_class}')
     return TransformedSubset(dataset, balanced_indices(labels, per_class, seed=seed))
 
 
@@ -47,7 +56,7 @@ def stratified(dataset: Dataset, fraction: float, *, seed: int) -> TransformedSu
     Raises:
         ValueError: The labels are not known without reading all images.
     """
-    labels = _labels(dataset, f'--train-fraction {fraction:g}')
+    labels = labels_of(dataset, f'--train-fraction {fraction:g}')
     return TransformedSubset(dataset, stratified_indices(labels, fraction, seed=seed))
 
 
@@ -80,7 +89,19 @@ def _shuffled_by_label(labels: Sequence[int], seed: int) -> Iterator[tuple[int, 
         yield label, order[shuffled == label]
 
 
-def _labels(dataset: Dataset, flag: str) -> Sequence[int]:
+def labels_of(dataset: Dataset, flag: str) -> Sequence[int]:
+    """Return the label of each image.
+
+    Args:
+        dataset: The data set.
+        flag: What needs the labels, for errors.
+
+    Raises:
+        ValueError: The labels are not known without reading all images.
+    """
+    if isinstance(dataset, Subset):
+        every = labels_of(dataset.dataset, flag)
+        return [every[index] for index in dataset.indices]
     source = reader_of(dataset)
     labels = getattr(source, 'targets', getattr(source, 'labels', None))
     if labels is None and hasattr(source, 'samples'):

@@ -67,7 +67,7 @@ def check_tar_splits(root: str, train_split: str, val_split: str) -> None:
     if None in found:
         missing = (train_split, val_split)[found.index(None)]
         raise ValueError(f'--data-dir {root} has no tar files for split {missing!r}; expected {LAYOUT}')
-    if len({*found}) < len(found):
+    if len({*found}) < len(found) and not ('[' in train_split and '[' in val_split):
         raise ValueError(f'--data-dir {root} would be trained and validated on the same tar files: expected {LAYOUT}; '
                          'use --val-split "" to train without validation')
 

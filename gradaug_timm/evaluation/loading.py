@@ -9,7 +9,7 @@ from timm.data import MultiLabelTarget, create_loader, create_transform
 from torch.utils.data import IterableDataset
 
 from ..data import create_dataset
-from ..data.factory import split_folder
+from ..data.factory import are_parts, is_folder, split_folder
 from ..data.tars import is_tar
 from .classes import match_classes
 from .settings import EvaluationSettings
@@ -50,7 +50,7 @@ def open_split(
         kwargs['target_format'] = 'multihot'
     if args.task == 'multilabel':
         kwargs['target_transform'] = MultiLabelTarget(num_classes, dense=args.target_format == 'multihot')
-    if not args.dataset and root and os.path.isdir(root) and not is_tar(root):
+    if is_folder(args.dataset) and root and os.path.isdir(root) and not is_tar(root):
         _check_split(root, split, is_training=is_training)
     return create_dataset(args.dataset, root=root, **kwargs)
 
@@ -131,7 +131,7 @@ def training_batches(
 
 def _check_split(root: str, split: str, *, is_training: bool) -> None:
     others = [name for name in ('train', 'validation', 'test') if split_folder(root, name)]
-    if split_folder(root, split) is None and (others or is_training):
+    if split_folder(root, split) is None and (others or is_training) and not are_parts(root, split):
         found = f'it has {" and ".join(others)}' if others else 'it has no folders of splits'
         flag = '--train-split' if is_training else '--split'
         raise ValueError(f'{flag} {split} does not exist in {root}: {found}')

@@ -71,9 +71,14 @@ def _export_folder(args: ExportSettings, source: Source) -> Iterator[str]:
 
 def _label_names(args: ExportSettings, source: Source, num_classes: int) -> Sequence[str] | None:
     """Return a name for each class: those of the file, else those of the training; None if none is known."""
-    if args.label_names:
-        return read_label_names(args.label_names, num_classes)
     known = source.class_names
+    if args.label_names:
+        names = read_label_names(args.label_names, num_classes)
+        if known is not None and names != [*known] and sorted(names) == sorted(known):
+            line = next(index for index, name in enumerate(names) if name != known[index])
+            raise ValueError(f'--label-names {args.label_names} has the classes of the training in another order: line '
+                             f'{line + 1} is {names[line]}, and class {line} is {known[line]}; leave the flag out')
+        return names
     return None if known is None else [title_of(label, known) for label in range(num_classes)]
 
 

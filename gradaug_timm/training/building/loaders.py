@@ -25,6 +25,7 @@ from ...data import (
     warn_of_unused_classes,
 )
 from ...data.class_names import listed
+from ...data.factory import check_parts, is_folder
 from ...upstream import PrefetchLoader, restart_workers
 from ..arguments.criteria import mixing_active
 from ..arguments.settings import TrainSettings
@@ -161,8 +162,8 @@ def _key(args, loader, process: Process) -> tuple[list, ReadableDataset | None]:
 
 
 def _create_datasets(args, config: dict, num_classes: int) -> tuple[Dataset, Dataset | None]:
-    if not args.dataset:
-        check_splits(args.data_dir, args.train_split, args.val_split)
+    if is_folder(args.dataset):
+        check_splits(args.data_dir, args.train_split, args.val_split, name=args.dataset)
     encode = None
     if args.task == 'multilabel':
         encode = MultiLabelTarget(num_classes, dense=args.target_format == 'multihot')
@@ -190,6 +191,7 @@ def _create_datasets(args, config: dict, num_classes: int) -> tuple[Dataset, Dat
         return train, None
     validation = create_dataset(
         args.dataset, args.data_dir, args.val_split, num_samples=args.val_num_samples, **common)
+    check_parts(args.dataset, args.data_dir, (args.train_split, args.val_split), train, validation)
     match_validation(train, validation, dense=args.target_format == 'multihot')
     check_labels(validation, num_classes)
     _check_multi_label(args, validation)
