@@ -4,13 +4,16 @@ A private part is a name with a leading underscore, or an attribute that is not 
 imports private parts from here. `tests/test_upstream.py` tests each of them, and fails if a library changes one.
 """
 import argparse
+import importlib
+import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from timm.data import ImageDataset
+from PIL import Image
 from timm.data.distributed_sampler import OrderedDistributedSampler
 from timm.data.loader import MultiEpochsDataLoader, PrefetchLoader, adapt_to_chs, fast_collate
 from timm.data.random_erasing import RandomErasing
@@ -236,11 +239,6 @@ def restart_workers(loader: PrefetchLoader) -> None:
 TAR_NOTES = CACHE_FILENAME_SUFFIX  # suffix of the files in which timm stores the contents of large tar files
 
 
-def read_once(dataset: ImageDataset) -> None:
-    """Make a data set raise at the first unreadable image. By default, timm reads other images instead."""
-    dataset._max_retries = 1
-
-
 def reader_of(dataset: Dataset) -> Any:
     """Return the object with the classes and files of a data set: the reader of timm's data sets, else the data set."""
     return getattr(dataset, 'reader', dataset)
@@ -290,6 +288,83 @@ def keep_samples(reader: Any, kept: Sequence[bool], *, renumber: bool) -> None:
         reader.class_idx_to_name = {label: name for name, label in reader.class_name_to_idx.items()}
     else:
         reader.samples = [(path, numbers[label]) for (path, label), keep in zip(reader.samples, kept) if keep]
+
+
+def tar_place(reader: Any, index: int) -> str | None:
+    """Return where image `index` is in tar files; None for other readers. timm's `filename` leaves out the file."""
+    if not isinstance(reader, ReaderImageInTar):
+        return None
+    image, file, inner = reader.samples[index]
+    places = [image.name, *([inner.name] if inner else []), os.path.join(reader.root, file) if file else reader.root]
+    return ' in '.join(places)
+
+
+def prepare_stream(reader: Any, unreadable: Callable[[str], None]) -> None:
+    """Make a reader of a stream call `unreadable` with a text for each image that cannot be decoded, and leave it out.
+
+    timm's reader of web data sets logs each error without the name of the sample, and also skips samples without
+    labels; the reader of Hugging Face's streams ends at the first damaged image. They have no setting for it. The
+    reader must not have been used in this process.
+    """
+    kind = type(reader).__name__
+    if getattr(reader, 'ds', None) is not None or kind not in ('ReaderWds', 'ReaderHfids'):
+        return
+    if kind == 'ReaderHfids':
+        datasets = importlib.import_module('datasets')
+        reader._lazy_init()
+        stream = reader.ds.cast_column(reader.input_key, datasets.Image(decode=False))
+        reader.ds = _DecodedStream(stream, reader.input_key, unreadable)
+        return
+    from timm.data.readers import reader_wds
+    original = reader_wds._decode, reader_wds.log_and_continue
+    vars(reader_wds).update(_decode=_named_decode, log_and_continue=partial(_count_error, unreadable))
+    try:
+        reader._lazy_init()  # it looks both functions up
+    finally:
+        reader_wds._decode, reader_wds.log_and_continue = original
+
+
+def _named_decode(sample: dict, **kwargs) -> dict | None:
+    from timm.data.readers import reader_wds
+    try:
+        return reader_wds._decode(sample, **kwargs)
+    except Exception as error:
+        if isinstance(error, (TypeError, reader_wds.WdsTargetKeyError)):
+            raise
+        place = f'sample {sample.get("__key__")} of {sample.get("__url__")}'
+        raise ValueError(f'{place} can\'t be read ({type(error).__name__}: {error})') from error
+
+
+def _count_error(unreadable: Callable[[str], None], error: Exception) -> bool:
+    from timm.data.readers import reader_wds
+    if isinstance(error, (TypeError, reader_wds.WdsTargetKeyError)):
+        raise error
+    unreadable(' '.join(str(error).split()) or type(error).__name__)
+    return True
+
+
+class _DecodedStream:
+    """A stream of Hugging Face that decodes images itself and leaves out those that cannot be decoded."""
+
+    def __init__(self, stream: Any, key: str, unreadable: Callable[[str], None]):
+        self._stream, self._key, self._unreadable = stream, key, unreadable
+        self.num_shards = getattr(stream, 'num_shards', None)
+
+    def set_epoch(self, epoch: int) -> None:
+        self._stream.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[dict]:
+        for row, sample in enumerate(self._stream):
+            stored = sample[self._key] or {}
+            try:
+                content = stored.get('bytes')
+                image = Image.open(io.BytesIO(content) if content else stored['path'])
+                image.load()
+            except Exception as error:
+                name = stored.get('path') or f'row {row} of a stream'
+                self._unreadable(f'{name} can\'t be read ({type(error).__name__}: {" ".join(str(error).split())})')
+                continue
+            yield {**sample, self._key: image}
 
 
 def sort_tar_samples(reader: ReaderImageInTar) -> None:

@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from timm.data import ImageDataset
 from timm.data import create_dataset as create_timm_dataset
+from timm.data.readers import create_reader
 from timm.models.efficientformer import Attention
 from timm.scheduler import PlateauLRScheduler
 from timm.task import FeatureDistillationTask, LogitDistillationTask, TokenDistillationTask
@@ -385,16 +386,6 @@ def folder(tmp_path) -> Path:
     return tmp_path / 'images'
 
 
-def test_an_image_that_cannot_be_read_is_an_error_at_once(folder):
-    dataset = ImageDataset(str(folder))
-    (folder / 'a' / '0.png').write_text('no image')
-    assert dataset[0][1] == 0, 'timm reads another image'
-    upstream.read_once(dataset)
-    with pytest.raises(RuntimeError, match='Failed to load 1 consecutive samples'):
-        dataset[0]
-    assert dataset[1][1] == 0
-
-
 def test_the_reader_of_a_folder_tells_its_images_and_classes(folder):
     dataset = create_timm_dataset('', root=str(folder))
     root, images = upstream.image_places(dataset.reader)
@@ -444,6 +435,42 @@ def test_images_in_tar_files_are_sorted_with_their_labels_and_noted(tmp_path):
     assert [(dataset.filename(index), dataset[index][1]) for index in range(3)] == [
         ('a/0.png', 5), ('a/1.png', 5), ('b/2.png', 6)]
     assert upstream.reader_of(dataset).class_name_to_idx == {'a': 5, 'b': 6} and list(reader.targets) == [5, 5, 6]
+
+
+def test_an_image_in_tar_files_is_found_by_its_place(tmp_path):
+    for folder in ('one', 'several'):
+        (tmp_path / folder).mkdir()
+    write_tar(tmp_path / 'one' / 'train.tar', {'a/0.png': png()})
+    write_tar(tmp_path / 'several' / 'b.tar', {'1.png': png()})
+    single, several = (upstream.ReaderImageInTar(str(tmp_path / name)) for name in ('one/train.tar', 'several'))
+    assert upstream.tar_place(single, 0) == f'a/0.png in {tmp_path}/one/train.tar'
+    assert upstream.tar_place(several, 0) == f'1.png in {tmp_path}/several/b.tar'
+    assert upstream.tar_place(object(), 0) is None
+
+
+def test_a_stream_of_a_web_data_set_tells_what_it_leaves_out(tmp_path):
+    pytest.importorskip('webdataset')
+    write_tar(tmp_path / '0.tar', {
+        '1.png': png(), '1.cls': b'1', '2.png': b'no image', '2.cls': b'2', '3.png': png()})
+    reader, told = create_reader('wds/any', str(tmp_path), '0.tar|3'), []
+    upstream.prepare_stream(reader, told.append)
+    upstream.prepare_stream(reader, None)  # once in a process
+    assert [label for _, label in reader] == [1]
+    assert [text.split(' (')[0] for text in told] == [
+        f'sample {number} of {tmp_path}/0.tar can\'t be read' for number in (2, 3)]
+
+
+def test_a_stream_of_hugging_face_tells_what_it_leaves_out(tmp_path):
+    datasets = pytest.importorskip('datasets')
+    images = [{'bytes': content, 'path': path} for content, path in (
+        (png(), 'a.png'), (b'no image', 'b.png'), (png(), None))]
+    features = datasets.Features({'image': datasets.Image(), 'label': datasets.Value('int64')})
+    whole = datasets.Dataset.from_dict({'image': images, 'label': [0, 1, 2]}, features=features)
+    whole.to_parquet(tmp_path / 'data' / 'train.parquet')
+    reader, told = create_reader(f'hfids/{tmp_path / "data"}', str(tmp_path / 'cache'), 'train', num_samples=3), []
+    upstream.prepare_stream(reader, told.append)
+    assert [label for _, label in reader] == [0, 2]
+    assert len(told) == 1 and told[0].startswith('b.png can\'t be read')
 
 
 def test_a_file_numbers_classes_by_its_lines(tmp_path):

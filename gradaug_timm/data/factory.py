@@ -12,6 +12,7 @@ from ..cli import flag, one_line
 from .checks import check_layout
 from .digits import DIGITS, Digits
 from .folders import VisibleImageFolder, is_ignored, open_folder
+from .image_sets import read_at_depth
 from .slices import overlap, parse_split, sliced
 from .stl10 import STL10_NAME, TRAIN, Stl10
 from .tables import check_cache_files, warn_of_other_rows
@@ -108,7 +109,7 @@ def _open(
         warn_of_other_rows(dataset, table, split)
     if checked:
         check_layout(dataset, mapped=bool(kwargs.get('class_map')))
-    return dataset
+    return read_at_depth(dataset, input_img_mode)
 
 
 def is_folder(name: str) -> bool:

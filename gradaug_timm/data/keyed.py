@@ -6,7 +6,7 @@ place in the batch). So the number of workers does not matter, and no generator 
 from collections.abc import Iterator
 
 import torch
-from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, Sampler
 
 from ..seeding import generator, seed_all, seed_cpu, seed_of
 from ..upstream import PrefetchLoader, RandomErasing, batch_sampler_of, replace_batch_sampler, replace_dataset
@@ -117,3 +117,19 @@ def key_loader(
     erasing = KeyedErasing(loader.random_erasing, len(loader), seed=seed, rank=rank)
     loader.random_erasing = erasing  # type: ignore[assignment]
     return [sampler, erasing]
+
+
+def leave_out_unreadable(loader: DataLoader | PrefetchLoader) -> None:
+    """Make a loader of evaluation mark unreadable images, which `ReadRows` leaves out of results; changed in place."""
+    _wrap(loader, leave_out=True)
+
+
+def replace_unreadable(loader: DataLoader | PrefetchLoader) -> None:
+    """Make a loader of training images replace unreadable images by others; changed in place."""
+    _wrap(loader, leave_out=False)
+
+
+def _wrap(loader: DataLoader | PrefetchLoader, *, leave_out: bool) -> None:
+    inner = loader.loader if isinstance(loader, PrefetchLoader) else loader
+    if not isinstance(inner.dataset, IterableDataset):
+        replace_dataset(inner, ReadableDataset(inner.dataset, leave_out=leave_out))

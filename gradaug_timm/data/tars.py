@@ -10,6 +10,7 @@ from timm.data import ImageDataset
 from ..cli import one_line
 from ..upstream import TAR_NOTES, ReaderImageInTar, keep_samples, load_class_map, sort_tar_samples
 from .folders import is_ignored, is_visible, more_extensions
+from .image_sets import Images
 
 SYNONYMS = (('train', 'training'), ('val', 'valid', 'validation', 'eval', 'evaluation'))
 LAYOUT = 'DIR/train.tar and DIR/validation.tar with CLASS/IMAGE, or DIR/train/CLASS.tar and DIR/validation/CLASS.tar'
@@ -103,7 +104,7 @@ def open_tar(root: str, split: str, *, class_map: str | None = None, **kwargs) -
         raise ValueError(f'--data-dir {path} has images outside of class folders: pack a class with `tar cf CLASS.tar '
                          'CLASS`, a split with `tar cf train.tar -C train .`')
     sort_tar_samples(reader)
-    return ImageDataset(path, reader=reader, **kwargs)
+    return Images(path, reader=reader, **kwargs)
 
 
 def _read_class_map(class_map: str | None, root: str) -> dict[str, int] | None:

@@ -7,6 +7,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 from torchvision import transforms
 
+from ..data.guarded import Guarded
 from ..seeding import seed_cpu, seed_of
 
 COMMON = (
@@ -81,7 +82,10 @@ class Corrupted(Dataset):
         before, after = map(transforms.Compose, self._steps)
         image, target = self.dataset[index]
         seed = seed_of(self.seed, self.name, self.severity, index)
-        return after(corrupted(before(image), self.name, self.severity, seed)), target
+
+        def change(image: Image.Image):
+            return after(corrupted(before(image), self.name, self.severity, seed))
+        return Guarded(change)(image), target
 
 
 def folder_of(root: str, name: str, severity: int) -> str:

@@ -8,7 +8,7 @@ import torch
 from timm.data import MultiLabelTarget, create_loader, create_transform
 from torch.utils.data import IterableDataset
 
-from ..data import create_dataset
+from ..data import create_dataset, leave_out_unreadable, replace_unreadable
 from ..data.factory import are_parts, is_folder, split_folder
 from ..data.tars import is_tar
 from .classes import match_classes
@@ -64,7 +64,7 @@ def evaluation_loader(
         dtype: torch.dtype,
 ):
     """Return a loader of all images of the data set, in order."""
-    return create_loader(
+    loader = create_loader(
         dataset,
         input_size=config['input_size'],
         batch_size=args.batch_size,
@@ -81,6 +81,8 @@ def evaluation_loader(
         img_dtype=dtype,
         tf_preprocessing=args.tf_preprocessing,
     )
+    leave_out_unreadable(loader)
+    return loader
 
 
 def training_batches(
@@ -125,6 +127,7 @@ def training_batches(
         crop_border_pixels=args.crop_border_pixels,
         tf_preprocessing=args.tf_preprocessing,
     )
+    replace_unreadable(loader)
     for input, _ in itertools.islice(loader, args.recalibration_batches):
         yield input.to(device)
 

@@ -38,14 +38,17 @@ class Metrics:
         self.predictions: list[torch.Tensor] = []
         self.targets: list[torch.Tensor] = []
 
-    def update(self, output: torch.Tensor, target: torch.Tensor) -> None:
+    def update(self, output: torch.Tensor, target: torch.Tensor, kept: torch.Tensor | None = None) -> None:
+        """Add a batch; `kept` says which of its rows count, None that all do."""
         if self.valid_labels is not None:
             output = output[:, self.valid_labels]
+        if self.real_labels is not None:
+            _add_results(self.real_labels, output, kept)
+        if kept is not None:
+            output, target = output[kept], target[kept]
         self.evaluator.update(output, target)
         if self.confusion is not None:
             self.confusion.update(output, target)
-        if self.real_labels is not None:
-            self.real_labels.add_result(output)
         if self.average:
             self.predictions.append(output.argmax(1))
             self.targets.append(target)
@@ -99,3 +102,15 @@ def _real_labels(path: str, dataset) -> RealLabelsImagenet:
     except (OSError, ValueError, AttributeError, AssertionError) as error:
         reason = str(error) or 'it must have one entry for each evaluated image, named as in ImageNet'
         raise ValueError(f'--real-labels {path} doesn\'t fit the data set: {reason}') from error
+
+
+def _add_results(labels: RealLabelsImagenet, output: torch.Tensor, kept: torch.Tensor | None) -> None:
+    """Add outputs to labels that count images by themselves."""
+    if kept is None:
+        labels.add_result(output)
+        return
+    for row, counts in zip(output, kept.tolist()):
+        if counts:
+            labels.add_result(row[None])
+        else:
+            labels.sample_idx += 1

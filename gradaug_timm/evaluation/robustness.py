@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
-from ..data import check_labels, class_names
+from ..data import ReadRows, check_labels, class_names, report_left_out
 from ..data.by_name import same_names, use_labels_of
 from ..data.class_names import class_labels
 from ..devices import pick_device
@@ -124,13 +124,21 @@ def _measure(
     """Return each network's top-1 error; with `eps`, on images that are made to mislead it."""
     loader = evaluation_loader(args, dataset, config, device=device, dtype=dtype)
     metrics = {path: Metrics(args, dataset, device=device) for path in networks}
-    generator = seeded(args.seed)
+    generator, rows = seeded(args.seed), ReadRows(loader)
     for images, target in loader:
         images, target = images.to(device=device, dtype=dtype), target.to(device)
+        kept = rows.mask(target)
+        if kept is not None:
+            images, target = images[kept], target[kept]
+        if not len(images):
+            continue
         for path, network in networks.items():
             seen = images if eps is None else _attacked(args, network, config, images, target, eps, generator)
             with torch.no_grad(), torch.autocast(device.type, getattr(torch, args.amp_dtype), enabled=args.amp):
                 metrics[path].update(network(seen), target)
+    if not rows.kept:
+        raise ValueError(f'--split {args.split} has no image that can be read')
+    report_left_out(rows.left_out(), f'Split {args.split}')
     return {path: each.compute()['top1_err'] for path, each in metrics.items()}
 
 

@@ -12,7 +12,7 @@ from timm.layers import set_fast_norm
 from timm.utils import random_seed
 
 from ..confusion import ConfusionCounts, check_confusion, with_suffix, write_confusion
-from ..data import check_labels, class_names
+from ..data import ReadRows, check_labels, class_names, report_left_out
 from ..devices import pick_device
 from ..task.compile_limit import Compilation, most_alike
 from .candidate import Candidate
@@ -102,19 +102,23 @@ def run_epoch(
 ) -> None:
     """Feed every batch to each network, and its output to the network's metrics."""
     memory_format = torch.channels_last if args.channels_last else torch.preserve_format
-    start, images = time.perf_counter(), 0
+    start, images, rows = time.perf_counter(), 0, ReadRows(loader)
     for index, (input, target) in enumerate(loader):
         input = input.to(device=device, dtype=dtype, memory_format=memory_format)
         target = target.to(device)
+        kept = rows.mask(target)
         for candidate in candidates:
             with autocast():
                 output = candidate.network(input)
-            candidate.metrics.update(output, target)
+            candidate.metrics.update(output, target, kept)
         images += len(input)
         if index % args.log_freq == 0:
             rate = images / (time.perf_counter() - start)
             totals = '  '.join(f'{candidate.title}{candidate.metrics.summary()}' for candidate in candidates)
             _logger.info(f'Test: [{index:>4d}/{len(loader)}]  {rate:.1f} images/s  {totals}')
+    if not rows.kept:
+        raise ValueError(f'--split {args.split} has no image that can be read')
+    report_left_out(rows.left_out(), f'Split {args.split}')
 
 
 def _names_of(labels: list[int], names: Sequence[str] | None) -> list[str] | None:

@@ -85,6 +85,6 @@ def _validation_loader(args, dataset: Dataset, config: dict, process: Process, c
         interpolation=config['interpolation'],
         crop_pct=config['crop_pct'],
     )
-    held = hold(dataset, device=process.device, workers=args.workers)
+    held = hold(dataset, device=process.device, workers=args.workers, leave_out=True)
     sampler = OrderedDistributedSampler(held, process.world_size, process.rank)
     return DeviceLoader(held, sampler, args.validation_batch_size or args.batch_size, **common)

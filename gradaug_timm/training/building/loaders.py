@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, IterableDataset
 from ...cli import one_line
 from ...data import (
     ReadableDataset,
+    StreamedImages,
     check_labels,
     check_shards,
     check_sizes,
@@ -20,6 +21,7 @@ from ...data import (
     create_dataset,
     insert_augmentations,
     key_loader,
+    leave_out_unreadable,
     match_validation,
     stratified,
     warn_of_unused_classes,
@@ -62,7 +64,7 @@ class Loaders:
     batch_size: float
     parts: Sequence[Any] = ()
     by_batch: bool = True
-    readable: ReadableDataset | None = None
+    readable: ReadableDataset | StreamedImages | None = None
     normalization: tuple[tuple[float, ...], tuple[float, ...]] = ((0.,), (1.,))
     on_device: bool = True
     mixing_ends: int = 0
@@ -135,6 +137,8 @@ def build_loaders(
     scheduled = args.train_img_sizes is not None
     average = train_loader.batch_sampler.average_batch_size if scheduled else None
     parts, readable = _key(args, train_loader, process)
+    if validation_loader is not None and not args.device_augment:
+        leave_out_unreadable(validation_loader)
     return Loaders(
         train=train_loader,
         validation=validation_loader,
@@ -156,7 +160,7 @@ def _key(args, loader, process: Process) -> tuple[list, ReadableDataset | None]:
     if args.device_augment:
         return [loader], None
     if isinstance(loader.dataset, IterableDataset):
-        return [], None
+        return [], loader.dataset if isinstance(loader.dataset, StreamedImages) else None
     parts = key_loader(loader, seed=args.seed, rank=process.rank)
     return parts, loader.dataset.dataset
 

@@ -52,7 +52,7 @@ class BetweenSteps:
             for batch in batches:
                 self.listener.defer_worker_failures()
                 yield batch
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             if self.run.args.grad_accum_steps == 1:  # else the meter has losses of an unfinished update
                 self._rescue(meter)
             raise DataError(f'reading training images failed: {one_line(error, None)}') from error
