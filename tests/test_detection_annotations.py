@@ -184,7 +184,7 @@ REFUSED = {
                           'is a panoptic file'),
     'a test file of COCO': (lambda c: c.pop('annotations') and None, 'has no list of annotations; test files'),
     'a list': (lambda c: ['x'], 'is not in COCO\'s format'),
-    'a text among images': (lambda c: c['images'].append('x.jpg'), 'entry 2 of images is not an object'),
+    'a text among images': (lambda c: c['images'].append('x.jpg'), 'entry 2 of images is not in'),
     'sizes of other images': (lambda c: each(c['images'], lambda e: e.update(width=640, height=480)),
                               '2 of 2 images have another size than their annotations say, the first is 10.png'),
 }

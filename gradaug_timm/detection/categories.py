@@ -6,6 +6,7 @@ from typing import Any
 
 from ..cli import nearest
 from .findings import Findings
+from .reading import Annotation
 from .values import LARGEST, key_of
 
 SHOWN = 5  # names in a message
@@ -59,8 +60,8 @@ def read_categories(content: dict, findings: Findings) -> list[Category]:
     return sorted(found, key=lambda each: each.key) if numbers else found
 
 
-def _categories_of(annotations: list[dict]) -> list[dict[str, Any]]:
-    names = {key_of(entry.get('category_id')): entry.get('category_name') for entry in annotations}
+def _categories_of(annotations: list[Annotation]) -> list[dict[str, Any]]:
+    names = {key_of(entry.category_id): entry.category_name for entry in annotations}
     names.pop(None, None)
     keys = sorted(names, key=lambda key: (isinstance(key, str), key))
     return [{'id': key, 'name': names[key]} for key in keys]

@@ -12,6 +12,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from .categories import Category, compare, labels_by_key, read_categories
 from .findings import Findings
 from .images import ImageEntry, compare_sizes, fill_sizes, find_files, open_image, read_images
+from .json_lists import without_collection
 from .objects import MARGIN, CocoObject, ObjectReader, counts_by_key
 from .reading import find_annotations, read_content
 from .rescale import Target
@@ -119,7 +120,8 @@ def read_annotations(
                 findings.add('unused_categories', each.name)
     else:
         compare(own, trained, labels, counts, findings)
-    objects = ObjectReader(images, places, labels, masks=masks, findings=findings).read(content['annotations'])
+    with without_collection():
+        objects = ObjectReader(images, places, labels, masks=masks, findings=findings).read(content['annotations'])
     if listed and 'annotations_without_image' in findings:
         if findings.kinds['annotations_without_image'].count == listed:
             raise ValueError(f'{path}: none of the {listed} annotations is of an image that is listed')

@@ -1,11 +1,14 @@
 """Objects of an annotation file, completed and checked one after the other."""
 import math
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .findings import Findings
 from .images import ImageEntry
+from .reading import Annotation
 from .segmentations import Segmentation, mask_area, mask_box, read_segmentation
 from .values import finite, is_set, key_of
 
@@ -61,7 +64,7 @@ class ObjectReader:
         self._boxes = self._beyond = self._corners = self._fractions = 0
         self._first_beyond = ''
 
-    def read(self, entries: list[dict]) -> dict[int, list[CocoObject]]:
+    def read(self, entries: list[Annotation]) -> dict[int, list[CocoObject]]:
         """Return the objects by the place of their image; the list is emptied.
 
         Raises:
@@ -73,32 +76,33 @@ class ObjectReader:
         while entries:
             entry = entries.pop()
             number += 1
-            place = self._places.get(key_of(entry.get('image_id')))
+            place = self._places.get(key_of(entry.image_id))
             found = self._read(entry, place, number)
             if found is not None:
                 objects.setdefault(place, []).append(found)
         self._check_form()
         return objects
 
-    def _read(self, entry: dict, place: int | None, number: int) -> CocoObject | None:
-        key, name = entry.get('id'), f'annotation {entry.get("id", f"number {number}")}'
+    def _read(self, entry: Annotation, place: int | None, number: int) -> CocoObject | None:
+        key = entry.id
+        name = f'annotation {f"number {number}" if key is None else key}'
         if key is None or key in self._ids or key == 0:
             self._findings.add('annotation_ids', name)
         else:
             self._ids.add(key)
         if place is None:
             self._findings.add(
-                'annotations_without_image', name, f'is of image {entry.get("image_id")}, which is not listed')
+                'annotations_without_image', name, f'is of image {entry.image_id}, which is not listed')
             return None
-        label = self._labels.get(key_of(entry.get('category_id')))
+        label = self._labels.get(key_of(entry.category_id))
         if label is None:
-            raise self._error(name, f'has category {entry.get("category_id")}, which is not listed')
+            raise self._error(name, f'has category {entry.category_id}, which is not listed')
         image = self._images[place]
-        crowd = is_set(entry.get('iscrowd'))
+        crowd = is_set(entry.iscrowd)
         trained = not crowd
         segmentation = None
         try:
-            segmentation = read_segmentation(entry.get('segmentation'), image.height, image.width)
+            segmentation = read_segmentation(entry.segmentation, image.height, image.width)
         except ValueError as error:
             if self._masks:
                 self._findings.add('broken_masks', name, str(error))
@@ -110,13 +114,13 @@ class ObjectReader:
         if box is None:
             return None
         trained = self._has_place(box, entry, image, name, crowd) and trained
-        if trained and is_set(entry.get('ignore')):
+        if trained and is_set(entry.ignore):
             self._findings.add('ignored_objects', name, 'is marked "ignore"')
             trained = False
         return CocoObject(label, box, self._area(entry, name, box, segmentation, image), crowd, segmentation, trained)
 
-    def _box(self, entry: dict, name: str, segmentation: Segmentation | None, image: ImageEntry) -> Box | None:
-        given = entry.get('bbox')
+    def _box(self, entry: Annotation, name: str, segmentation: Segmentation | None, image: ImageEntry) -> Box | None:
+        given = entry.bbox
         if not given and segmentation is not None:
             self._findings.add('boxes_computed', name)
             return mask_box(segmentation, image.height, image.width)
@@ -125,21 +129,22 @@ class ObjectReader:
         except (TypeError, ValueError):
             if isinstance(given, list) and len(given) == 4 and None in given:
                 x = math.nan
-            elif isinstance(given, list) and len(given) == 5:
-                raise self._error(name, f'has a box of 5 numbers, {given}; rotated boxes are not supported') from None
+            elif isinstance(given, (list, array)) and len(given) == 5:
+                raise self._error(
+                    name, f'has a box of 5 numbers, {_shown(given)}; rotated boxes are not supported') from None
             else:
-                raise self._error(name, f'has no box [x, y, width, height]: {given}') from None
+                raise self._error(name, f'has no box [x, y, width, height]: {_shown(given)}') from None
         if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(w) and math.isfinite(h)):
-            self._findings.add('boxes_not_finite', name, f'has a box that is not of finite numbers: {given}')
+            self._findings.add('boxes_not_finite', name, f'has a box that is not of finite numbers: {_shown(given)}')
             return None
         return x, y, w, h
 
-    def _has_place(self, box: Box, entry: dict, image: ImageEntry, name: str, crowd: bool) -> bool:
+    def _has_place(self, box: Box, entry: Annotation, image: ImageEntry, name: str, crowd: bool) -> bool:
         """Return whether a box has an area within its image, and count the forms that it may have."""
         x, y, w, h = box
         if not (w > 0 and h > 0):
             if not crowd:
-                self._findings.add('boxes_without_area', name, f'has a box of no area: {entry.get("bbox")}')
+                self._findings.add('boxes_without_area', name, f'has a box of no area: {_shown(entry.bbox)}')
             return False
         width, height = image.width or math.inf, image.height or math.inf
         self._boxes += 1
@@ -147,7 +152,7 @@ class ObjectReader:
         self._fractions += x <= 1 and y <= 1 and w <= 1 and h <= 1
         if x >= width or y >= height or x + w <= 0 or y + h <= 0:
             self._note_beyond(name)
-            self._findings.add('boxes_outside', name, f'has a box outside of its image: {entry.get("bbox")}')
+            self._findings.add('boxes_outside', name, f'has a box outside of its image: {_shown(entry.bbox)}')
             return False
         if x < -MARGIN or y < -MARGIN or x + w > width + MARGIN or y + h > height + MARGIN:
             self._note_beyond(name)
@@ -159,8 +164,14 @@ class ObjectReader:
         self._first_beyond = self._first_beyond or name
 
     def _area(
-            self, entry: dict, name: str, box: Box, segmentation: Segmentation | None, image: ImageEntry) -> float:
-        given = entry.get('area')
+            self,
+            entry: Annotation,
+            name: str,
+            box: Box,
+            segmentation: Segmentation | None,
+            image: ImageEntry,
+    ) -> float:
+        given = entry.area
         area = given if type(given) is float else finite(given)
         if area is not None and (area > 0 or not box[2] * box[3] > 0):
             return area
@@ -184,6 +195,11 @@ class ObjectReader:
         return ValueError(f'{self._findings.path}: {name} {problem}')
 
 
-def counts_by_key(entries: list[dict]) -> Counter:
+def _shown(box: Any) -> str:
+    """Return a box as text."""
+    return f'[{", ".join(f"{value:g}" for value in box)}]' if isinstance(box, array) else str(box)
+
+
+def counts_by_key(entries: list[Annotation]) -> Counter:
     """Return the number of annotations by the id of the category."""
-    return Counter(key_of(entry.get('category_id')) for entry in entries)
+    return Counter(key_of(entry.category_id) for entry in entries)

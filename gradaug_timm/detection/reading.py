@@ -1,24 +1,20 @@
-"""Annotation files as they lie on the disk: where they are, and their JSON in little memory."""
-import gc
-import json
+"""Annotation files as they lie on the disk: where they are, and whether they are in COCO's format."""
 import os
 from array import array
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
+
+from .json_lists import load_json
 
 FILES = (  # of COCO, CVAT; DETR's derivatives; Roboflow; LVIS, FiftyOne, Label Studio
     'annotations/instances_{}.json', 'annotations/{}.json', '{}/_annotations.coco.json', '{}.json')
 PARTS = ('images', 'annotations')
-KEPT = ('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd', 'ignore', 'segmentation', 'category_name')
-NOT_OBJECTS = frozenset({'caption', 'segments_info', 'score', 'file_name'})  # keys of other entries with an image's id
+IMAGE_FIELDS = ('id', 'file_name', 'coco_url', 'width', 'height', 'not_exhaustive_category_ids', 'segments_info')
 OTHER_FORMATS = {  # by a key of the file
     'shapes': 'a file of labelme; convert it, for example with labelme2coco',
     '_via_img_metadata': 'a project of VIA; export it in COCO\'s format',
     'videos': 'a file of videos (YouTube-VIS); only images are supported',
 }
 OTHER_LISTS = {  # by a key of the first entry
-    'score': 'a list of detections, not of annotations',
     'labels': 'a list of labels by frame (BDD100K, Scalabel); convert it to COCO\'s format first',
     'data': 'an export of Label Studio in its own format; export it as COCO',
     'annotations': 'an export of Label Studio in its own format; export it as COCO',
@@ -27,6 +23,20 @@ OTHER_ANNOTATIONS = {  # by a key of the first annotation
     'segments_info': 'a panoptic file; use the file of instances',
     'caption': 'a file of captions; use the file of instances',
 }
+
+
+class Annotation(NamedTuple):
+    """The fields of an annotation, as they are in the file; None for those that it lacks."""
+
+    id: Any
+    image_id: Any
+    category_id: Any
+    bbox: Any
+    area: Any
+    iscrowd: Any
+    ignore: Any
+    segmentation: Any
+    category_name: Any
 
 
 def find_annotations(root: str, split: str) -> str:
@@ -50,8 +60,7 @@ def read_content(path: str) -> dict:
         ValueError: The file is broken, or not in COCO's format.
     """
     try:
-        with _without_collection(), open(path, encoding='utf-8-sig') as file:
-            content = json.load(file, object_hook=_compact)
+        content = load_json(path, _compact)
     except (ValueError, RecursionError) as error:
         raise ValueError(f'{path} is broken: {error}') from None
     except OSError as error:
@@ -67,20 +76,23 @@ def read_content(path: str) -> dict:
         raise ValueError(f'{path} is not in COCO\'s format: categories is not a list')
     for part in (*PARTS, 'categories'):
         for number, entry in enumerate(content[part]):
-            if not isinstance(entry, dict):
-                raise ValueError(f'{path}: entry {number} of {part} is not an object: {str(entry)[:50]}')
+            if not isinstance(entry, dict if part != 'annotations' else Annotation):
+                raise ValueError(f'{path}: entry {number} of {part} is not in COCO\'s format: {str(entry)[:80]}')
     return content
 
 
-def _compact(entry: dict) -> dict:
-    """Return an annotation without unused fields, with arrays for polygons; other objects as they are."""
-    if 'image_id' not in entry or not NOT_OBJECTS.isdisjoint(entry):
+def _compact(entry: dict) -> Any:
+    """Return an annotation as `Annotation`, an image without unused fields, other objects as they are."""
+    if 'file_name' in entry:
+        return {name: entry[name] for name in IMAGE_FIELDS if name in entry}
+    if 'image_id' not in entry or not OTHER_ANNOTATIONS.keys().isdisjoint(entry):
         return entry
-    kept = {name: entry[name] for name in KEPT if name in entry}
-    polygons = kept.get('segmentation')
-    if isinstance(polygons, list):
-        kept['segmentation'] = [_as_array(each) for each in polygons]
-    return kept
+    get = entry.get
+    masks = get('segmentation')
+    if type(masks) is list:
+        masks = [_as_array(each) for each in masks]
+    return Annotation(get('id'), get('image_id'), get('category_id'), _as_array(get('bbox')), get('area'),
+                      get('iscrowd'), get('ignore'), masks, get('category_name'))
 
 
 def _as_array(value: Any) -> Any:
@@ -93,21 +105,11 @@ def _as_array(value: Any) -> Any:
     return value
 
 
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """Keep Python from looking for garbage among millions of objects that are just being made."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
 def _other_format(content: Any) -> str | None:
     """Return what a file is that isn't in COCO's format of instances; None if it may be."""
     first = content[0] if isinstance(content, list) and content else None
+    if isinstance(first, Annotation):
+        return 'a list of detections, not of annotations'
     if isinstance(first, dict):
         return next((text for key, text in OTHER_LISTS.items() if key in first), None)
     if not isinstance(content, dict):

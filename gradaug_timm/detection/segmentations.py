@@ -27,6 +27,8 @@ def read_segmentation(value: Any, height: int, width: int) -> Segmentation | Non
     """
     if not value:
         return None
+    if type(value) is list and all(map(_is_polygon, value)):
+        return value
     if isinstance(value, list) and all(isinstance(each, dict) and 'counts' in each for each in value):
         return _merged([_read_code(each, height, width) for each in value])
     if isinstance(value, dict):
@@ -36,7 +38,7 @@ def read_segmentation(value: Any, height: int, width: int) -> Segmentation | Non
     polygons = [each for each in map(_numbers, _as_polygons(value)) if len(each) >= SMALLEST and len(each) % 2 == 0]
     if not polygons:
         raise ValueError('has a mask without a polygon of three points')
-    if not all(math.isfinite(sum(each)) for each in polygons):
+    if not all(map(_is_polygon, polygons)):
         raise ValueError('has a mask with numbers that are not finite')
     return polygons
 
@@ -76,6 +78,10 @@ def mask_box(segmentation: Segmentation, height: int, width: int) -> tuple[float
     across = [value for each in segmentation for value in each[0::2]]
     down = [value for each in segmentation for value in each[1::2]]
     return min(across), min(down), max(across) - min(across), max(down) - min(down)
+
+
+def _is_polygon(value: Any) -> bool:
+    return type(value) is array and len(value) >= SMALLEST and len(value) % 2 == 0 and math.isfinite(sum(value))
 
 
 def _as_polygons(value: list) -> list:
