@@ -2,6 +2,7 @@
 import argparse
 import copy
 import importlib
+import logging
 import math
 import os
 import re
@@ -11,7 +12,7 @@ from typing import Any, NoReturn
 
 import timm
 import torch
-from timm.utils import ParseKwargs
+from timm.utils import ParseKwargs, setup_default_logging
 
 from .hints import nearest, renamed
 from .upstream import HookedParser, compile_modes, parser_flags
@@ -60,6 +61,17 @@ def table(rows: Sequence[Sequence[str]], *, figures: bool = False) -> list[str]:
     return ['  '.join(
         cell.rjust(width) if figures and index else cell.ljust(width)
         for index, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in rows]
+
+
+QUIET = ('matplotlib.font_manager', 'timm.utils.checkpoint_saver')  # tell of a font cache; list all files at every save
+
+
+def log_to_terminal() -> None:
+    """Set up logging as timm does, unless the caller has done so; other libraries then report warnings only."""
+    if not logging.root.handlers:
+        setup_default_logging()
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def installed_command() -> str | None:

@@ -8,6 +8,7 @@ import importlib
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -185,16 +186,31 @@ def graph_breaks() -> int:
     return sum(torch._dynamo.utils.counters['graph_break'].values())
 
 
-def compile_settings() -> Any:
-    """Return the settings of torch.compile; their method `patch` is a context manager.
+def _limits() -> tuple[Any, tuple[str, str, str]]:
+    """Return dynamo's settings, and the names of its limits, which torch 2.6 called differently."""
+    config = torch._dynamo.config
+    if hasattr(config, 'recompile_limit'):
+        return config, ('recompile_limit', 'accumulated_recompile_limit', 'fail_on_recompile_limit_hit')
+    return config, ('cache_size_limit', 'accumulated_cache_size_limit', 'fail_on_cache_limit_hit')
+
+
+def recompile_limit() -> int | None:
+    """Return the limit on the graphs of a function; None if a graph more is no error, but runs without compilation.
 
     `torch.compiler.config` has the same limits, but only in newer versions than torch 2.6, the oldest supported one.
     """
-    return torch._dynamo.config
+    config, (limit, _, fails) = _limits()
+    return getattr(config, limit) if getattr(config, fails) else None
+
+
+def recompile_limited(number: int) -> AbstractContextManager[None]:
+    """Return a context in which a function that needs more graphs than a number raises `recompile_limit_error`."""
+    config, (limit, accumulated, fails) = _limits()
+    return config.patch({limit: number, accumulated: max(number, getattr(config, accumulated)), fails: True})
 
 
 def recompile_limit_error() -> 'type[FailOnRecompileLimitHit]':
-    """Return the error of torch.compile at its limit (`fail_on_recompile_limit_hit`); it has no public name."""
+    """Return the error of torch.compile beyond `recompile_limited`; it has no public name."""
     return torch._dynamo.exc.FailOnRecompileLimitHit
 
 

@@ -1,8 +1,10 @@
 """Common parts of all commands: one-line errors, text tables, and the choice of a device."""
+import logging
+
 import pytest
 import torch
 
-from gradaug_timm.cli import flag, one_line, table
+from gradaug_timm.cli import flag, log_to_terminal, one_line, table
 from gradaug_timm.devices import pick_device
 
 
@@ -52,3 +54,14 @@ def test_a_device_that_does_not_exist_is_named_with_the_one_that_was_found(name)
     found = pick_device()
     with pytest.raises(ValueError, match=f'^--device {name} does not exist; found {found}$'):
         pick_device(name)
+
+
+def test_matplotlib_tells_nothing_of_its_font_cache_amid_the_output(caplog):
+    font_manager = logging.getLogger('matplotlib.font_manager')
+    font_manager.setLevel(logging.NOTSET)
+    with caplog.at_level(logging.INFO):
+        log_to_terminal()
+        font_manager.info('generated new fontManager')
+        font_manager.warning('a font is missing')
+        logging.getLogger('gradaug_timm.some').info('an epoch')
+    assert caplog.messages == ['a font is missing', 'an epoch']

@@ -47,6 +47,27 @@ def test_the_wheel_has_the_version_of_the_package(wheel):
     assert wheel.name.split('-')[:2] == ['gradaug_timm', gradaug_timm.__version__]
 
 
+def test_an_index_shows_the_readme_without_links_that_work_only_in_the_source_tree(wheel):
+    archive = zipfile.ZipFile(wheel)
+    shown = archive.read(next(name for name in archive.namelist() if name.endswith('/METADATA'))).decode()
+    assert 'Author: The gradaug_timm developers\n' in shown and 'Keywords: ' in shown
+    links = re.findall(r'\]\(([^)]*)\)', shown)
+    assert links and all(link.startswith('https://') for link in links)
+    assert 'timm](https://' in shown and 'training (`docs/training.md`)' in shown and 'method.png' not in shown
+
+
+def test_the_source_distribution_holds_every_file_of_the_repository():
+    listed = subprocess.run(['git', 'ls-files'], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip('not a clone')
+    words = [line.split() for line in (ROOT / 'MANIFEST.in').read_text().splitlines()]
+    files = {file for command, *rest in words if command == 'include' for file in rest}
+    folders = {folder for command, *rest in words if command == 'graft' for folder in rest}
+    included = {'setup.py', 'setup.cfg', 'pyproject.toml', 'MANIFEST.in', '.gitignore'} | files  # most by setuptools
+    assert [path for path in listed.stdout.splitlines()
+            if path not in included and path.split('/')[0] not in {*folders, 'gradaug_timm'}] == []
+
+
 def run_installed(wheel, folder, code):
     """Runs code elsewhere than in the clone, with the wheel's modules."""
     zipfile.ZipFile(wheel).extractall(folder / 'site')

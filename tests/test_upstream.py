@@ -253,19 +253,27 @@ def test_graphs_and_their_breaks_are_counted():
 
 
 def test_one_graph_more_than_the_limit_is_an_error_and_the_limit_ends_with_its_context():
-    settings = upstream.compile_settings()
-    names = 'recompile_limit', 'accumulated_recompile_limit', 'fail_on_recompile_limit_hit'
-    before = [getattr(settings, name) for name in names]
-
     def function(x):
         return x * 5
 
-    compiled = torch.compile(function, backend='eager', dynamic=False)
-    with settings.patch(dict(zip(names, (2, 2, True)))):
+    before, compiled = upstream.recompile_limit(), torch.compile(function, backend='eager', dynamic=False)
+    with upstream.recompile_limited(2):
+        assert upstream.recompile_limit() == 2
         compiled(torch.ones(2)), compiled(torch.ones(3))
         with pytest.raises(upstream.recompile_limit_error()):
             compiled(torch.ones(4))
-    assert [getattr(settings, name) for name in names] == before
+    assert upstream.recompile_limit() == before is None
+
+
+def test_the_limit_has_the_names_of_torch_2_6_too(monkeypatch):
+    patched = {}
+    config = SimpleNamespace(
+        cache_size_limit=8, accumulated_cache_size_limit=256, fail_on_cache_limit_hit=True, patch=patched.update)
+    monkeypatch.setattr(torch._dynamo, 'config', config)
+    assert upstream.recompile_limit() == 8
+    upstream.recompile_limited(300)
+    assert patched == {
+        'cache_size_limit': 300, 'accumulated_cache_size_limit': 300, 'fail_on_cache_limit_hit': True}
 
 
 # Data loaders

@@ -27,7 +27,7 @@ IMPORT = re.compile(rb'^\s*(?:from|import)\s+([\w.]+)', re.MULTILINE)
 # In this package: what its functions import belongs to other parts, and may have been imported yet or not.
 TOP_IMPORT = re.compile(rb'^(?:from|import)\s+([\w.]+)', re.MULTILINE)
 ADDED = frozenset({'smart_apply'})  # methods that transformers adds to nn.Module, only to initialise weights
-PASSING = MODULE_ATTRIBUTES | {'kept'}  # attributes of every module, not described
+PASSING = MODULE_ATTRIBUTES | {'kept', 'full_values'}  # attributes of every module, not described
 
 _logger = logging.getLogger(__name__)
 

@@ -41,12 +41,14 @@ class Elastic:
 
     `plain` is the class that the module had before, `attributes` are the names that become properties, and `mixin` is
     the base that makes the class elastic. While a sub-network is active, `kept` maps the name of an attribute to a Cut
-    or to another value that replaces the attribute.
+    or to another value that replaces the attribute. `full_values` holds attributes of the full network that are not
+    tensors; a property that reads its own name in `__dict__` sends torch.compile into a recursion before torch 2.14.
     """
     plain: type[nn.Module]
     attributes: tuple[Attribute, ...] = ()
     mixin: type['Elastic']
     kept: dict[str, object] = WHOLE
+    full_values: dict[str, object]
 
     def __setattr__(self, name, value):
         if name in self.kept and name in own_buffers(self):  # a buffer that a sub-network writes is dropped after it
@@ -88,9 +90,13 @@ def _property(name: str, holder: str) -> property:
     """Return a property for an attribute of a module; pruning and DataParallel may hold the tensor elsewhere."""
     def set_value(self, value):
         self.__dict__[name] = value
+        if not holder:
+            self.full_values[name] = value
 
     def delete_value(self):
         del self.__dict__[name]
+        if not holder:
+            del self.full_values[name]
 
     def get_tensor(self):
         held, kept = getattr(self, holder), self.kept
@@ -108,4 +114,4 @@ def _property(name: str, holder: str) -> property:
     if holder:
         return property(get_tensor, set_value, delete_value)
     return property(
-        lambda self: self.kept[name] if name in self.kept else self.__dict__[name], set_value, delete_value)
+        lambda self: self.kept[name] if name in self.kept else self.full_values[name], set_value, delete_value)

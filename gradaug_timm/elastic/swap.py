@@ -32,7 +32,8 @@ def swap_classes(network: nn.Module, plan: Plan) -> None:
             plain = module.plain if isinstance(module, Elastic) else type(module)
             mixin = BLOCKS.get(plain, SkippableResidual) if is_block else Elastic
             module.__class__ = elastic_class(plain, tuple(attributes), mixin)
-            vars(module)['kept'] = WHOLE
+            vars(module).update(kept=WHOLE, full_values={
+                key: vars(module)[key] for key, holder in attributes if not holder})
 
 
 def restore_classes(network: nn.Module) -> None:
@@ -41,6 +42,7 @@ def restore_classes(network: nn.Module) -> None:
         if isinstance(module, Elastic):
             module.__class__ = module.plain
             vars(module).pop('kept', None)
+            vars(module).pop('full_values', None)
 
 
 def _caches(module: nn.Module) -> frozenset[str]:

@@ -1,9 +1,7 @@
 """validate.py: settings from the command line, results on stdout and in files."""
-import logging
 
-from timm.utils import setup_default_logging
 
-from ..cli import table
+from ..cli import log_to_terminal, table
 from ..task.compile_limit import CompilationError
 from .api import run_evaluation, write_files
 from .arguments import build_parser, parse
@@ -15,8 +13,7 @@ from .robustness_report import error_rows
 def main(argv: list[str] | None = None) -> None:
     """Run validate.py; SystemExit(2) with one line on stderr if the command can't be carried out."""
     settings = parse(argv)
-    if not logging.root.handlers:
-        setup_default_logging()
+    log_to_terminal()
     try:
         results = run_evaluation(settings)
         if robustness_asked(settings):

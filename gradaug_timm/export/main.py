@@ -4,8 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from tempfile import TemporaryDirectory
 
-from timm.utils import setup_default_logging
-
+from ..cli import log_to_terminal
 from ..data.class_names import title_of
 from .arguments import ExportSettings, build_parser, read_label_names
 from .card import model_card
@@ -22,8 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command; SystemExit(2) with one line on stderr if it can't be carried out."""
     parser = build_parser()
     settings = parser.parse_settings(argv)
-    if not logging.root.handlers:
-        setup_default_logging()
+    log_to_terminal()
     try:
         for line in export(settings):
             print(line)

@@ -2,8 +2,9 @@
 import logging
 from dataclasses import replace
 
-from timm.utils import random_seed, setup_default_logging
+from timm.utils import random_seed
 
+from ..cli import log_to_terminal
 from ..devices import pick_device
 from ..elastic import Subnet, multiply_adds, num_blocks
 from ..elastic.swap import is_batch_norm
@@ -21,8 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command; SystemExit(2) with one line on stderr if it can't be carried out."""
     parser = build_parser()
     settings = parser.parse_settings(argv)
-    if not logging.root.handlers:
-        setup_default_logging()
+    log_to_terminal()
     try:
         print(run(settings))
     except (OSError, ValueError) as error:

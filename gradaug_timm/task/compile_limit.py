@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from ..upstream import compile_settings, graph_breaks, graphs_made, recompile_limit_error
+from ..upstream import graph_breaks, graphs_made, recompile_limit, recompile_limit_error, recompile_limited
 from .sampling import images_seen, possible_transforms, width_grid
 from .settings import GradAugSettings
 
@@ -49,16 +49,10 @@ class GraphLimit:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Apply the limit, or a higher one of an outer context; torch's settings are restored at the end."""
-        config, before = compile_settings(), graphs_made()
-        limit = self.number + before - self.made
-        if config.fail_on_recompile_limit_hit:  # else it means nothing: importing timm.optim sets it to a million
-            limit = max(limit, config.recompile_limit)
+        before = graphs_made()
+        outer = recompile_limit() or 0  # None where it means nothing: importing timm.optim sets it to a million
         try:
-            with config.patch(
-                    recompile_limit=limit,
-                    accumulated_recompile_limit=max(limit, config.accumulated_recompile_limit),
-                    fail_on_recompile_limit_hit=True,
-            ):
+            with recompile_limited(max(self.number + before - self.made, outer)):
                 yield
         finally:
             self.made += graphs_made() - before

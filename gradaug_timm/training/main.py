@@ -7,10 +7,9 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch.distributed as dist
-from timm.utils import setup_default_logging
 from timm.utils.distributed import is_distributed_env
 
-from ..cli import one_line
+from ..cli import log_to_terminal, one_line
 from ..flags import SettingsParser
 from ..task.compile_limit import CompilationError
 from .agreement import DisagreementError, gather
@@ -59,7 +58,7 @@ def run_command(
         argv: The command line; None: the command line of the program.
         prepare: Builds a run from the settings, the settings as YAML text, and the process.
     """
-    _set_up_logging()
+    log_to_terminal()
     args, text = parse_arguments(parser, argv)
     try:
         _train(parser, _prepare(parser, args, text, prepare))
@@ -112,12 +111,6 @@ def continue_restarted(args: Loop, process: Process) -> Loop:
 
 def _restarts() -> int:
     return int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0))
-
-
-def _set_up_logging() -> None:
-    if not logging.root.handlers:
-        setup_default_logging()
-    logging.getLogger('timm.utils.checkpoint_saver').setLevel(logging.WARNING)  # else it lists all files at every save
 
 
 def _train(parser, run: Run) -> None:

@@ -19,6 +19,7 @@ from ..processes import Precision, Process
 
 _logger = logging.getLogger(__name__)
 
+CHANNELS_IN_LAYOUT = 8  # strided 1x1 convolutions of other numbers crash in the channels-last layout on the CPU
 UNBUILDABLE = (
     AssertionError, EOFError, KeyError, RuntimeError, TypeError, pickle.UnpicklingError, SafetensorError)
 
@@ -141,8 +142,10 @@ def place_network(network: nn.Module, args: TrainSettings, process: Process, pre
     """Move a network to the device, convert its precision, layout and norm layers, and return it.
 
     Raises:
-        ValueError: The device does not support synchronized norm layers.
+        ValueError: The device does not support synchronized norm layers, or torch crashes in the layout.
     """
+    if args.channels_last and process.device.type == 'cpu':
+        _check_channels_last(network)
     if args.split_bn:
         network = convert_splitbn_model(network, max(args.aug_splits, 2))
     network.to(device=process.device, dtype=precision.model_dtype)
@@ -153,3 +156,22 @@ def place_network(network: nn.Module, args: TrainSettings, process: Process, pre
             raise ValueError('--sync-bn needs GPUs: torch\'s SyncBatchNorm does not support the CPU')
         network = convert_sync_batchnorm(network)
     return network
+
+
+def _check_channels_last(network: nn.Module) -> None:
+    """Raise an error if the network has a convolution in whose backward pass torch crashes on the CPU.
+
+    Seen with torch 2.14 and 2.15: strided 1x1 convolutions write outside of their memory if the number of input
+    channels is not a multiple of 8. One channel, and groups of channels, are safe.
+
+    Raises:
+        ValueError: The network has such a convolution.
+    """
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d) and max(layer.kernel_size) == 1 and max(layer.stride) > 1:
+            channels = layer.in_channels
+            if layer.groups == 1 < channels and channels % CHANNELS_IN_LAYOUT:
+                raise ValueError(
+                    f'--channels-last on the CPU does not support {name}, a strided 1x1 convolution of {channels} '
+                    f'channels: torch crashes there if the number of channels is not a multiple of '
+                    f'{CHANNELS_IN_LAYOUT}; leave --channels-last out')
