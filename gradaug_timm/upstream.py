@@ -343,7 +343,10 @@ def prepare_stream(reader: Any, unreadable: Callable[[str], None]) -> None:
 def _named_decode(sample: dict, **kwargs) -> dict | None:
     from timm.data.readers import reader_wds
     try:
-        return reader_wds._decode(sample, **kwargs)
+        decoded = reader_wds._decode(sample, **kwargs)
+        if decoded is not None:  # timm later looks for the ending that was asked for, but stores the image as jpg
+            decoded.update({ending: decoded['jpg'] for ending in kwargs['image_key'].split(';')})
+        return decoded
     except Exception as error:
         if isinstance(error, (TypeError, reader_wds.WdsTargetKeyError)):
             raise

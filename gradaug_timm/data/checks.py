@@ -1,5 +1,6 @@
 """Checks that find faults of data sets before the first epoch."""
 import logging
+import sys
 
 from torch.utils.data import Dataset
 
@@ -7,6 +8,7 @@ from ..upstream import shard_count
 from .by_name import use_labels_of
 from .class_names import class_names, innermost
 from .findings import Level
+from .labels import check_values
 from .layout import layout_findings
 
 _logger = logging.getLogger(__name__)
@@ -24,11 +26,12 @@ def match_validation(train: Dataset, validation: Dataset, *, dense: bool = False
 
 
 def check_labels(dataset: Dataset, num_classes: int) -> None:
-    """Raise ValueError if a label is not among the network's classes."""
-    highest = _highest_label(dataset)
-    if highest is not None and highest >= num_classes:
-        raise ValueError(f'--num-classes {num_classes} is too small: the data set has labels 0 to {highest}; '
-                         f'use at least {highest + 1}')
+    """Raise ValueError if an image has no label, or one that is not among the network's classes."""
+    names = class_names(innermost(dataset))
+    if names is not None and len(names) > num_classes:
+        raise ValueError(f'--num-classes {num_classes} is too small: the data set has labels 0 to {len(names) - 1}; '
+                         f'use at least {len(names)}')
+    check_values(dataset, num_classes if names is None else sys.maxsize)
 
 
 def warn_of_unused_classes(dataset: Dataset, num_classes: int) -> None:
@@ -67,12 +70,3 @@ def check_shards(dataset: Dataset, split: str, *, processes: int, workers: int) 
     if shards is not None and shards < needed:
         raise ValueError(f'--workers: the {split} split needs at least as many shards as data workers, {needed} '
                          f'({max(1, workers)} in each of {processes} processes), and has {shards}')
-
-
-def _highest_label(dataset: Dataset) -> int | None:
-    source = innermost(dataset)
-    names = class_names(source)
-    if names is not None:
-        return len(names) - 1
-    targets = getattr(source, 'targets', None)
-    return None if targets is None else int(max(targets))

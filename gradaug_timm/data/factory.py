@@ -6,13 +6,15 @@ from functools import partial
 from typing import Any
 
 import timm.data
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from ..cli import flag, one_line
 from .checks import check_layout
 from .digits import DIGITS, Digits
+from .fields import check_fields, first_labels
 from .folders import VisibleImageFolder, is_ignored, open_folder
-from .image_sets import read_at_depth
+from .image_sets import StreamedImages, read_at_depth
+from .labels import number_keys
 from .slices import overlap, parse_split, sliced
 from .stl10 import STL10_NAME, TRAIN, Stl10
 from .tables import check_cache_files, warn_of_other_rows
@@ -23,6 +25,8 @@ _logger = logging.getLogger(__name__)
 FOLDERS = ('', 'torch/image_folder', 'torch/folder')  # kinds of data sets that are class folders
 TWO_SPLITS = tuple(f'torch/{name}' for name in ('cifar10', 'cifar100', 'mnist', 'fashion_mnist', 'kmnist', 'qmnist'))
 PREFIXES = ('torch', 'hfds', 'hfids', 'tfds', 'wds')  # of names in timm's notation
+PACKAGES = ('hfds', 'hfids', 'tfds', 'wds')  # read by packages, whose errors have no common class
+EXPECTED = (AssertionError, FileNotFoundError, ImportError, RuntimeError)
 LAYOUT = 'expected DIR/train/CLASS/IMAGE and DIR/validation/CLASS/IMAGE'
 
 
@@ -102,14 +106,32 @@ def _open(
         try:
             dataset = opened(
                 root=root, split=split, input_img_mode=input_img_mode, target_transform=target_transform, **kwargs)
-        except (AssertionError, FileNotFoundError, ImportError, RuntimeError) as error:
+        except Exception as error:
+            if not isinstance(error, EXPECTED) and not kind.startswith(PACKAGES):
+                raise
             where = f'--dataset {name!r} with --data-dir {root} and split {split!r}'
             raise ValueError(f'{where}: {one_line(error, None)}') from error
+        if kind.startswith(PACKAGES):
+            check_fields(name, dataset)
+            number_keys(dataset.reader)
     if table and checked:
         warn_of_other_rows(dataset, table, split)
     if checked:
         check_layout(dataset, mapped=bool(kwargs.get('class_map')))
-    return read_at_depth(dataset, input_img_mode)
+    if len(dataset) == 0 and not isinstance(dataset, IterableDataset):
+        raise ValueError(f'--dataset {name} has no images in split {split!r}')
+    dataset = read_at_depth(dataset, input_img_mode)
+    if isinstance(dataset, StreamedImages) and checked and kind.startswith(('hfids', 'wds')):
+        dataset.first_labels = _peek(name, root, split, input_img_mode, kwargs)
+    return dataset
+
+
+def _peek(name: str, root: str | None, split: str, mode: str, kwargs: dict[str, Any]) -> list:
+    """Return the labels of the first samples of a stream, which is opened once more for it."""
+    given = {**kwargs, 'is_training': False, 'num_samples': kwargs.get('num_samples') or 1}
+    stream = timm.data.create_dataset(name, root=root, split=split, input_img_mode=mode, **given)
+    number_keys(stream.reader)
+    return first_labels(name, read_at_depth(stream, mode))
 
 
 def is_folder(name: str) -> bool:

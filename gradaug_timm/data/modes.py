@@ -49,9 +49,15 @@ def mode_problems(asked: str | None, channels: int) -> Iterator[str]:
 def check_channels(network: nn.Module, channels: int) -> None:
     """Raise ValueError if the first layer of a network of timm takes another number of channels than images have."""
     taken = first_channels(network)
-    if taken is not None and taken not in {channels * factor for factor in STEMS}:
+    if taken is not None and not takes(network, channels):
         raise ValueError(f'the network takes images of {taken} channel{"s" * (taken > 1)}, not of {channels}: use '
                          f'--in-chans {taken}')
+
+
+def takes(network: nn.Module, channels: int) -> bool:
+    """Return whether the first layer of a network of timm takes this number of channels, as far as known."""
+    taken = first_channels(network)
+    return taken is None or taken in {channels * factor for factor in STEMS}
 
 
 def first_channels(network: nn.Module) -> int | None:

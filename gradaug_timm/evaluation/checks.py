@@ -6,6 +6,7 @@ from dataclasses import fields
 
 from ..cli import flag
 from ..confusion import confusion_problems
+from ..data.modes import mode_problems
 from .corruptions import EXTRA, SEVERITIES
 from .settings import EvaluationSettings, ResidualSettings
 
@@ -67,6 +68,8 @@ def _input_problems(settings: EvaluationSettings) -> Iterator[str]:
     if settings.input_size and settings.input_size[0] != channels:
         sizes = ' '.join(map(str, settings.input_size))
         yield f'--in-chans {channels} contradicts the channels of --input-size {sizes}'
+    if settings.input_img_mode is not None:
+        yield from mode_problems(settings.input_img_mode, channels)
     for name in ('mean', 'std'):
         values = getattr(settings, name)
         if len(values or [0]) not in {1, channels}:

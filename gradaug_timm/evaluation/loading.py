@@ -8,7 +8,7 @@ import torch
 from timm.data import MultiLabelTarget, create_loader, create_transform
 from torch.utils.data import IterableDataset
 
-from ..data import create_dataset, leave_out_unreadable, replace_unreadable
+from ..data import create_dataset, input_mode, leave_out_unreadable, replace_unreadable
 from ..data.factory import are_parts, is_folder, split_folder
 from ..data.tars import is_tar
 from .classes import match_classes
@@ -41,7 +41,7 @@ def open_split(
         num_samples=args.num_samples,
         batch_size=args.batch_size,
         input_key=args.input_key,
-        input_img_mode=args.input_img_mode or ('RGB' if config['input_size'][0] == 3 else 'L'),
+        input_img_mode=input_mode(args.input_img_mode, config['input_size'][0]),
         target_key=args.target_key,
         trust_remote_code=args.dataset_trust_remote_code,
         seed=args.seed,

@@ -12,6 +12,7 @@ from torch import nn
 
 from ..convert import convert, read_original
 from ..data.class_names import own_names
+from ..data.modes import check_channels, first_channels, takes
 from ..extraction.description import DATA
 from ..extraction.loading import load_extracted
 from ..models.original import recognise
@@ -197,7 +198,10 @@ def data_config(
         given = {**given, 'in_chans': settings.in_chans or known['input_size'][0]}
     config = resolve_data_config(
         given, pretrained_cfg=known, model=model, use_test_size=not settings.use_train_size, verbose=True)
+    if settings.in_chans is None and settings.input_size is None and not takes(model, config['input_size'][0]):
+        config = {**config, 'input_size': (first_channels(model), *config['input_size'][1:])}
     channels = config['input_size'][0]
+    check_channels(model, channels)
     return {**config, 'mean': adapt_to_chs(config['mean'], channels), 'std': adapt_to_chs(config['std'], channels)}
 
 

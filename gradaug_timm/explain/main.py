@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from timm.data import create_transform
 from torch import nn
 
+from ..data import input_mode
 from ..data.by_name import places_of
 from ..data.class_names import listed, title_of
 from ..data.folders import image_extensions, visible_files
+from ..data.images import read_image as read_at_depth
 from ..elastic import extract
 from ..evaluation.subnets import choose_subnets
 from ..evaluation.trained import Trained
@@ -31,6 +33,7 @@ class Column:
     network: nn.Module
     config: dict[str, Any]
     class_names: tuple[str, ...] | None = None
+    mode: str = 'RGB'  # in which it reads images
     label: int | None = None  # of the class whose map is drawn; None for the predicted class
 
 
@@ -66,7 +69,8 @@ def _columns(args: ExplainSettings, path: str) -> list[Column]:
     """Return the network of a checkpoint, and its sub-networks."""
     trained = args.open(path)
     network, config, name = trained.network, trained.config, '/'.join(path.split(os.sep)[-2:])
-    about = config, trained.class_names, None if args.label is None else _find_class(args.label, trained)
+    mode = input_mode(trained.settings.get('input_img_mode'), config['input_size'][0])
+    about = config, trained.class_names, mode, None if args.label is None else _find_class(args.label, trained)
     columns = [Column(name, network, *about)]
     if args.width:
         whole = replace(trained, network=copy.deepcopy(network))
@@ -97,9 +101,8 @@ def read_image(path: str, mode: str) -> Image.Image:
         ValueError: It is damaged.
     """
     try:
-        with Image.open(path) as file:
-            return file.convert(mode)
-    except (OSError, SyntaxError, UnidentifiedImageError) as error:
+        return read_at_depth(path, mode)
+    except Exception as error:  # image libraries raise anything on a broken file
         raise ValueError(f'{path} can\'t be read as an image: {error}') from error
 
 
@@ -129,7 +132,7 @@ def draw(args: ExplainSettings, paths: list[str], columns: list[Column]) -> None
 def explain(path: str, column: Column, *, method: str) -> tuple[np.ndarray, np.ndarray, str]:
     """Return what the network sees of an image, [H, W, 3] in 0 to 1; the map, [H, W]; and the prediction."""
     config = column.config
-    image = read_image(path, 'RGB' if config['input_size'][0] == 3 else 'L')
+    image = read_image(path, column.mode)
     transform = create_transform(
         config['input_size'], interpolation=config['interpolation'], mean=config['mean'], std=config['std'],
         crop_pct=config['crop_pct'], crop_mode=config['crop_mode'])
@@ -139,5 +142,6 @@ def explain(path: str, column: Column, *, method: str) -> tuple[np.ndarray, np.n
     heat = activation_map(
         column.network, seen, label=int(predicted) if column.label is None else column.label, method=method)
     mean, std = (torch.tensor(config[name]).view(-1, 1, 1) for name in ('mean', 'std'))
-    pixels = (seen[0] * std + mean).clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0).numpy()
-    return pixels, heat, f'{title_of(int(predicted), column.class_names)}: {float(probability):.2f}'
+    pixels = (seen[0] * std + mean).clamp(0, 1)
+    pixels = pixels[:3 if len(pixels) > 2 else 1].expand(3, -1, -1).permute(1, 2, 0)
+    return pixels.numpy(), heat, f'{title_of(int(predicted), column.class_names)}: {float(probability):.2f}'

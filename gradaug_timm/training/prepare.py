@@ -13,10 +13,12 @@ from timm.utils import NativeScaler, random_seed
 from torch import nn
 
 from ..confusion import check_confusion
+from ..data import check_channels
 from ..files import replacing
 from ..regularizers import DropBlockRamp
 from ..task.compile_limit import Compilation, most_alike
 from ..task.settings import GradAugSettings
+from ..upstream import adapt_to_chs
 from .arguments.settings import LoopSettings, TrainSettings
 from .building.gradaug import enable_gradaug, settings_for
 from .building.graph_count import expected_graphs
@@ -111,8 +113,10 @@ def prepare(
     num_classes = args.num_classes or network.num_classes
     args = replace(args, num_classes=num_classes)
     check_confusion(args.confusion_matrix, num_classes)
-    config = resolve_data_config(vars(args), model=network)
+    config = data_config(args, network)
     input_size = config['input_size']
+    check_channels(network, input_size[0])
+    loaders = build_loaders(args, config, num_classes, process, precision)
     network = place_network(network, args, process, precision)
     settings, cost = None, 1.
     if args.gradaug:
@@ -120,7 +124,6 @@ def prepare(
     facts = network_facts(network, input_size, settings, cost)
     if args.grad_checkpointing:
         enable_checkpointing(network, args.model)
-    loaders = build_loaders(args, config, num_classes, process, precision)
     scaler = precision.create_scaler()
     return assemble(args, text, process, Parts(
         task=build_task(args, network, settings, process, precision, scaler),
@@ -141,6 +144,13 @@ def prepare(
         loggers=loggers,
         callbacks=callbacks,
     ))
+
+
+def data_config(args: TrainSettings, network: nn.Module) -> dict[str, Any]:
+    """Return timm's data configuration of a network, with mean and deviation for the channels of its images."""
+    config = resolve_data_config(vars(args), model=network)
+    channels = config['input_size'][0]
+    return {**config, 'mean': adapt_to_chs(config['mean'], channels), 'std': adapt_to_chs(config['std'], channels)}
 
 
 def assemble(args: LoopSettings, text: str, process: Process, parts: Parts) -> Run:

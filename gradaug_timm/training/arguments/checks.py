@@ -13,6 +13,7 @@ from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
 
 from ...cli import flag
 from ...confusion import confusion_problems
+from ...data.modes import mode_problems
 from ...models.creation import name_problem
 from .criteria import loss_settings, mixing_active
 from .device_augment import device_augment_problems
@@ -151,6 +152,8 @@ def _data_problems(args: TrainSettings) -> Iterator[str]:
     channels = args.input_size[0] if args.input_size else args.in_chans or 3
     if args.input_size and args.in_chans not in (None, channels):
         yield f'--in-chans {args.in_chans} must equal the {channels} channels of --input-size; leave out --in-chans'
+    if args.input_img_mode is not None or args.in_chans is not None or args.input_size is not None:
+        yield from mode_problems(args.input_img_mode, channels)
     for name in ('mean', 'std'):
         values = getattr(args, name)
         if values is not None and len(values) not in (1, channels):
@@ -169,8 +172,8 @@ def _data_problems(args: TrainSettings) -> Iterator[str]:
     if args.mixup_mode == 'half' and args.no_prefetcher:
         yield '--mixup-mode half must be batch, pair or elem with --no-prefetcher'
     yield from _padding_problems(args)
-    if args.pca_lighting and (channels != 3 or args.no_aug):
-        yield '--pca-lighting needs images with 3 channels, and excludes --no-aug'
+    if args.pca_lighting and (channels != 3 or args.input_img_mode not in (None, 'RGB') or args.no_aug):
+        yield '--pca-lighting needs images with 3 channels, of mode RGB, and excludes --no-aug'
     if args.keep_last_batch and (args.train_img_sizes or args.use_multi_epochs_loader):
         yield '--keep-last-batch excludes --train-img-sizes and --use-multi-epochs-loader'
     if args.labels_per_class and args.train_fraction:

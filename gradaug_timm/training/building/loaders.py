@@ -19,6 +19,7 @@ from ...data import (
     class_balanced,
     class_names,
     create_dataset,
+    input_mode,
     insert_augmentations,
     key_loader,
     leave_out_unreadable,
@@ -26,9 +27,9 @@ from ...data import (
     stratified,
     warn_of_unused_classes,
 )
-from ...data.class_names import listed
+from ...data.class_names import innermost, listed
 from ...data.factory import check_parts, is_folder
-from ...upstream import PrefetchLoader, restart_workers
+from ...upstream import PrefetchLoader, reader_of, restart_workers
 from ..arguments.criteria import mixing_active
 from ..arguments.settings import TrainSettings
 from ..position import Position
@@ -175,7 +176,7 @@ def _create_datasets(args, config: dict, num_classes: int) -> tuple[Dataset, Dat
         class_map=args.class_map,
         download=args.dataset_download,
         batch_size=args.batch_size,
-        input_img_mode=args.input_img_mode or ('RGB' if config['input_size'][0] == 3 else 'L'),
+        input_img_mode=input_mode(args.input_img_mode, config['input_size'][0]),
         input_key=args.input_key or None,
         target_key=args.target_key or None,
         target_format=args.target_format,
@@ -205,7 +206,10 @@ def _create_datasets(args, config: dict, num_classes: int) -> tuple[Dataset, Dat
 def _check_multi_label(args, dataset: Dataset) -> None:
     if args.task != 'multilabel' or isinstance(dataset, IterableDataset):
         return
+    source: Any = innermost(dataset)
     try:
+        for target in getattr(reader_of(source), 'iter_targets', tuple)():
+            source.target_transform(target)
         dataset[0]
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
