@@ -31,6 +31,9 @@ from torch._prims_common import suggest_memory_format
 from torch.nn.modules.batchnorm import _BatchNorm as AnyBatchNorm
 from torch.nn.modules.batchnorm import _NormBase as AnyRunningNorm
 from torch.nn.modules.conv import _ConvNd as AnyConvolution
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 if TYPE_CHECKING:
@@ -126,6 +129,44 @@ def remove_forward_hooks(module: nn.Module) -> None:
     """Remove all hooks around `forward`. Publicly, a hook is removed only by the handle from its registration."""
     module._forward_hooks.clear()
     module._forward_pre_hooks.clear()
+
+
+def pruned_parameters(module: nn.Module) -> list[str]:
+    """Return the names of the parameters that torch.nn.utils.prune masks; `is_pruned` names none of them.
+
+    Pruning methods have no public attribute with the name, and modules no public list of hooks.
+    """
+    return [hook._tensor_name for hook in module._forward_pre_hooks.values() if isinstance(hook, BasePruningMethod)]
+
+
+def weights_of_hooks(module: nn.Module) -> list[str]:
+    """Return the names of the weights that the older spectral_norm and weight_norm compute in hooks before a pass.
+
+    The hooks' classes are not documented, and modules have no public list of hooks.
+    """
+    return [hook.name for hook in module._forward_pre_hooks.values() if isinstance(hook, (SpectralNorm, WeightNorm))]
+
+
+def is_quantized(module: nn.Module) -> bool:
+    """Return whether a module's weights are quantized by torch, torchao or bitsandbytes, of which no base is public."""
+    if type(module).__module__.startswith(('torch.ao.nn.quantized', 'torch.ao.nn.intrinsic.quantized', 'bitsandbytes')):
+        return True
+    return any(parameter.is_quantized or type(parameter.data).__module__.startswith('torchao')
+               for parameter in module._parameters.values() if parameter is not None)
+
+
+SHARDING = frozenset({'FullyShardedDataParallel', 'FSDPModule', 'DeepSpeedEngine'})  # classes of modules
+
+
+def is_sharded(value: nn.Module | torch.Tensor | None) -> bool:
+    """Return whether a module or parameter is divided among processes by torch (FSDP, DTensor) or DeepSpeed.
+
+    Importing the classes takes seconds, so their names are compared; nothing public tells all of them.
+    """
+    if isinstance(value, nn.Module):
+        return any(cls.__name__ in SHARDING for cls in type(value).__mro__)
+    return value is not None and (
+        'DTensor' in (type(value).__name__, type(value.data).__name__) or hasattr(value, 'ds_id'))
 
 
 def have_gradient_hooks(parameters: Iterable[torch.Tensor]) -> bool:

@@ -27,6 +27,8 @@ from timm.scheduler import PlateauLRScheduler
 from timm.task import FeatureDistillationTask, LogitDistillationTask, TokenDistillationTask
 from timm.utils import CheckpointSaver, NativeScaler
 from torch import nn
+from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
+from torch.nn.utils import prune
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, RandomSampler, SequentialSampler
 
 from gradaug_timm import upstream
@@ -713,3 +715,25 @@ def test_every_part_is_used():
     waiting = {'parser_actions', 'convert_text', 'check_choice', 'init_distributed_device_so'}
     own = {'MultiEpochsDataLoader', 'ReaderImageFolder'}
     assert {*upstream.__all__} - used <= waiting | own
+
+
+def test_hooks_of_torch_name_the_weights_that_they_compute():
+    layer = nn.Linear(2, 2)
+    assert upstream.pruned_parameters(layer) == upstream.weights_of_hooks(layer) == []
+    prune.random_unstructured(layer, 'weight', 0.5)
+    prune.random_unstructured(layer, 'bias', 0.5)
+    prune.random_unstructured(layer, 'bias', 0.5)  # in a container of methods
+    assert upstream.pruned_parameters(layer) == ['weight', 'bias'] and upstream.weights_of_hooks(layer) == []
+    assert upstream.weights_of_hooks(nn.utils.spectral_norm(nn.Linear(2, 2))) == ['weight']
+
+
+def test_quantized_and_sharded_modules_are_recognised_by_class():
+    layer = nn.Sequential(nn.Linear(2, 2))
+    assert not upstream.is_quantized(layer[0])
+    assert not any(map(upstream.is_sharded, (layer[0], layer[0].weight, None)))
+    quantized = torch.ao.quantization.quantize_dynamic(layer, {nn.Linear})
+    assert upstream.is_quantized(quantized[0])
+    assert all(upstream.is_sharded(type(name, (nn.Module,), {})()) for name in upstream.SHARDING)
+    assert {FullyShardedDataParallel.__name__, FSDPModule.__name__} < upstream.SHARDING
+    layer[0].weight.ds_id = 3  # of DeepSpeed's third stage
+    assert upstream.is_sharded(layer[0].weight)

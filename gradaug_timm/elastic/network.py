@@ -10,7 +10,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from ..cli import one_line
-from ..upstream import PARAMETER_CACHES, compiled_network, is_compiled
+from ..upstream import PARAMETER_CACHES, compiled_network, is_compiled, is_sharded
 from .cache import cached_plan
 from .plan import Plan
 from .planning.registry import planner_of
@@ -19,6 +19,7 @@ from .planning.validation import validated
 from .slicing import Elastic
 from .state import ElasticState
 from .subnet import Subnet
+from .supported import check_supported, check_whole
 from .swap import restore_classes
 
 ATTRIBUTE = '_elastic'
@@ -39,6 +40,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 @torch.enable_grad()
 def _plan(network: nn.Module) -> Plan:
     """Return the plan of a network, whatever modes and default device are set; the caller's random state is kept."""
+    check_supported(network)
     planner = planner_of(network)
     name = (network.plain if isinstance(network, Elastic) else type(network)).__name__
 
@@ -125,9 +127,11 @@ def elastic_state(model: nn.Module) -> tuple[nn.Module, ElasticState]:
     A network is planned again if modules were replaced.
 
     Raises:
-        ValueError: `model` is not elastic, or is not supported (any more).
+        ValueError: `model` is not elastic, or is not supported (any more), as when it was sharded since.
     """
     network = unwrap(model)
+    if ATTRIBUTE not in vars(network) or is_sharded(next(network.parameters(), None)):
+        check_whole(network)
     if ATTRIBUTE not in vars(network):
         raise ValueError(
             f'{type(network).__name__} is not elastic: call make_elastic(model), or create a gradaug_* model.')

@@ -12,10 +12,11 @@ import torch
 from timm.layers import is_notrace_module, register_notrace_module
 from torch import nn
 
-from ..upstream import BUFFERS, own_buffers
+from ..upstream import BUFFERS, PARAMETERS, own_buffers
 
 Ranges = tuple[tuple[int, int], ...]  # (start, length) of each run of kept channels
 Attribute = tuple[str, str]  # name, and where the module holds it: PARAMETERS, BUFFERS or '' (itself)
+GETATTR = nn.Module.__getattr__
 WHOLE: dict[str, object] = {}  # `kept` of every module in the full network
 
 
@@ -75,9 +76,9 @@ def elastic_class(plain: type[nn.Module], attributes: tuple[Attribute, ...], mix
     """
     properties = {name: _property(name, holder) for name, holder in attributes}
     cls = type(f'Elastic{plain.__name__}', (mixin, plain), {
-        **properties, 'plain': plain, 'attributes': attributes, 'mixin': mixin, '__module__': __name__,
+        **properties, 'plain': plain, 'attributes': attributes, 'mixin': mixin, '__module__': plain.__module__,
     })
-    is_layer = plain.__module__.startswith('torch.nn') or is_notrace_module(plain) or mixin is not Elastic
+    is_layer = plain.__module__.startswith('torch.nn') or is_notrace_module(plain)
     return register_notrace_module(cls) if is_layer else cls
 
 
@@ -103,6 +104,8 @@ def _property(name: str, holder: str) -> property:
         if name not in held and name not in self.__dict__:
             raise AttributeError(f'{type(self).__name__} has no {name}')
         tensor = held[name] if name in held else self.__dict__[name]
+        if holder == PARAMETERS and not torch.compiler.is_compiling() and nn.Module.__getattr__ is not GETATTR:
+            tensor = nn.Module.__getattr__(self, name)  # while torch.fx traces, this returns proxies
         if name not in kept or tensor is None:
             return tensor
         cut = kept[name]

@@ -9,6 +9,7 @@ from .features import find_features, tell_features
 from .network import ATTRIBUTE, elastic_state
 from .slicing import Cut, elastic_class
 from .subnet import Subnet
+from .supported import check_supported
 from .swap import TRACKING, make_view, restore_classes, without_caches
 
 
@@ -26,7 +27,8 @@ def extract(model: nn.Module, subnet: Subnet) -> nn.Module:
         A new network; skipped blocks are replaced by their shortcuts.
 
     Raises:
-        ValueError: `model` is not elastic, or `subnet` skips a block that does not exist.
+        ValueError: `model` is not elastic, `subnet` skips a block that does not exist, or another tool holds weights
+            (pruning, parametrizations).
 
     Example:
         >>> import timm, torch
@@ -41,6 +43,7 @@ def extract(model: nn.Module, subnet: Subnet) -> nn.Module:
         True
     """
     network, state = elastic_state(model)
+    check_supported(network)
     dense = copy.deepcopy(network, without_caches(network))
     del vars(dense)[ATTRIBUTE]
     features = find_features(dense)

@@ -5,6 +5,7 @@ from ..upstream import own_modules
 from .plan import Plan
 from .slicing import Elastic, Ranges
 from .subnet import Subnet
+from .supported import check_whole
 from .swap import STATISTICS, View, apply_view, is_batch_norm, make_view, swap_classes
 
 CACHED_VIEWS = 512
@@ -51,6 +52,8 @@ class ElasticState:
         if subnet not in self._views:
             if len(self._views) >= CACHED_VIEWS:
                 self._views.clear()
+            if not self._views:
+                check_whole(network)
             self._views[subnet] = make_view(network, self.plan, subnet, self.statistics.get(subnet))
         return self._views[subnet]
 
