@@ -29,6 +29,8 @@ PARSERS = {
     'gradaug-report': importlib.import_module('gradaug_timm.report.main'),
     'gradaug-explain': importlib.import_module('gradaug_timm.explain.arguments'), 'gradaug-detect': detection,
     'gradaug-detect-validate': detection_validation,
+    'gradaug-recipe': importlib.import_module('gradaug_timm.recipe.main'),
+    'gradaug-predict': importlib.import_module('gradaug_timm.predict.arguments'),
 }
 
 

@@ -1,0 +1,59 @@
+"""Names of the classes that a network predicts."""
+import logging
+from collections.abc import Sequence
+
+from timm.data import CustomDatasetInfo, DatasetInfoLabelMapper, ImageNetInfo, infer_imagenet_subset
+
+from ..data.class_names import in_order, title_of
+from ..evaluation.trained import Trained
+from ..upstream import load_class_map
+
+_logger = logging.getLogger(__name__)
+
+
+def label_texts(trained: Trained, label_type: str, class_map: str = '') -> list[str] | None:
+    """Return the text of each class.
+
+    Args:
+        trained: The network.
+        label_type: 'name', 'description' or 'detailed'; 'none' for no texts.
+        class_map: File with the names of classes, which replace the network's.
+
+    Returns:
+        The texts in the order of outputs; numbers for classes without a name. None if no texts are wanted.
+
+    Raises:
+        ValueError: The file does not fit the network.
+    """
+    classes = trained.network.num_classes
+    if label_type == 'none':
+        return None
+    names = _mapped(class_map, classes) if class_map else trained.class_names
+    if names is not None:
+        cfg = getattr(trained.network, 'pretrained_cfg', None) or {}
+        titles = [title_of(label, names) for label in range(classes)]
+        return _described(titles, cfg.get('label_descriptions'), label_type)
+    subset = infer_imagenet_subset(trained.network)
+    if subset is None:
+        _logger.warning('The names of the classes are unknown, so labels are numbers; --class-map FILE names them.')
+        return [str(label) for label in range(classes)]
+    return [*map(DatasetInfoLabelMapper(ImageNetInfo(subset), label_type), range(classes))]
+
+
+def _described(names: Sequence[str], descriptions: dict | None, label_type: str) -> list[str]:
+    try:
+        info = CustomDatasetInfo(list(names), descriptions)
+    except (TypeError, ValueError):  # descriptions that others wrote, and that lack some names
+        return list(names)
+    return [*map(DatasetInfoLabelMapper(info, label_type), range(len(names)))]
+
+
+def _mapped(path: str, classes: int) -> tuple[str, ...]:
+    try:
+        labels = {str(name): int(label) for name, label in load_class_map(path).items() if str(name)}
+        names = in_order(labels)
+    except (AssertionError, AttributeError, IndexError, OSError, TypeError, ValueError) as error:
+        raise ValueError(f'--class-map {path} can\'t be read: {error}') from error
+    if len(names) > classes:
+        raise ValueError(f'--class-map {path} names {len(names)} classes, and the network has {classes}')
+    return names
