@@ -11,12 +11,13 @@ import torch
 from safetensors import safe_open
 from test_checkpoints import small_disk
 from test_resuming import BATCHES, RECIPE, assert_equal_runs, data, stopped, undisturbed  # noqa: F401  fixtures
-from train_helpers import arguments, error_line, read_summary, train
+from train_helpers import arguments, at_batch, error_line, read_summary, train
 
 from gradaug_timm.convert import main as convert
 from gradaug_timm.evaluation.main import main as validate
 from gradaug_timm.extraction.main import main as extract
 from gradaug_timm.files import read_checkpoint, save_checkpoint
+from gradaug_timm.training import prepare
 from gradaug_timm.training.main import main
 from gradaug_timm.training.outputs.folder import hold_folder
 
@@ -275,3 +276,17 @@ def test_overwrite_deletes_nothing_where_the_schedule_is_refused(data, tmp_path,
     line = error_line(capsys, arguments(data, tmp_path, experiment='run', overwrite=True, **flags))
     assert 'wsd schedule requires' in line
     assert {name: content for name, (content, _) in snapshot(folder).items()} == before
+
+
+def test_an_epoch_whose_validation_fails_is_kept_and_validated_when_the_run_resumes(data, tmp_path, monkeypatch):
+    def fails(*args, **kwargs):
+        raise TypeError('of a metric')
+    whole = train(data, tmp_path, experiment='whole', **PLAIN)
+    with monkeypatch.context() as patched, pytest.raises(TypeError):
+        patched.setattr(prepare, 'evaluate', fails)
+        train(data, tmp_path, **PLAIN)
+    with at_batch(None, lambda *_: None) as seen:
+        parts = train(data, tmp_path, resume='auto', **PLAIN)
+    batches = -(-sum(1 for path in (data / 'train').rglob('*.png')) // PLAIN['batch_size'])
+    assert len(seen) == batches, 'only the second epoch is trained'
+    assert_equal_runs(whole, parts)

@@ -1,6 +1,7 @@
 """Training and evaluation of detectors by their commands."""
 import csv
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from train_helpers import at_batch, out_of_memory, read_log, read_summary
 
 pytest.importorskip('faster_coco_eval', reason='needs the extra detection')
 
-from gradaug_timm.detection import coco_metrics, train, validate
+from gradaug_timm.detection import coco_metrics, evaluate, train, validate
 from gradaug_timm.detection.coco import read_coco, results_of, truth_of
 from gradaug_timm.training.arguments import parse_arguments
 
@@ -64,10 +65,17 @@ def test_batches_of_like_shape_go_on_within_an_epoch(tmp_path):
     assert sorted(shapes[:3]) == [[False, False], [False, False], [True, True]]
 
 
-def test_validation_writes_twelve_figures_of_boxes_and_pictures(data, tmp_path, capsys):
-    run(data, tmp_path, 'boxes', '--detector', 'faster_rcnn', '--epochs', '1', '--model-ema')
+@pytest.fixture(scope='module')
+def trained(data, tmp_path_factory):
+    """Return the folder of a run of one epoch on boxes."""
+    output = tmp_path_factory.mktemp('trained')
+    run(data, output, 'boxes', '--detector', 'faster_rcnn', '--epochs', '1', '--model-ema')
+    return output / 'boxes'
+
+
+def test_validation_writes_twelve_figures_of_boxes_and_pictures(data, trained, tmp_path):
     figures = validate.main([
-        str(tmp_path / 'boxes' / 'last.pth.tar'), '--data-dir', str(data), '--workers', '0', '--score', '0',
+        str(trained / 'last.pth.tar'), '--data-dir', str(data), '--workers', '0', '--score', '0',
         '--results-file', str(tmp_path / 'figures.json'), '--pictures', str(tmp_path / 'pictures'),
         '--picture-images', '2'])
     written = json.loads((tmp_path / 'figures.json').read_text())
@@ -75,7 +83,7 @@ def test_validation_writes_twelve_figures_of_boxes_and_pictures(data, tmp_path, 
     assert set(written['box_ap_by_category']) == {'colour 3', 'colour 7'}
     assert set(figures) == {f'box_{name}' for name in coco_metrics.FIGURES}
     assert sorted(path.name for path in (tmp_path / 'pictures').iterdir()) == ['10.png', '11.png']
-    with open(tmp_path / 'boxes' / 'summary.csv') as file:
+    with open(trained / 'summary.csv') as file:
         row = next(csv.DictReader(file))
     assert float(row['eval_box_ar100']) == pytest.approx(figures['box_ar100'])
 
@@ -155,3 +163,72 @@ def test_a_checkpoint_of_a_classifier_is_refused_in_validation(data, tmp_path, c
     with pytest.raises(SystemExit):
         validate.main([str(tmp_path / 'x.pth'), '--data-dir', str(data)])
     assert 'is not a checkpoint of gradaug_timm.detection.train' in capsys.readouterr().err
+
+
+def change(path, edit):
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.slow
+def test_an_epoch_is_kept_when_its_validation_fails_and_resuming_validates_it(data, tmp_path, monkeypatch):
+    def fails(*args, **kwargs):
+        raise TypeError('of an evaluator')
+    run(data, tmp_path, 'whole', '--detector', 'faster_rcnn', '--epochs', '2')
+    with monkeypatch.context() as patched, pytest.raises(TypeError):
+        patched.setattr(evaluate, 'coco_figures', fails)
+        run(data, tmp_path, 'parts', '--detector', 'faster_rcnn', '--epochs', '2')
+    parts = run(data, tmp_path, 'parts', '--detector', 'faster_rcnn', '--epochs', '2', '--resume', 'auto')
+    whole = torch.load(tmp_path / 'whole' / 'last.pth.tar', weights_only=False)
+    assert all(torch.equal(value, parts['state_dict'][name]) for name, value in whole['state_dict'].items())
+    ours, expected = read_summary(tmp_path / 'parts'), read_summary(tmp_path / 'whole')
+    assert [{**row, 'train_seconds': ''} for row in ours] == [{**row, 'train_seconds': ''} for row in expected]
+
+
+def test_what_cannot_be_read_or_has_no_area_is_named_and_the_epoch_kept(tmp_path, caplog, capsys):
+    _, path = make_coco(tmp_path, images=5)
+    make_coco(tmp_path, split='val2017', seed=1)
+    change(path, lambda c: c['annotations'][0].update(bbox=[1, 2, 0, 5]))
+    for path in (tmp_path / 'train2017' / '12.png', tmp_path / 'val2017' / '11.png'):
+        path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(SystemExit) as raised:
+        run(tmp_path, tmp_path, 'strict', '--detector', 'faster_rcnn', '--strict-annotations')
+    assert raised.value.code == 2 and 'annotation 1 has a box of no area: [1, 2, 0, 5]' in capsys.readouterr().err
+    run(tmp_path, tmp_path, 'x', '--detector', 'faster_rcnn', '--epochs', '1')
+    assert '1 boxes without area are left out (annotation 1)' in caplog.text
+    assert '1 of 4 images of ' in caplog.text and 'left out of the figures: 11.png' in caplog.text
+    assert re.search(r'train2017/12\.png can\'t be read \(OSError: .*truncated', caplog.text)
+    assert 'Epoch 0: 1 images could not be read and were replaced' in caplog.text
+    trained = read_summary(tmp_path / 'x')[0]
+    checkpoint = str(tmp_path / 'x' / 'last.pth.tar')
+    figures = validate.main([checkpoint, '--data-dir', str(tmp_path), '--workers', '0', '--pictures',
+                             str(tmp_path / 'found'), '--score', '1', '--results-file', str(tmp_path / 'f.json')])
+    printed = capsys.readouterr().out
+    assert f'{checkpoint} on {tmp_path}/annotations/instances_val2017.json, 3 images:' in printed
+    assert '3 of 3 pictures show no detection, because none has a score of at least --score 1' in printed
+    assert json.loads((tmp_path / 'f.json').read_text())['unreadable_images'] == ['11.png']
+    assert figures['box_ap'] == pytest.approx(float(trained['eval_box_ap']))
+    change(tmp_path / 'annotations' / 'instances_val2017.json', lambda c: (
+        c['images'].pop(1), c.update(annotations=[a for a in c['annotations'] if a['image_id'] != 11])))
+    assert validate.main([checkpoint, '--data-dir', str(tmp_path), '--workers', '0']) == figures
+
+
+def test_a_detector_is_validated_by_the_names_of_its_categories(data, trained, tmp_path, capsys):
+    checkpoint, others = str(trained / 'last.pth.tar'), tmp_path / 'others'
+    make_coco(others, split='val2017', seed=1)
+    expected = validate.main([checkpoint, '--data-dir', str(data), '--workers', '0'])
+    path = others / 'annotations' / 'instances_val2017.json'
+    change(path, lambda c: (c.update(categories=[{'id': 1, 'name': 'colour 7'}, {'id': 2, 'name': 'colour 3'}]),
+                            [a.update(category_id={7: 1, 3: 2}[a['category_id']]) for a in c['annotations']]))
+    capsys.readouterr()
+    found = tmp_path / 'found.json'
+    assert validate.main([checkpoint, '--data-dir', str(others), '--workers', '0', '--results-file',
+                          str(tmp_path / 'f.csv'), '--predictions-file', str(found)]) == expected
+    assert re.search(r'category +objects +box AP\ncolour 3 +4 +\S+\ncolour 7 +4 +\S+', capsys.readouterr().out)
+    assert 'box_ap_by_category/colour 7' in (tmp_path / 'f.csv').read_text()
+    assert {entry['category_id'] for entry in json.loads(found.read_text())} <= {1, 2}
+    change(path, lambda c: c['categories'][0].update(name='colour seven'))
+    with pytest.raises(SystemExit):
+        validate.main([checkpoint, '--data-dir', str(others), '--workers', '0'])
+    assert 'categories that are not trained: colour seven' in capsys.readouterr().err

@@ -348,3 +348,19 @@ def test_trackio_itself_writes_the_figures_and_goes_on_with_the_run(data, tmp_pa
     found = [(step, name, value) for step, _, text in rows for name, value in json.loads(text).items()]
     assert {(step, name): value for step, name, value in found if name != 'inputs'} == figures_of_log(run)
     assert len(found) == len({entry[:2] for entry in found})
+
+
+@pytest.mark.parametrize('rows', ['0,0.98,1.5', '0,0.98,0.0', '0,2.0,3.0\n1,2.0,3.0', '4,0.98,-1'])
+def test_the_curves_of_one_epoch_or_of_equal_values_begin_at_zero_and_name_whole_epochs(tmp_path, rows):
+    from matplotlib import figure
+    (tmp_path / 'summary.csv').write_text(f'epoch,train_loss,eval_box_ap\n{rows}\n')
+    with patch.object(figure.Figure, 'savefig', autospec=True, side_effect=figure.Figure.savefig) as saved:
+        plot.plot_curves(RunFolder(str(tmp_path)), 'box_ap')
+    drawn = saved.call_args.args[0]
+    epochs = {int(row.split(',')[0]) for row in rows.split('\n')}
+    for axis in drawn.axes:
+        low, high = axis.get_ylim()
+        values = axis.lines[0].get_ydata()
+        assert low <= min(0, *values) and high >= max(0, *values) and high - low >= 1
+        ticks = {tick for tick in axis.get_xticks() if axis.get_xlim()[0] <= tick <= axis.get_xlim()[1]}
+        assert ticks and ticks <= {*range(-1, 8)} and epochs <= ticks

@@ -52,7 +52,7 @@ class Callback:
         """
 
     def at_checkpoint(self, run: Run, path: str | None) -> None:
-        """React to a checkpoint; called after each is written.
+        """React to a checkpoint; called after each is written, except for the one just before validation.
 
         Args:
             run: The run.

@@ -39,7 +39,7 @@ class BetweenSteps:
         self.health = NonfiniteMonitor(
             network, run.scaler, run.args.nonfinite_limit, distributed=run.process.distributed)
         self._agreement = SignalAgreement(run.process)
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved = time.monotonic(), self.position
 
     def batches(self, batches: Iterable, position: Position, meter: EpochMeter) -> Iterator:
         """Yield the batches of an epoch from `position` on; write a checkpoint if reading fails.
@@ -75,13 +75,21 @@ class BetweenSteps:
             self._rescue(meter)
             raise DataError(self.listener.failure)
 
-    def save(self, position: Position, meter: EpochMeter | None = None, *, metric: float | None = None) -> None:
+    def save(
+            self,
+            position: Position,
+            meter: EpochMeter | None = None,
+            *,
+            metric: float | None = None,
+            announced: bool = True,
+    ) -> None:
         """Write the checkpoint, within an epoch only if the loader can resume at a batch; all processes must call it.
 
         Args:
             position: The progress of the run.
             meter: Losses of the epoch so far; None at its end.
             metric: The metric of the epoch, at its end.
+            announced: Whether to call the callbacks.
 
         Raises:
             DivergedError: The checkpoint would contain values that are not finite.
@@ -100,9 +108,24 @@ class BetweenSteps:
         if run.saver is not None:
             path = run.saver.save(
                 position, metric=metric, progress={'processes': progress}, callbacks=states_of(run.stateful))
-        for callback in run.callbacks:
+        for callback in run.callbacks if announced else ():
             callback.at_checkpoint(run, path)
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved = time.monotonic(), position
+
+    def save_trained(self, epoch: int, meter: EpochMeter) -> None:
+        """Write the checkpoint of a trained epoch before its validation, which may fail; resuming repeats validation.
+
+        If the loader cannot resume at a batch, the run would resume at the next epoch.
+
+        Args:
+            epoch: Number of the epoch.
+            meter: Losses of the epoch.
+        """
+        position = Position(epoch, self.run.batches)
+        if not self.run.loaders.by_batch:
+            self.save(Position(epoch + 1), announced=False)
+        elif position != self._saved:
+            self.save(position, meter, announced=False)
 
     def _rescue(self, meter: EpochMeter) -> None:
         """Write a checkpoint, which is possible without the other processes only if there are none."""

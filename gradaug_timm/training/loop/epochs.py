@@ -14,6 +14,7 @@ from ..position import Position
 from ..run import Run
 from .between_steps import BetweenSteps, restore_progress
 from .epoch import train_epoch
+from .meters import EpochMeter
 from .signals import Listener
 
 _logger = logging.getLogger(__name__)
@@ -55,13 +56,15 @@ def _run_epochs(run: Run, between_steps: BetweenSteps) -> list[dict]:
     for epoch in range(run.start.epoch, run.end_epoch):
         announce_epoch(run, epoch)
         check_processes(run, Position(epoch, first))
-        started = time.perf_counter()
+        started, meter = time.perf_counter(), meter or EpochMeter()
         train_metrics = train_epoch(run, epoch, between_steps, first=first, meter=meter)
         seconds.append(time.perf_counter() - started)
-        first, meter = 0, None
         _report_skipped(run, epoch)
-        _share_statistics(run, run.task.get_trainable_module())
         evaluated, metric, rate = _is_evaluated(run, epoch + 1), None, run.learning_rate
+        if evaluated and run.loaders.validation is not None:
+            between_steps.save_trained(epoch, meter)
+        first, meter = 0, None
+        _share_statistics(run, run.task.get_trainable_module())
         if evaluated:
             validation = _validate(run)
             metric = (validation or train_metrics)[run.metric]

@@ -11,6 +11,7 @@ from .folder import CURVES, RunFolder, read_rows
 _logger = logging.getLogger(__name__)
 
 PAUSE = 60.  # seconds between pictures, at least
+MARGIN = 0.03  # of an axis, below zero
 SHARE = 0.01  # largest share of the time for drawing
 
 
@@ -76,10 +77,25 @@ def _plot(folder: RunFolder, metric: str) -> str:
     return path
 
 
+def _fit(axis, points: list[tuple[int, float]]) -> None:
+    """Mark whole epochs, and begin the axis at zero for one epoch or equal values, which would fill any axis."""
+    from matplotlib.ticker import MaxNLocator
+    epochs, values = {epoch for epoch, _ in points}, {value for _, value in points}
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if len(epochs) == 1:
+        axis.set_xticks([*epochs])
+    if len(values) == 1:
+        value, = values
+        low, high = sorted((0., 1.2 * value or 1.))
+        axis.set_ylim(low - MARGIN * (high - low), high)
+
+
 def _draw(axis, rows: list[dict[str, str]], column: str, label: str, color: str) -> None:
     points = [(int(row['epoch']), float(row[column])) for row in rows if row.get(column)]
     points = [(epoch, value) for epoch, value in points if math.isfinite(value)]
     marker = 'o' if len(points) < 30 else None
-    axis.plot(*zip(*points) if points else ((), ()), color=color, marker=marker, markersize=3)
+    axis.plot(*zip(*points) if points else ((), ()), color=color, marker=marker,
+              markersize=3 if len(points) > 1 else 7)
+    _fit(axis, points)
     axis.set_ylabel(label, color=color)
     axis.tick_params(axis='y', labelcolor=color)
