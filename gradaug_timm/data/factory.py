@@ -1,6 +1,7 @@
 """Data sets by name, timm's and ours, with clear errors if data are missing."""
 import logging
 import os
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -110,7 +111,7 @@ def _open(
             if not isinstance(error, EXPECTED) and not kind.startswith(PACKAGES):
                 raise
             where = f'--dataset {name!r} with --data-dir {root} and split {split!r}'
-            raise ValueError(f'{where}: {one_line(error, None)}') from error
+            raise ValueError(f'{where}: {_in_our_words(error)}') from error
         if kind.startswith(PACKAGES):
             check_fields(name, dataset)
             number_keys(dataset.reader)
@@ -132,6 +133,13 @@ def _peek(name: str, root: str | None, split: str, mode: str, kwargs: dict[str, 
     stream = timm.data.create_dataset(name, root=root, split=split, input_img_mode=mode, **given)
     number_keys(stream.reader)
     return first_labels(name, read_at_depth(stream, mode))
+
+
+def _in_our_words(error: Exception) -> str:
+    """Return an error of a data set in one line that names our flag instead of an argument in Python."""
+    return re.sub(
+        r'(You can )?use download ?= ?True to download it', 'add --dataset-download to download it',
+        one_line(error, None), flags=re.IGNORECASE).replace('download=True', '--dataset-download')
 
 
 def is_folder(name: str) -> bool:
@@ -225,7 +233,8 @@ def _create_stl10(root: str | None, split: str, *, download: bool) -> Stl10:
     try:
         return Stl10(root, split, download=download)
     except (OSError, RuntimeError) as error:
-        raise ValueError(f'--data-dir {root} does not contain --dataset {STL10_NAME}: {error}') from error
+        reason = _in_our_words(error)
+        raise ValueError(f'--data-dir {root} does not contain --dataset {STL10_NAME}: {reason}') from error
 
 
 def check_splits(root: str | None, train_split: str, val_split: str, *, name: str = '') -> None:

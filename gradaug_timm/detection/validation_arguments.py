@@ -3,7 +3,7 @@ import importlib.util
 from dataclasses import dataclass
 
 from ..cli import file_to_write
-from ..flags import Settings, SettingsParser, add_flags, setting, switch
+from ..flags import Settings, SettingsParser, add_flags, needs, setting, switch
 from ..training.arguments.values import COUNT, NATURAL, PROBABILITY
 
 
@@ -47,9 +47,11 @@ class PictureSettings(Settings, title='pictures'):
     """Pictures of what is found."""
 
     pictures: str | None = setting(None, 'folder to write pictures of the detections to', metavar='DIR')
-    picture_images: int = setting(8, 'number of pictures (default: 8)', type=NATURAL, metavar='N')
+    picture_images: int = setting(
+        8, 'number of pictures (default: 8)', type=NATURAL, metavar='N', idle=needs('pictures'))
     score: float = setting(
-        0.5, 'lowest score of a detection that is drawn (default: 0.5)', type=PROBABILITY, metavar='S')
+        0.5, 'lowest score of a detection that is drawn (default: 0.5)', type=PROBABILITY, metavar='S',
+        idle=needs('pictures'))
 
 
 @dataclass(frozen=True, kw_only=True)

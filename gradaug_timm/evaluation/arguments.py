@@ -1,10 +1,14 @@
 """The command line of validate.py: timm's flags, and flags for sub-networks and robustness."""
 import argparse
+import logging
 
-from ..cli import Refuse, StrictParser
+from ..cli import OlderFlag, Refuse, StrictParser, flag
 from ..flags import SettingsParser, add_flags
+from ..training.arguments.older_timm import OLDER_VALIDATION_FLAGS, apply_older
 from .checks import resolve
 from .settings import EvaluationSettings
+
+_logger = logging.getLogger(__name__)
 
 NO_TORCHSCRIPT = 'TorchScript is deprecated in torch; use --torchcompile'
 NO_NAFLEX = 'NaFlex models change their input from batch to batch'
@@ -16,9 +20,19 @@ REFUSED = (
 )
 
 
+class EvaluationParser(SettingsParser):
+    """The parser of validate.py, which also knows flags of older versions of timm."""
+
+    def complete(self, args: argparse.Namespace) -> None:
+        """Set what flags of older versions are today."""
+        apply_older(self, args)
+        for line in self.notes:
+            _logger.info(line)
+
+
 def build_parser() -> SettingsParser:
     """Return a fresh parser of validate.py."""
-    parser = SettingsParser(
+    parser = EvaluationParser(
         EvaluationSettings,
         resolve,
         prog='validate.py',
@@ -27,6 +41,8 @@ def build_parser() -> SettingsParser:
     )
     add_flags(parser, EvaluationSettings)
     _add_refused(parser)
+    for name, nargs in OLDER_VALIDATION_FLAGS.items():
+        parser.add_argument(flag(name), action=OlderFlag, nargs=nargs)
     return parser
 
 
@@ -37,5 +53,5 @@ def parse(argv: list[str] | None = None) -> EvaluationSettings:
 
 def _add_refused(parser: StrictParser) -> None:
     for flags, nargs, reason in REFUSED:
-        for flag in flags:
-            parser.add_argument(flag, action=Refuse, nargs=nargs, reason=reason, default=argparse.SUPPRESS)
+        for each in flags:
+            parser.add_argument(each, action=Refuse, nargs=nargs, reason=reason, default=argparse.SUPPRESS)

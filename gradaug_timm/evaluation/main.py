@@ -12,8 +12,8 @@ from .robustness_report import error_rows
 
 def main(argv: list[str] | None = None) -> None:
     """Run validate.py; SystemExit(2) with one line on stderr if the command can't be carried out."""
-    settings = parse(argv)
     log_to_terminal()
+    settings = parse(argv)
     try:
         results = run_evaluation(settings)
         if robustness_asked(settings):

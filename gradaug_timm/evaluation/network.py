@@ -10,6 +10,7 @@ from torch import nn
 
 from ..cli import flag
 from ..files import check_whole, unreadable
+from ..mismatch import describe_mismatch
 from ..models.creation import model_arguments, name_problem
 from .contents import read_contents
 from .settings import OpeningSettings
@@ -78,7 +79,8 @@ def load_weights(model: nn.Module, path: str, *, name: str, use_ema: bool = Fals
         load_checkpoint(model, path, use_ema=use_ema)
     except RuntimeError as error:
         if 'loading state_dict' in str(error):
-            raise ValueError(_describe_mismatch(path, name, str(error))) from error
+            reason = describe_mismatch(error)
+            raise ValueError(f'{FLAG}{path} doesn\'t fit --model {name}{_trained_as(path)}: {reason}') from error
         raise ValueError(f'{FLAG}{path} can\'t be read: {unreadable(error)}') from error
     except Exception as error:  # what a damaged file makes the unpickler raise has no common class
         raise ValueError(f'{FLAG}{path} can\'t be read: {unreadable(error)}') from error
@@ -89,13 +91,6 @@ def file_problem(path: str) -> str | None:
     if os.path.isfile(path):
         return None
     return f'{path} is a folder; give a file' if os.path.isdir(path) else f'{path} does not exist'
-
-
-def _describe_mismatch(path: str, name: str, error: str) -> str:
-    first = error.splitlines()[1].strip() if len(error.splitlines()) > 1 else error
-    if len(first) > 160:
-        first = f'{first[:160]}...'
-    return f'{FLAG}{path} doesn\'t fit --model {name}{_trained_as(path)}: {first}'
 
 
 def _trained_as(path: str) -> str:

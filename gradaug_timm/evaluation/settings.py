@@ -4,7 +4,7 @@ from typing import Any
 
 from ..cli import compile_backend, compile_mode, file_to_write, ranged
 from ..confusion import ConfusionSettings
-from ..flags import Settings, keywords, setting, switch
+from ..flags import Settings, keywords, needs, only_for, replaced_by, setting, switch
 from .corruptions import COMMON, EXTRA, SEVERITIES
 
 NATURAL = ranged(int, minimum=1)
@@ -50,10 +50,11 @@ class NetworkSettings(Settings, title='model'):
 
     model: str = setting(
         'dpn92', 'a model, a pattern, "all", or a file of names (default: dpn92)', flags=('-m',), metavar='NAME')
-    pretrained: bool = switch('load timm\'s pretrained weights; without --checkpoint always on')
+    pretrained: bool = switch(
+        'load timm\'s pretrained weights; without --checkpoint always on', idle=replaced_by('checkpoint'))
     checkpoint: str = setting(
         '', 'weights to load; with a folder every .pth and .pth.tar file in it is evaluated', metavar='PATH')
-    use_ema: bool = switch('use the averaged weights if the checkpoint has them')
+    use_ema: bool = switch('use the averaged weights if the checkpoint has them', idle=needs('checkpoint'))
     num_classes: int | None = setting(
         None, 'number of classes (default: the model\'s)', type=NATURAL, metavar='N')
     in_chans: int | None = setting(None, 'channels of the images (default: 3)', type=NATURAL, metavar='N')
@@ -137,13 +138,15 @@ class ExecutionSettings(Settings, title='execution'):
     channels_last: bool = switch('use the channels-last memory layout')
     amp: bool = switch('use mixed precision')
     amp_dtype: str = setting(
-        'float16', 'lower type of mixed precision (default: float16)', choices=('float16', 'bfloat16'))
+        'float16', 'lower type of mixed precision (default: float16)', choices=('float16', 'bfloat16'),
+        idle=needs('amp'))
     model_dtype: str | None = setting(
         None, 'type of the weights (default: float32)', choices=('float32', 'float16', 'bfloat16'))
     torchcompile: str | None = setting(
         None, 'compile the network by torch.compile (default: inductor)', type=compile_backend, nargs='?',
         const='inductor', metavar='BACKEND')
-    torchcompile_mode: str | None = setting(None, 'mode of torch.compile', type=compile_mode, metavar='MODE')
+    torchcompile_mode: str | None = setting(
+        None, 'mode of torch.compile', type=compile_mode, metavar='MODE', idle=needs('torchcompile'))
     retry: bool = switch('try smaller batches if a model runs out of memory')
     seed: int = setting(42, 'random seed (default: 42)', type=COUNT, metavar='N')
 
@@ -155,14 +158,15 @@ class MetricSettings(Settings, title='metrics and results'):
     task: str = setting('classification', 'kind of labels', choices=('classification', 'multilabel'))
     multilabel_threshold: float = setting(
         0.5, 'probability from which F1 counts a label as given (default: 0.5)', type=ranged(float, above=0, below=1),
-        metavar='P')
+        metavar='P', idle=only_for('task', 'multilabel'))
     metrics_avg: str | None = setting(
         None, 'also report precision, recall and F1, averaged this way', choices=('micro', 'macro', 'weighted'))
     real_labels: str = setting('', 'JSON file of ImageNet\'s re-assessed labels', metavar='FILE')
     valid_labels: str = setting('', 'text file of the outputs that count, one index per line', metavar='FILE')
     log_freq: int = setting(10, 'batches between log lines (default: 10)', type=NATURAL, metavar='N')
     results_file: str = setting('', 'file to write the results to', type=file_to_write(), metavar='FILE')
-    results_format: str = setting('csv', 'format of --results-file (default: csv)', choices=('csv', 'json'))
+    results_format: str = setting(
+        'csv', 'format of --results-file (default: csv)', choices=('csv', 'json'), idle=needs('results_file'))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +178,7 @@ class RobustnessSettings(Settings, title='robustness'):
         nargs='+', choices=('all', 'extra', *COMMON, *EXTRA), metavar='NAME')
     severities: tuple[int, ...] = setting(
         SEVERITIES, 'severities of the corruptions, from 1 to 5 (default: all)',
-        type=ranged(int, minimum=1, maximum=5), nargs='+', metavar='N')
+        type=ranged(int, minimum=1, maximum=5), nargs='+', metavar='N', idle=needs('corruptions'))
     corruptions_dir: str | None = setting(
         None, 'folder of ImageNet-C (default: corrupt images as they are read)', metavar='DIR')
     mce_baseline: str | None = setting(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ..cli import file_to_write
 from ..evaluation.settings import NATURAL, SHARE
 from ..extraction.arguments import NetworkSettings
-from ..flags import Settings, SettingsParser, add_flags, setting, switch
+from ..flags import Settings, SettingsParser, add_flags, needs, setting, switch
 from .maps import METHODS
 
 
@@ -32,7 +32,7 @@ class WidthSettings(Settings, title='sub-networks'):
         type=SHARE, nargs='+', metavar='W')
     divisor: int | None = setting(
         None, 'round the channels of sub-networks to multiples of N (default: as trained, else 8)', type=NATURAL,
-        metavar='N')
+        metavar='N', idle=needs('width'))
 
 
 @dataclass(frozen=True, kw_only=True)

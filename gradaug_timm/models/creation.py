@@ -3,7 +3,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import timm
-from timm.models import resolve_model_input_args
+from timm.models import get_deprecated_models, resolve_model_input_args
 
 from ..hints import nearest
 
@@ -24,6 +24,11 @@ def _on_the_hub(name: str) -> str | None:
     return f'{bare} or hf-hub:{name}' if timm.is_model(bare) else f'hf-hub:{name}'
 
 
+def current_name(name: str) -> str:
+    """Return today's name of a model that timm has renamed; other names unchanged."""
+    return get_deprecated_models().get(name) or name
+
+
 class ModelSettings(Protocol):
     """Settings that name a model."""
 
@@ -40,6 +45,6 @@ def model_arguments(args: ModelSettings) -> dict:
     Raises:
         ValueError: The given arguments contradict the image size.
     """
-    resolved = resolve_model_input_args(args.model, vars(args), **args.model_kwargs)
+    resolved = resolve_model_input_args(current_name(args.model), vars(args), **args.model_kwargs)
     size = dict(img_size=resolved['img_size']) if 'img_size' in resolved else {}
     return {**args.model_kwargs, **size}

@@ -7,7 +7,15 @@ import sys
 from collections.abc import Callable
 from copy import copy
 
-from timm.models import DefaultCfg, PretrainedCfg, list_models, model_entrypoint, register_model
+from timm.models import (
+    DefaultCfg,
+    PretrainedCfg,
+    get_deprecated_models,
+    list_models,
+    model_entrypoint,
+    register_model,
+    register_model_deprecations,
+)
 from torch import nn
 
 from ..elastic import mark_elastic
@@ -57,3 +65,7 @@ for _name in NAMES:
     globals()[f'{PREFIX}{_name}'] = register_model(_make_entrypoint(_name))
 
 __all__ = list(__all__)  # type: ignore[assignment]
+# Former names of timm's models lead to today's, with and without the prefix.
+register_model_deprecations(__name__, {
+    f'{PREFIX}{former}': name and f'{PREFIX}{name}' for former, name in get_deprecated_models().items()
+    if name is None or name.split('.')[0] in NAMES})

@@ -1,15 +1,17 @@
 """The command train.py: parse the command line, prepare the run, train, and report errors."""
 import logging
 import os
+import shlex
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch.distributed as dist
 from timm.utils.distributed import is_distributed_env
 
-from ..cli import log_to_terminal, one_line
+from ..cli import log_to_terminal, one_line, started_as
 from ..flags import SettingsParser
 from ..task.compile_limit import CompilationError
 from .agreement import DisagreementError, gather
@@ -61,7 +63,7 @@ def run_command(
     log_to_terminal()
     args, text = parse_arguments(parser, argv)
     try:
-        _train(parser, _prepare(parser, args, text, prepare))
+        _train(parser, _prepare(parser, args, text, prepare), argv)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -113,7 +115,33 @@ def _restarts() -> int:
     return int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0))
 
 
-def _train(parser, run: Run) -> None:
+def _how_to_continue(run: Run, argv: list[str] | None) -> str:
+    """Return the newest checkpoint of a run, and the command that resumes from it."""
+    if run.folder is None:
+        return 'continue the run with --resume'
+    newest = os.path.join(run.folder.path, LAST)
+    if not os.path.isfile(newest):
+        return f'there is no checkpoint in {run.folder.path} yet'
+    words = shlex.join(without_resume(sys.argv[1:] if argv is None else argv))
+    return f'the last checkpoint is {newest}; continue with: {started_as()} {words} --resume {shlex.quote(newest)}'
+
+
+def without_resume(argv: Sequence[str]) -> list[str]:
+    """Return a command line without --resume, --start-epoch and --overwrite, which are for the first start only."""
+    found: list[str] = []
+    skip = False
+    for word in argv:
+        value, skip = skip and not word.startswith('-'), False
+        if value or word == '--overwrite' or word.startswith(('--resume=', '--start-epoch=')):
+            continue
+        if word in ('--resume', '--start-epoch'):
+            skip = True
+            continue
+        found.append(word)
+    return found
+
+
+def _train(parser, run: Run, argv: list[str] | None) -> None:
     if run.start.epoch >= run.end_epoch:
         _logger.info(f'Nothing to do: the run has already completed {run.end_epoch} epochs.')
     try:
@@ -130,9 +158,9 @@ def _train(parser, run: Run) -> None:
                             f'process, which has died ({one_line(error)})\n')
     except Stopped as stopped:
         name = signal.Signals(stopped.signal).name
-        parser.exit(128 + stopped.signal, f'{parser.prog}: stopped by {name}; continue the run with --resume\n')
+        parser.exit(128 + stopped.signal, f'{parser.prog}: stopped by {name}; {_how_to_continue(run, argv)}\n')
     except KeyboardInterrupt:
-        parser.exit(INTERRUPTED, f'{parser.prog}: interrupted\n')
+        parser.exit(INTERRUPTED, f'{parser.prog}: interrupted; {_how_to_continue(run, argv)}\n')
     if run.folder is not None:
         print_results(run, run.folder, results)
 

@@ -126,7 +126,7 @@ def prepare(
         enable_checkpointing(network, args.model)
     scaler = precision.create_scaler()
     return assemble(args, text, process, Parts(
-        task=build_task(args, network, settings, process, precision, scaler),
+        task=build_task(args, network, settings, process, precision, scaler, loaders.class_names),
         loaders=loaders,
         precision=precision,
         scaler=scaler,

@@ -8,8 +8,7 @@ from timm.data import resolve_data_config
 from timm.utils import unwrap_model
 from torch import nn
 
-from ..cli import flag
-from ..flags import idle_settings
+from ..flags import as_given, idle_settings
 from ..task.budget import CHOSEN
 from ..task.settings import GradAugSettings
 from .arguments.conditions import WARMED_UP
@@ -39,7 +38,7 @@ def _surprising(run: Run) -> Iterator[tuple[str, str]]:
     values = all_values(run)
     for name, reason in idle_settings(type(run.args), values, values['given']):
         if values['given'][name] == COMMAND_LINE or not was_default(name, values[name]):
-            yield f'{flag(name)} {_short(values[name])}'.rstrip(), reason
+            yield as_given(name, values[name]), reason
 
 
 def schedule_warnings(args: LoopSettings, end: int) -> Iterator[str]:
@@ -102,13 +101,6 @@ def fitting_decay(updates: int) -> float:
 
 def _epochs(number: int) -> str:
     return f'{number} epoch{"" if number == 1 else "s"}'
-
-
-def _short(value: Any) -> str:
-    """Return a value as on the command line; nothing for a flag without a value."""
-    if isinstance(value, dict):
-        return ' '.join(f'{key}={each}' for key, each in value.items())
-    return '' if value is True else ' '.join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def all_values(run: Run) -> dict[str, Any]:

@@ -210,7 +210,7 @@ def _loss_problems(args: TrainSettings) -> Iterator[str]:
         if is_asked and args.loss != loss:
             yield f'--{loss}-loss and --loss {args.loss} exclude each other (losses: {", ".join(LOSS_TYPES)})'
     try:
-        create_classification_loss(multi_label=multi_label, **loss_settings(args))
+        create_classification_loss(multi_label=multi_label, **loss_settings(args, checked=False))
     except (OSError, ValueError) as error:
         yield f'--loss {args.loss or ("bce" if multi_label else "ce")}: {error}'
     metrics = evaluator_class(args.task).metric_names

@@ -1,4 +1,5 @@
 """Flags and values of older versions of timm's train.py, and what they are today."""
+import argparse
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -6,6 +7,8 @@ from typing import Any
 
 import torch
 from timm.models import is_model, is_model_in_modules
+
+from ...cli import StrictParser, flag
 
 AOT = 'timm removed it in 0.8.20'
 APEX = 'torch\'s mixed precision instead of APEX\'s'
@@ -16,6 +19,8 @@ OPTIMIZERS = {  # former names of optimizers with the same updates
 }
 FUSED = ('fusedadam', 'fusedadamw', 'fusedlamb', 'fusednovograd', 'fusedsgd')  # they need APEX
 METRICS = {'prec1': 'top1', 'prec5': 'top5'}
+OLDER_VALIDATION_FLAGS = dict(  # the same for validate.py
+    native_amp=0, apex_amp=0, amp_impl=None, no_test_pool=0, legacy_jit=0)
 OLDER_FLAGS = dict(  # the flags that train.py has no longer, with the number of their values
     native_amp=0, apex_amp=0, amp_impl=None, jsd=0, bn_tf=0, num_gpu=None, validation_batch_size_multiplier=None,
     aot_autograd=0)
@@ -69,6 +74,25 @@ def note(key: str, value: Any, found: Older) -> str:
 
 def _written(value: Any) -> str:
     return 'null' if value is None else str(value).lower() if isinstance(value, bool) else str(value) or "''"
+
+
+def apply_older(parser: StrictParser, *namespaces: argparse.Namespace) -> None:
+    """Set what the given flags of older versions are today; end the program if they are nothing today.
+
+    Args:
+        parser: The parser, which has kept the flags, and gets a line for the log.
+        namespaces: The values to set; the last one has all flags.
+    """
+    notes = []
+    for name, value in parser.older.items():
+        found = older(name, value, vars(namespaces[-1]))
+        if found is None or found.rejected:
+            parser.error(rejection(flag(name), value, found or Older('unknown')))
+        for namespace in namespaces:
+            vars(namespace).update(found.settings)
+        notes.append(note(flag(name), value, found))
+    if notes:
+        parser.notes[f'Flags of an older timm: {"; ".join(notes)}'] = None
 
 
 def _amp(reason: str) -> Callable[[Any, Mapping], Older]:
@@ -148,6 +172,8 @@ _READERS: dict[str, Callable[[Any, Mapping], Older | None]] = {
     'validation_batch_size_multiplier': _validation_batch_size,
     'aot_autograd': _aot_autograd,
     'prefetcher': _prefetcher,
+    'no_test_pool': lambda value, others: Older('off, as today'),
+    'legacy_jit': lambda value, others: Older('TorchScript is deprecated; use torchcompile', rejected=bool(value)),
     'opt': _optimizer,
     'eval_metric': _metric,
     'device': _device,

@@ -5,6 +5,7 @@ from typing import Any
 from timm.loss import LOSS_TYPES
 
 from ...flags import Role, Settings, keywords, needs, only_for, replaced_by, setting, switch, toggle
+from .class_weights import WeightsAction
 from .conditions import (
     ASL,
     CYCLIC,
@@ -149,9 +150,11 @@ class LossSettings(Settings, title='loss'):
     bce_pos_weight: float | None = setting(
         None, 'older spelling of --loss-pos-weight', type=NON_NEGATIVE, metavar='W', role=Role.START)
     loss_pos_weight: str | None = setting(
-        None, 'weight of positive labels: a number, a list, a file, or neg_pos', metavar='W')
+        None, 'weight of positive labels: a number, a list, CLASS=W for each class, a file, or neg_pos', nargs='+',
+        action=WeightsAction, metavar='W')
     loss_class_weight: str | None = setting(
-        None, 'weight of classes: a number, a list, a file, inv_freq or effective_num', metavar='W')
+        None, 'weight of classes: a number, a list, CLASS=W for each class, a file, inv_freq or effective_num',
+        nargs='+', action=WeightsAction, metavar='W')
     loss_weight_power: float = setting(
         1., 'exponent of computed class weights', type=NON_NEGATIVE, metavar='P', idle=(GIVEN_WEIGHTS,))
     loss_weight_beta: float = setting(
@@ -159,7 +162,7 @@ class LossSettings(Settings, title='loss'):
     loss_weight_max: float | None = setting(
         None, 'upper limit of computed class weights', type=POSITIVE, metavar='W', idle=(GIVEN_WEIGHTS,))
     class_stats: str | None = setting(
-        None, 'JSON file with pos_counts and num_samples of the classes', metavar='FILE', idle=WITHOUT_STATS)
+        None, 'JSON file with pos_counts, by label or class, and num_samples', metavar='FILE', idle=WITHOUT_STATS)
     asl_gamma_pos: float = setting(
         1., 'focusing parameter of asl for positives', type=NON_NEGATIVE, metavar='G', idle=(ASL,))
     asl_gamma_neg: float = setting(

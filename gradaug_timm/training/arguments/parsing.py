@@ -9,7 +9,7 @@ from ...cli import OlderFlag, flag, import_named
 from ...flags import Settings, SettingsParser, add_flags
 from .checks import resolve
 from .config import add_config, load_config, origins
-from .older_timm import OLDER_FLAGS, Older, note, older, rejection
+from .older_timm import OLDER_FLAGS, apply_older
 from .run import add_refused
 from .settings import TrainSettings
 
@@ -39,20 +39,6 @@ def _override_other_spellings(typed: argparse.Namespace, args: argparse.Namespac
         args.in_chans, args.input_size = args.in_chans or args.input_size[0], None
 
 
-def _add_older(parser: SettingsParser, *namespaces: argparse.Namespace) -> None:
-    """Set what the given flags of older versions of timm are today; end the program if they are nothing today."""
-    notes = []
-    for name, value in parser.older.items():
-        found = older(name, value, vars(namespaces[-1]))
-        if found is None or found.rejected:
-            parser.error(rejection(flag(name), value, found or Older('unknown')))
-        for namespace in namespaces:
-            vars(namespace).update(found.settings)
-        notes.append(note(flag(name), value, found))
-    if notes:
-        parser.notes[f'Flags of an older timm: {"; ".join(notes)}'] = None
-
-
 def settings_parser(settings: type[Settings], resolve, **kwargs) -> SettingsParser:
     """Return a parser of a class of settings and of their YAML files; the arguments are those of `SettingsParser`."""
     parser = SettingsParser(settings, resolve, **kwargs)
@@ -78,7 +64,7 @@ def parse_arguments(parser: SettingsParser, argv: list[str] | None = None) -> tu
         parser.set_defaults(**load_config(parser, *args.config, wrong=wrong))
     args = parser.parse_args(argv)
     _override_other_spellings(typed, args)
-    _add_older(parser, typed, args)
+    apply_older(parser, typed, args)
     try:
         import_named(args.device_modules or ())
         settings: Any = parser.settings.of(vars(args))

@@ -1,17 +1,19 @@
 """The network to train, as the settings describe it."""
 import logging
 import pickle
+import re
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from timm.layers import convert_splitbn_model, convert_sync_batchnorm, set_fast_norm
-from timm.models import create_model
+from timm.models import create_model, get_pretrained_cfg
 from torch import nn
 
 from ...cli import flag
 from ...files import check_whole
-from ...models.creation import model_arguments
+from ...mismatch import describe_mismatch, does_not_fit
+from ...models.creation import current_name, model_arguments
 from ...regularizers import REGULARIZERS, complete_settings, in_order
 from ..arguments.regularizers import RegularizerSettings
 from ..arguments.settings import TrainSettings
@@ -51,13 +53,43 @@ def build_network(args: TrainSettings) -> nn.Module:
     )
     try:
         create = _create_of_any_size if args.gradaug else create_model
-        network = create(args.model, **common, **model_arguments(args))
+        try:
+            network = create(args.model, **common, **model_arguments(args))
+        except RuntimeError as error:
+            common['pretrained_cfg_overlay'] = _with_saved_channels(overlay, args.model, error)
+            network = create(args.model, **common, **model_arguments(args))
     except UNBUILDABLE as error:
+        given = 'initial_checkpoint' if args.initial_checkpoint else 'pretrained_path'
+        if getattr(args, given) and does_not_fit(error):
+            raise ValueError(_unfitting(args, given, error)) from error
         raise ValueError(f'--model {args.model} cannot be built: {error}') from error
     _initialise_head(network, args.head_init_scale, args.head_init_bias)
     _regularize(network, args)
     _logger.info(f'{args.model}: {sum(p.numel() for p in network.parameters()):,} parameters.')
     return network
+
+
+def _with_saved_channels(overlay: dict, name: str, error: RuntimeError) -> dict:
+    """Return changes to the pretrained configuration that tell timm the channels of a file of weights.
+
+    timm adapts the first layer to the channels of the model, but assumes that the file has those of the configuration.
+
+    Raises:
+        RuntimeError: The error is another one, or the channels were given.
+    """
+    shape = re.search(r'weight shape \(\d+, (\d+), \d+, \d+\) is inconsistent', str(error))
+    cfg = get_pretrained_cfg(current_name(name).removeprefix('gradaug_'))
+    if shape is None or 'file' not in overlay or 'input_size' in overlay or cfg is None:
+        raise error
+    return {**overlay, 'input_size': (int(shape[1]), *cfg.input_size[1:])}
+
+
+def _unfitting(args: TrainSettings, given: str, error: Exception) -> str:
+    """Return why the initial weights do not fit, and which flag adapts them."""
+    path, reason = getattr(args, given), describe_mismatch(error)
+    adapted = given == 'initial_checkpoint' and 'another model' not in reason and ' in the model' not in reason
+    hint = f'; use --pretrained --pretrained-path {path}, which adapts classes and channels' if adapted else ''
+    return f'{flag(given)} {path} does not fit --model {args.model}: {reason}{hint}'
 
 
 def _check_weights(args: TrainSettings) -> None:
@@ -131,11 +163,23 @@ def enable_checkpointing(network: nn.Module, name: str) -> None:
 
 @torch.no_grad()
 def _initialise_head(network: nn.Module, scale: float | None, bias: float | None) -> None:
-    if scale is not None:
-        network.get_classifier().weight.mul_(scale)
-        network.get_classifier().bias.mul_(scale)
-    if bias is not None:
-        nn.init.constant_(network.get_classifier().bias, bias)
+    if scale is None and bias is None:
+        return
+    found = network.get_classifier()
+    for head in found if isinstance(found, (tuple, list, nn.ModuleList)) else [found]:
+        layers = [layer for layer in head.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+        if not layers:
+            raise ValueError('--head-init-scale and --head-init-bias need a classifier; the model has none')
+        if scale is not None:
+            layers[-1].weight.mul_(scale)
+        if layers[-1].bias is None:
+            if bias is not None:
+                raise ValueError('--head-init-bias needs a classifier with a bias; that of the model has none')
+            continue
+        if scale is not None:
+            layers[-1].bias.mul_(scale)
+        if bias is not None:
+            nn.init.constant_(layers[-1].bias, bias)
 
 
 def place_network(network: nn.Module, args: TrainSettings, process: Process, precision: Precision) -> nn.Module:

@@ -4,9 +4,10 @@ from dataclasses import replace
 from typing import TypeVar
 
 import torch
-from timm.optim import create_optimizer_v2, optimizer_kwargs
+from timm.optim import create_optimizer_v2, list_optimizers, optimizer_kwargs
 from timm.task import TrainingTask
 
+from ...cli import one_line
 from ..arguments.settings import LoopSettings
 from .tasks import network_of
 
@@ -28,8 +29,17 @@ def create_optimizer(args: LoopSettings, task: TrainingTask) -> torch.optim.Opti
     options = {**optimizer_kwargs(cfg=args), 'filter_bias_and_bn': not args.decay_all_parameters, **args.opt_kwargs}
     try:
         return create_optimizer_v2(network_of(task), **options)
-    except (ImportError, TypeError) as error:
-        raise ValueError(f'--opt {args.opt} cannot be built: {error}') from error
+    except (AssertionError, ImportError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f'--opt {args.opt} cannot be built: {one_line(error)}{_other(args.opt)}') from error
+
+
+def _other(name: str) -> str:
+    """Return a hint of the optimizer with the same updates that needs neither APEX nor bitsandbytes."""
+    prefix, _, bare = name.lower().rpartition('_')
+    plain = bare.removeprefix('fused').removeprefix('bnb').removesuffix('8bit')
+    if plain == bare or plain not in list_optimizers():
+        return ''
+    return f'; use --opt {prefix}{"_" if prefix else ""}{plain}, which makes the same updates'
 
 
 def with_learning_rate(args: Loop, images: float) -> Loop:

@@ -7,6 +7,7 @@ from timm.utils import NativeScaler
 
 from ...cli import one_line
 from ...files import read_checkpoint
+from ...mismatch import describe_mismatch, does_not_fit
 from ..arguments.settings import LoopSettings
 from ..position import Position
 from .state import CheckpointState
@@ -55,4 +56,5 @@ def loading(path: str | None, load: Callable):
     try:
         return load()
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError on a broken file
-        raise ValueError(f'--resume {path} cannot be loaded: {one_line(error)}') from error
+        reason = f'it does not fit: {describe_mismatch(error)}' if does_not_fit(error) else one_line(error)
+        raise ValueError(f'--resume {path} cannot be loaded: {reason}') from error
