@@ -20,7 +20,9 @@ sys.path.insert(0, str(ROOT))
 from gradaug_timm import GradAugSettings  # noqa: E402
 from gradaug_timm.cli import StrictParser  # noqa: E402
 from gradaug_timm.task.settings import SMALL_IMAGE  # noqa: E402
+from gradaug_timm.training.arguments import TrainSettings  # noqa: E402
 
+TRAINING = 'train.py'  # the command whose flags are not repeated for commands that take them too
 OUTPUT = ROOT / 'docs' / 'reference.md'
 HEAD = """# Reference of all settings
 
@@ -78,7 +80,7 @@ def settings_table() -> Iterator[str]:
     small, texts = GradAugSettings.preset(SMALL_IMAGE - 1), described(GradAugSettings)
     yield f'| field | flag | default | preset below {SMALL_IMAGE} px, where it differs | meaning |'
     yield '|---|---|---|---|---|'
-    flags = commands()['train.py']._option_string_actions
+    flags = commands()[TRAINING]._option_string_actions
     for field in fields(GradAugSettings):
         flag = f'--gradaug-{field.name.replace("_", "-")}'
         flag = flag if flag in flags else f'--{field.name.replace("_", "-")}'
@@ -129,10 +131,14 @@ def metavar(action: argparse.Action) -> str:
 def reference() -> str:
     """Return the whole page."""
     lines = [HEAD, '## GradAugSettings', '', *settings_table()]
+    training = commands()[TRAINING]
+    every = {row for group in training._action_groups for row in flag_rows(group, training)}
     for name, parser in commands().items():
         lines += ['', f'## {name}', '', cell(parser.description or '')]
+        trains = issubclass(getattr(parser, 'settings', object), TrainSettings)
+        known = every if trains and name != TRAINING else set()
         for group in parser._action_groups:
-            rows = list(flag_rows(group, parser))
+            rows = [row for row in flag_rows(group, parser) if row not in known]
             if rows:
                 lines += ['', f'### {name}: {group.title}', '', '| flag | default | meaning |', '|---|---|---|', *rows]
     return '\n'.join(lines) + '\n'

@@ -25,7 +25,7 @@ class VisibleImageFolder(ImageFolder):
     """torchvision's image folder without hidden files and folders, for all kinds of images in `image_extensions`."""
 
     def __init__(self, root: str, **kwargs):
-        super().__init__(root, is_valid_file=partial(is_image, root, extensions=image_extensions()), **kwargs)
+        super().__init__(root, is_valid_file=partial(is_visible_image, root, image_extensions()), **kwargs)
 
     def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
         """Return the visible class folders, and the label of each."""
@@ -66,9 +66,14 @@ def is_visible(root: str, path: str) -> bool:
     return not any(map(is_ignored, path.removeprefix(root).replace(os.sep, '/').split('/')))
 
 
-def is_image(root: str, path: str, *, extensions: Iterable[str]) -> bool:
-    """Return whether a file below `root` is visible, and has one of the extensions in lower or upper case."""
-    return os.path.splitext(path)[1].lower() in extensions and is_visible(root, path)
+def is_image(path: str, extensions: Iterable[str] | None = None) -> bool:
+    """Return whether a file has one of the extensions of images, in lower or upper case."""
+    return os.path.splitext(path)[1].lower() in (image_extensions() if extensions is None else extensions)
+
+
+def is_visible_image(root: str, extensions: Iterable[str], path: str) -> bool:
+    """Return whether a file below `root` is an image that is not ignored."""
+    return is_image(path, extensions) and is_visible(root, path)
 
 
 def visible_files(root: str) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """The layout of image folders and tar files: folders that are no classes, files that are not read."""
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from torch.utils.data import Dataset
@@ -9,7 +9,7 @@ from torchvision.datasets import DatasetFolder
 from ..upstream import image_places, reader_of
 from .class_names import listed
 from .findings import Finding, Level, counted
-from .folders import is_ignored, kinds_of, visible_files
+from .folders import is_ignored, is_image, kinds_of, visible_files
 
 OUTERMOST = 'torch/image_folder'  # the data set whose classes are the outermost folders
 
@@ -98,18 +98,34 @@ def empty_folders(root: str, paths: Sequence[str]) -> Iterator[Finding]:
 
 def unread_files(root: str, paths: Sequence[str]) -> Iterator[Finding]:
     """Yield how many files below a folder are not read, and how many images are outside of class folders."""
-    read = {*paths}
-    others = [path for path in (os.path.relpath(path, root) for path in visible_files(root)) if path not in read]
     dangling = sorted(entry.name for entry in os.scandir(root) if entry.is_symlink() and not os.path.exists(entry.path))
     if dangling:
         yield Finding(
             Level.ERROR, 'broken_links', f'{root} has links to folders or files that do not exist: {listed(dangling)}',
             tuple(dangling))
-    others = [path for path in others if path not in dangling]
+    others = [path for path in _others(root, paths) if path not in dangling]
+    outside = [path for path in others if not os.path.dirname(path) and is_image(path)]
+    if outside:
+        yield Finding(
+            Level.WARNING, 'images_outside', f'{root}: images outside of class folders are not read: {listed(outside)}',
+            tuple(outside))
+    others = [path for path in others if path not in outside]
     if others:
         yield Finding(
-            Level.WARNING, 'unread_files', f'{root}: {len(others):,} files are not read: '
-            f'{counted(kinds_of(others).items())} (such as {others[0]})', tuple(others))
+            Level.WARNING, 'unread_files', f'{root}: files that are not read: {counted(kinds_of(others).items())} '
+            f'(such as {others[0]})', tuple(others))
+
+
+def unread_kinds(dataset: Dataset) -> Counter[str]:
+    """Return how many files of each extension in the folder of a data set are not read."""
+    found = image_paths(dataset)
+    return kinds_of(_others(*found[:2])) if found is not None and os.path.isdir(found[0]) else Counter()
+
+
+def _others(root: str, paths: Sequence[str]) -> list[str]:
+    """Return the visible files below a folder that are not read."""
+    read = {*paths}
+    return [path for path in (os.path.relpath(path, root) for path in visible_files(root)) if path not in read]
 
 
 def _has_images_above(folder: str, folders: set[str]) -> bool:

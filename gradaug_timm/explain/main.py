@@ -13,7 +13,7 @@ from torch import nn
 from ..data import input_mode
 from ..data.by_name import places_of
 from ..data.class_names import listed, title_of
-from ..data.folders import image_extensions, visible_files
+from ..data.folders import image_extensions, is_image, visible_files
 from ..data.images import read_image as read_at_depth
 from ..elastic import extract
 from ..evaluation.subnets import choose_subnets
@@ -59,7 +59,7 @@ def find_images(path: str, limit: int) -> list[str]:
     if os.path.isfile(path):
         return [path]
     extensions = image_extensions()
-    found = sorted(each for each in visible_files(path) if os.path.splitext(each)[1].lower() in extensions)
+    found = sorted(each for each in visible_files(path) if is_image(each, extensions))
     if not found:
         raise ValueError(f'--images {path} holds no images ({", ".join(extensions)})')
     return found[:limit]

@@ -120,10 +120,7 @@ def build_loaders(
     if process.distributed and validation is not None:
         workers = _validation_workers(args, validation, distributed=True)
         check_shards(validation, 'validation', processes=process.world_size, workers=workers)
-    if args.labels_per_class:
-        train = class_balanced(train, args.labels_per_class, seed=args.seed)
-    elif args.train_fraction:
-        train = stratified(train, args.train_fraction, seed=args.seed)
+    train = select_part(args, train)
     if args.aug_repeats and not process.distributed:
         raise ValueError('--aug-repeats repeats images over several processes; start them with torchrun')
     mixup = _create_mixup(args, num_classes)
@@ -166,40 +163,71 @@ def _key(args, loader, process: Process) -> tuple[list, ReadableDataset | None]:
     return parts, loader.dataset.dataset
 
 
-def _create_datasets(args, config: dict, num_classes: int) -> tuple[Dataset, Dataset | None]:
+def open_datasets(
+        args: TrainSettings,
+        *,
+        channels: int,
+        num_classes: int,
+        checked: bool = True,
+) -> tuple[Dataset, Dataset | None]:
+    """Open the training split, of which a part may be selected later, and the validation split; None without one.
+
+    Args:
+        args: The settings.
+        channels: Channels of the network's images.
+        num_classes: The number of classes.
+        checked: Whether to check the layout of folders, and to log what is unusual.
+
+    Raises:
+        ValueError: Data are missing, or their layout is wrong.
+    """
     if is_folder(args.dataset):
         check_splits(args.data_dir, args.train_split, args.val_split, name=args.dataset)
     encode = None
     if args.task == 'multilabel':
         encode = MultiLabelTarget(num_classes, dense=args.target_format == 'multihot')
-    common = dict(
+    common: dict[str, Any] = dict(
         class_map=args.class_map,
         download=args.dataset_download,
         batch_size=args.batch_size,
-        input_img_mode=input_mode(args.input_img_mode, config['input_size'][0]),
+        input_img_mode=input_mode(args.input_img_mode, channels),
         input_key=args.input_key or None,
         target_key=args.target_key or None,
         target_format=args.target_format,
         trust_remote_code=args.dataset_trust_remote_code,
         target_transform=encode,
+        checked=checked,
     )
     train = create_dataset(
         args.dataset, args.data_dir, args.train_split,
         is_training=True, seed=args.seed, repeats=args.epoch_repeats, num_samples=args.train_num_samples, **common)
+    if not args.val_split:
+        return train, None
+    validation = create_dataset(
+        args.dataset, args.data_dir, args.val_split, num_samples=args.val_num_samples, **common)
+    check_parts(args.dataset, args.data_dir, (args.train_split, args.val_split), train, validation)
+    return train, validation
+
+
+def select_part(args: TrainSettings, train: Dataset) -> Dataset:
+    """Return the part of the training split that --labels-per-class or --train-fraction selects."""
+    if args.labels_per_class:
+        return class_balanced(train, args.labels_per_class, seed=args.seed)
+    return stratified(train, args.train_fraction, seed=args.seed) if args.train_fraction else train
+
+
+def _create_datasets(args, config: dict, num_classes: int) -> tuple[Dataset, Dataset | None]:
+    train, validation = open_datasets(args, channels=config['input_size'][0], num_classes=num_classes)
     names = class_names(train)
     if names:
         _logger.info(f'Classes: {listed(names)}.')
     check_labels(train, num_classes)
     warn_of_unused_classes(train, num_classes)
     _check_multi_label(args, train)
-    if not args.val_split:
-        return train, None
-    validation = create_dataset(
-        args.dataset, args.data_dir, args.val_split, num_samples=args.val_num_samples, **common)
-    check_parts(args.dataset, args.data_dir, (args.train_split, args.val_split), train, validation)
-    match_validation(train, validation, dense=args.target_format == 'multihot')
-    check_labels(validation, num_classes)
-    _check_multi_label(args, validation)
+    if validation is not None:
+        match_validation(train, validation, dense=args.target_format == 'multihot')
+        check_labels(validation, num_classes)
+        _check_multi_label(args, validation)
     return train, validation
 
 

@@ -3,7 +3,8 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
-from ...cli import flag, table
+from ...check_data.collect import check_training_data
+from ...cli import flag, one_line, table
 from ...flags import idle_settings
 from ..arguments.config import COMMAND_LINE
 from ..loop.epochs import check_processes
@@ -14,6 +15,7 @@ from .paper import deviations
 from .trial import TIMED, Measured, measure, seconds_left, shares
 
 Row = tuple[str, ...]
+CHECKED = 2000  # images of each split that are looked at
 LABELS = {'batch': 'images per update', 'zero_init_last': '--model-kwargs zero_init_last'}  # names that are not flags
 
 
@@ -41,6 +43,7 @@ def report(run: Run, measured: Measured | None) -> Iterator[str]:
     yield from _section('Settings other than the defaults, and where they were set', setting_rows(values))
     yield from _section('Network and cost', cost_rows(run.facts))
     yield from _section('Run', run_rows(run, measured))
+    yield from _section('Data', data_rows(run.args))
     yield from _section('Without effect', [
         (f'{flag(name)} {show(values[name])}', reason, f'set: {values["given"][name]}')
         for name, reason in idle_settings(type(run.args), values, values['given'])])
@@ -88,6 +91,17 @@ def run_rows(run: Run, measured: Measured | None) -> list[Row]:
         ('speed', f'{speed:.1f} images/s, from {TIMED} updates after a warm-up update'),
         ('time to finish', f'{timedelta(seconds=round(seconds_left(run, measured)))}, without validation'),
     ]
+
+
+def data_rows(args: LoopSettings) -> list[Row]:
+    """Return rows on the images and labels of a classifier's data, and what is wrong with them; none for detectors."""
+    if not isinstance(args, TrainSettings):
+        return []
+    try:
+        checked, _ = check_training_data(args, num_classes=args.num_classes, limit=CHECKED)
+    except (OSError, ValueError) as error:
+        return [('error', one_line(error, None))]
+    return [*checked.short()]
 
 
 def show(value: Any) -> str:
