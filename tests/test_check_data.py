@@ -179,7 +179,9 @@ def test_large_files_with_the_same_ends_are_compared_as_a_whole(capsys, folder, 
 
 
 @pytest.mark.parametrize(('change', 'kind', 'level', 'words'), [
-    (lambda folder: folder.add('train/c'), 'differing_classes', 'error', 'only in training: c'),
+    (lambda folder: folder.add('train/0'), 'missing_classes', 'warning', '1 of 3 classes have no images: 0'),
+    (lambda folder: folder.add('validation/c'), 'differing_classes', 'error', 'does not have: c'),
+    (lambda folder: folder.add('validation/c'), 'untrained_classes', 'error', 'no images in train: c'),
     (lambda folder: (folder.root / 'train/c').mkdir(), 'empty_class_folders', 'error', 'without images: c'),
     (lambda folder: folder.add('train/b', 60, ending='.bmp'), 'imbalance', 'warning', "'b' has 64 images, and 'a' 4"),
     (lambda folder: (folder.root / 'train/a/x.heic2').touch(), 'unread_files', 'warning', '1 .heic2'),

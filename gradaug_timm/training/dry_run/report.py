@@ -7,6 +7,7 @@ from ...check_data.collect import check_training_data
 from ...cli import flag, one_line, table
 from ...flags import idle_settings
 from ..arguments.config import COMMAND_LINE
+from ..arguments.settings import LoopSettings, TrainSettings
 from ..loop.epochs import check_processes
 from ..outputs.run_json import device_name
 from ..run import Run
