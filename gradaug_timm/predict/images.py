@@ -137,7 +137,7 @@ def names_of(dataset: Any, *, full: bool) -> list[str]:
 
 def _open_folder(root: str, folder: str, mode: str) -> Images:
     extensions = image_extensions()
-    paths = [path for path in visible_files(folder) if is_image(folder, path, extensions=extensions)]
+    paths = [path for path in visible_files(folder) if is_image(path, extensions)]
     if not paths:
         found = counted(kinds_of(visible_files(folder)).items())
         raise ValueError(f'{folder} has no images: {", ".join(extensions)} are read, found {found or "no files"}')
