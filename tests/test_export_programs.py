@@ -61,7 +61,7 @@ def test_an_extracted_network_becomes_a_program_and_no_folder(weights, tmp_path,
         expected = load_extracted(small)(images(3, 160))
     torch.testing.assert_close(run_onnx(onnx, images(3, 160)), expected, rtol=1e-4, atol=1e-4)
     assert 'narrower than any architecture of timm' in refusal(capsys, small, '--to', tmp_path / 'net')
-    assert '--model: the file of an extracted network describes it' in refusal(
+    assert 'describes its network itself' in refusal(
         capsys, small, '--torch-export', tmp_path / 'x.pt2', '-m', 'resnet18')
 
 

@@ -92,8 +92,8 @@ def test_an_exported_folder_opens_as_the_network_that_was_exported(tmp_path):
     trained = open_trained(tmp_path / 'folder')
     assert trained.path == str(tmp_path / 'folder') and trained.config['input_size'] == (1, 28, 28)
     assert same_outputs(trained.network, network, (1, 28, 28))
-    with pytest.raises(ValueError, match='folder describes its network itself; leave out model'):
-        open_trained(tmp_path / 'folder', model='resnet20_cifar')
+    with pytest.raises(ValueError, match=r'folder describes its network itself \(resnet20_cifar.*; leave out model'):
+        open_trained(tmp_path / 'folder', model='resnet18')
     (tmp_path / 'folder' / 'config.json').write_text('{}')
     with pytest.raises(ValueError, match=r'config\.json does not describe a network of timm'):
         open_trained(tmp_path / 'folder')
@@ -105,8 +105,9 @@ def test_an_extracted_file_opens_as_the_sub_network(tmp_path):
     trained = open_trained(tmp_path / 'small.safetensors')
     assert same_outputs(trained.network, dense)
     assert trained.config['input_size'] == (3, 32, 32)
-    with pytest.raises(ValueError, match=r'small\.safetensors describes its network itself; leave out num_classes'):
-        open_trained(tmp_path / 'small.safetensors', num_classes=3)
+    assert same_outputs(open_trained(tmp_path / 'small.safetensors', model=MODEL, num_classes=3).network, dense)
+    with pytest.raises(ValueError, match=r'small\.safetensors describes its network itself.*; leave out num_classes'):
+        open_trained(tmp_path / 'small.safetensors', num_classes=4)
 
 
 def test_a_converted_file_tells_its_network(tmp_path):
@@ -176,7 +177,8 @@ def test_errors_of_evaluate_are_value_errors(image_folder, run, tmp_path):
     plain = settings(image_folder, run)
     for wrong, message in (
             (dict(divisor=4), '--divisor needs --width'),
-            (dict(divisor=4, test_pool=True, mean=(0.5, 0.5)), '--divisor needs --width; --mean 0.5 0.5 must be one'),
+            (dict(divisor=4, in_chans=3, mean=(0.5, 0.5)), '--divisor needs --width; --mean 0.5 0.5 must be one'),
+            (dict(mean=(0.5, 0.5)), '--mean 0.5 0.5 must be one value, or one for each of 3 channels'),
             (dict(data_dir=str(tmp_path / 'gone')), 'gone'),
             (dict(split='test'), '--split test does not exist in'),
             (dict(checkpoint='gone.pth'), 'gone.pth does not exist'),

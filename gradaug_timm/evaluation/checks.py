@@ -68,6 +68,8 @@ def _input_problems(settings: EvaluationSettings) -> Iterator[str]:
     if settings.input_size and settings.input_size[0] != channels:
         sizes = ' '.join(map(str, settings.input_size))
         yield f'--in-chans {channels} contradicts the channels of --input-size {sizes}'
+    if settings.checkpoint and not (settings.in_chans or settings.input_size):
+        return  # the checkpoint says how many channels there are
     if settings.input_img_mode is not None:
         yield from mode_problems(settings.input_img_mode, channels)
     for name in ('mean', 'std'):
@@ -105,7 +107,7 @@ def _problems_of_changed_images(settings: EvaluationSettings) -> Iterator[str]:
     if others:
         yield f'--corruptions and --fgsm-eps exclude {", ".join(others)}'
     paths = (settings.checkpoint, *(settings.compare or ()), settings.mce_baseline or '')
-    missing = [path for path in paths if path not in ('', 'alexnet') and not os.path.isfile(path)]
+    missing = [path for path in paths if path not in ('', 'alexnet') and not os.path.exists(path)]
     if missing:
         yield f'{", ".join(missing)} {"does" if len(missing) == 1 else "do"} not exist'
 
@@ -121,7 +123,7 @@ def _corruption_problems(settings: EvaluationSettings) -> Iterator[str]:
                    'baseline')
         if sorted(set(settings.severities)) != list(SEVERITIES):
             yield '--mce-baseline alexnet needs all five --severities'
-    if settings.image_channels != 3:
+    if settings.image_channels != 3 and not settings.checkpoint:
         yield f'--corruptions needs images of 3 channels, not {settings.image_channels}'
     if not folder and importlib.util.find_spec('imagecorruptions') is None:
         yield '--corruptions needs the package imagecorruptions-imaug: pip install "gradaug_timm[robustness]"'

@@ -15,10 +15,11 @@ from ..confusion import with_suffix
 from .report import as_rows
 from .run import validate
 from .settings import EvaluationSettings
-from .trained import Trained
+from .trained import EXPORTED, Trained
 
 _logger = logging.getLogger(__name__)
 
+ENDINGS = ('pth.tar', 'pth', 'safetensors')  # the last only where there are no others
 # what `--model all` leaves out: our names of timm's weights and, as timm does, those not fine-tuned on ImageNet-1k
 LEFT_OUT = ['gradaug_*', '*_in21k', '*_in22k', '*in12k', '*_dino', '*fcmae', '*seer']
 
@@ -30,8 +31,9 @@ def find_jobs(settings: EvaluationSettings) -> list[tuple[str, str]] | None:
         ValueError: A folder or pattern matches nothing, or a file holds no names.
     """
     model, checkpoint = settings.model, settings.checkpoint
-    if os.path.isdir(checkpoint):
-        paths = [path for ending in ('pth.tar', 'pth') for path in glob.glob(f'{checkpoint}/*.{ending}')]
+    if os.path.isdir(checkpoint) and not os.path.isfile(os.path.join(checkpoint, EXPORTED)):
+        found = {ending: glob.glob(f'{glob.escape(checkpoint)}/*.{ending}') for ending in ENDINGS}
+        paths = [*found['pth.tar'], *found['pth']] or found['safetensors']
         return _some([(model, path) for path in sorted(paths, key=natural_key)], f'--checkpoint {checkpoint}')
     if model == 'all':
         return [(name, '') for name in timm.list_models(pretrained=True, exclude_filters=LEFT_OUT)]

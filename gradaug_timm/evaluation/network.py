@@ -97,11 +97,11 @@ def _trained_as(path: str) -> str:
     trained = read_contents(path, label=FLAG).settings
     if 'model' not in trained:
         return ''
-    flags = [f'{flag(name)} {_written(trained[name])}' for name in CREATION_FLAGS if trained.get(name)]
+    flags = [f'{flag(name)} {written(trained[name])}' for name in CREATION_FLAGS if trained.get(name)]
     return f', it was trained with {" ".join(flags)}'
 
 
-def _written(value) -> str:
+def written(value: Any) -> str:
     """Write a value as on the command line."""
     if isinstance(value, dict):
         return ' '.join(f'{key}={item}' for key, item in value.items())

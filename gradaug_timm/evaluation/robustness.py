@@ -14,6 +14,7 @@ from ..data.by_name import same_names, use_labels_of
 from ..data.class_names import class_labels
 from ..devices import pick_device
 from ..seeding import seeded
+from .as_trained import open_as_trained, with_data_of_run
 from .attacks import Normalised, fgsm, pgd
 from .classes import match_classes
 from .corruptions import Corrupted, folder_of, names_of
@@ -22,7 +23,7 @@ from .mce import ALEXNET, ALEXNET_CLEAN, mce, mean_errors, relative_mce
 from .metrics import Metrics
 from .robustness_report import CLEAN, title
 from .settings import EvaluationSettings
-from .trained import Trained, open_network
+from .trained import Trained
 
 _logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ def validate_robustness(args: EvaluationSettings, given: Trained | None = None) 
     device, dtype = pick_device(args.device), getattr(torch, args.model_dtype or 'float32')
     opened = _load(args, given)
     first, config = opened[args.checkpoint], opened[args.checkpoint].config
+    args = replace(with_data_of_run(args, first), model=first.name)
     networks = {path: each.network.to(device=device, dtype=dtype) for path, each in opened.items()}
     num_classes = args.num_classes or next(iter(networks.values())).num_classes
     if args.mce_baseline == 'alexnet' and num_classes != IMAGENET_CLASSES:
@@ -79,7 +81,7 @@ def _load(args: EvaluationSettings, given: Trained | None) -> dict[str, Trained]
     opened = {} if given is None else {args.checkpoint: replace(given, network=copy.deepcopy(given.network))}
     for path in paths:
         if path not in opened:
-            opened[path] = open_network(replace(args, checkpoint=path))
+            opened[path] = open_as_trained(replace(args, checkpoint=path))
     names = opened[args.checkpoint].class_names
     for path, each in opened.items():
         if names and each.class_names and not same_names(names, each.class_names):

@@ -15,13 +15,15 @@ from ..confusion import ConfusionCounts, check_confusion, with_suffix, write_con
 from ..data import ReadRows, check_labels, class_names, report_left_out
 from ..devices import pick_device
 from ..task.compile_limit import Compilation, most_alike
+from .as_trained import open_as_trained, with_data_of_run
 from .candidate import Candidate
+from .checks import resolve
 from .classes import match_classes
 from .loading import evaluation_loader, open_split, training_batches
 from .metrics import Metrics, read_valid_labels
 from .settings import EvaluationSettings
 from .subnets import choose_subnets, subnetworks
-from .trained import Trained, open_network
+from .trained import Trained
 
 _logger = logging.getLogger(__name__)
 
@@ -46,7 +48,8 @@ def validate(args: EvaluationSettings, given: Trained | None = None) -> dict | l
     _use_fast_kernels(args)
     random_seed(args.seed)
 
-    trained = open_network(args) if given is None else replace(given, network=copy.deepcopy(given.network))
+    trained = open_as_trained(args) if given is None else replace(given, network=copy.deepcopy(given.network))
+    args = resolve(replace(with_data_of_run(args, trained), model=trained.name))
     random_seed(args.seed)  # so that what is drawn below does not depend on how the network was opened
     trained.network.to(device)
     num_classes = args.num_classes or trained.network.num_classes

@@ -49,15 +49,18 @@ class NetworkSettings(Settings, title='model'):
     """The network and its weights."""
 
     model: str = setting(
-        'dpn92', 'a model, a pattern, "all", or a file of names (default: dpn92)', flags=('-m',), metavar='NAME')
+        'dpn92', 'a model, a pattern, "all", or a file of names (default: as --checkpoint says, else dpn92)',
+        flags=('-m',), metavar='NAME')
     pretrained: bool = switch(
         'load timm\'s pretrained weights; without --checkpoint always on', idle=replaced_by('checkpoint'))
     checkpoint: str = setting(
-        '', 'weights to load; with a folder every .pth and .pth.tar file in it is evaluated', metavar='PATH')
+        '', 'what to evaluate: a checkpoint, weights, an extracted network or an exported folder; with another folder '
+        'every .pth and .pth.tar file in it, or else every .safetensors file', metavar='PATH')
     use_ema: bool = switch('use the averaged weights if the checkpoint has them', idle=needs('checkpoint'))
     num_classes: int | None = setting(
-        None, 'number of classes (default: the model\'s)', type=NATURAL, metavar='N')
-    in_chans: int | None = setting(None, 'channels of the images (default: 3)', type=NATURAL, metavar='N')
+        None, 'number of classes (default: as --checkpoint says, else the model\'s)', type=NATURAL, metavar='N')
+    in_chans: int | None = setting(
+        None, 'channels of the images (default: as --checkpoint says, else 3)', type=NATURAL, metavar='N')
     gp: str | None = setting(None, 'global pooling (default: the model\'s)', metavar='POOL')
     model_kwargs: dict[str, Any] = keywords('more arguments of the model')
     test_pool: bool = switch('pool at test time if images are larger than in training')
@@ -79,7 +82,7 @@ class ResidualSettings(Settings, title=BRANCHES):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreprocessingSettings(Settings, title='preprocessing, by default the model\'s'):
+class PreprocessingSettings(Settings, title='preprocessing, by default as --checkpoint was trained, else the model\'s'):
     """How images are resized, cropped and normalised."""
 
     img_size: int | None = setting(None, 'height and width of the images', type=NATURAL, metavar='N')

@@ -15,19 +15,27 @@ from ..data.class_names import own_names
 from ..data.modes import check_channels, first_channels, takes
 from ..extraction.description import DATA
 from ..extraction.loading import load_extracted
+from ..models.gradaug_models import PREFIX
 from ..models.original import recognise
+from ..training.arguments.checks import model_name
+from ..training.checkpoints.find import LAST
+from ..training.checkpoints.weights import BEST_WEIGHTS
 from ..upstream import adapt_to_chs
+from .checks import SCALINGS
 from .contents import Contents, is_extracted, read_contents
 from .network import FLAG, create_network, file_problem
 from .residuals import scale_branches
 from .settings import OpeningSettings
 
+BEST_CHECKPOINT = 'model_best.pth.tar'
 EXPORTED = 'config.json'  # in a folder of gradaug_timm.export, or of timm
 # Settings of train.py that say which network it was, and what images it saw.
 AS_TRAINED = (
     'model', 'num_classes', 'in_chans', 'gp', 'model_kwargs', 'img_size', 'input_size', 'crop_pct', 'mean', 'std',
     'interpolation',
 )
+# Settings that a file of an extracted network, or an exported folder, decides itself.
+OF_NETWORK = ('model', 'num_classes', 'in_chans', 'gp', 'model_kwargs', *SCALINGS)
 
 
 @dataclass(frozen=True)
@@ -89,8 +97,9 @@ def open_trained(
     how its residual branches are scaled in evaluation.
 
     Args:
-        path: A checkpoint of train.py, of timm or of the original code; a file of weights, .pth, .safetensors or .npz,
-            with `model`; a file of gradaug_timm.convert or gradaug_timm.extract; or a folder of gradaug_timm.export.
+        path: A checkpoint of train.py, of timm or of the original code, or the folder of a run, whose best weights are
+            taken; a file of weights, .pth, .safetensors or .npz, with `model`; a file of gradaug_timm.convert or
+            gradaug_timm.extract; or a folder of gradaug_timm.export.
         model: The name of the model.
         pretrained: Take timm's weights of `model`; without `path`.
         use_ema: Take the averaged weights if the checkpoint has them.
@@ -132,25 +141,45 @@ def open_trained(
         input_size=input_size, crop_pct=crop_pct, mean=mean, std=std, interpolation=interpolation,
         shake_drop=shake_drop, stoch_depth=stoch_depth, scale_residuals=scale_residuals)
     given = {name: value for name, value in values.items() if value is not None}
+    fixed = dict(use_ema=use_ema, use_train_size=use_train_size)
     if not path:
         if not (model and pretrained):
             raise ValueError('nothing to open: give a path, or a model and pretrained=True')
-        return open_network(OpeningSettings.of({**given, 'pretrained': True, 'use_train_size': use_train_size}))
+        return open_network(OpeningSettings.of({**given, **fixed, 'pretrained': True}))
     if pretrained:
         raise ValueError(f'pretrained=True excludes a path, {path}: both name weights')
+    return open_path(path, given, fixed)
+
+
+def open_path(path: str, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> Trained:
+    """Open any file or folder that holds a network.
+
+    Args:
+        path: As for `open_trained`.
+        given: Settings of the network and its images that replace what the file says.
+        fixed: The settings `use_ema` and `use_train_size`.
+
+    Raises:
+        ValueError: As `open_trained`.
+    """
     if os.path.isfile(os.path.join(path, EXPORTED)):
-        return _open_folder(path, given, use_train_size=use_train_size)
+        return _open_folder(path, given, fixed)
+    path = weights_in(path, use_ema=fixed['use_ema']) or path
     problem = file_problem(path)
     if problem:
         raise ValueError(problem)
     if is_extracted(path):
-        _refuse(given, path)
-        return _open_extracted(path)
+        return _open_extracted(path, given, fixed)
     contents = read_contents(path, label=FLAG)
-    fixed = dict(use_ema=use_ema, use_train_size=use_train_size)
     if 'model' not in given and not timm.is_model(contents.settings.get('model', '')) and _is_original(path):
         return _open_original(path, {**given, **fixed})
     return open_network(as_trained(path, contents.settings, {**given, **fixed, 'checkpoint': path}), contents)
+
+
+def weights_in(folder: str, *, use_ema: bool) -> str | None:
+    """Return the file of a run's folder that holds its best weights, else its last; None if it has none."""
+    names = (BEST_CHECKPOINT, LAST) if use_ema else (BEST_WEIGHTS, BEST_CHECKPOINT, LAST)
+    return next((path for path in (os.path.join(folder, name) for name in names) if os.path.isfile(path)), None)
 
 
 def open_network(settings: OpeningSettings, contents: Contents | None = None, *, path: str = '') -> Trained:
@@ -196,6 +225,7 @@ def data_config(
     given = vars(settings)
     if known is not None:
         given = {**given, 'in_chans': settings.in_chans or known['input_size'][0]}
+    _check_channels(given)
     config = resolve_data_config(
         given, pretrained_cfg=known, model=model, use_test_size=not settings.use_train_size, verbose=True)
     if settings.in_chans is None and settings.input_size is None and not takes(model, config['input_size'][0]):
@@ -203,6 +233,16 @@ def data_config(
     channels = config['input_size'][0]
     check_channels(model, channels)
     return {**config, 'mean': adapt_to_chs(config['mean'], channels), 'std': adapt_to_chs(config['std'], channels)}
+
+
+def _check_channels(given: Mapping[str, Any]) -> None:
+    """Raise ValueError if mean or standard deviation are of another number of channels than the images."""
+    channels = given['input_size'][0] if given.get('input_size') else given.get('in_chans') or 3
+    for name in ('mean', 'std'):
+        values = given.get(name)
+        if len(values or [0]) not in {1, channels}:
+            raise ValueError(
+                f'--{name} {" ".join(map(str, values))} must be one value, or one for each of {channels} channels')
 
 
 def as_trained(path: str, trained: Mapping[str, Any], given: Mapping[str, Any]) -> OpeningSettings:
@@ -214,9 +254,11 @@ def as_trained(path: str, trained: Mapping[str, Any], given: Mapping[str, Any]) 
     if 'model' not in given and 'model' not in trained:
         raise ValueError(f'{path} does not say which model its weights are for; give --model')
     known = {name: trained[name] for name in AS_TRAINED if trained.get(name) is not None}
-    if 'img_size' in given and 'input_size' not in given:
-        size = known.pop('input_size', None)
-        known['in_chans'] = known.get('in_chans') or (size[0] if size else None)
+    if 'input_size' not in given:
+        _keep_one_size(known, given)
+    channels = given.get('in_chans') or (given.get('input_size') or [None])[0]
+    if channels:  # one value is for all channels
+        known.update({name: None for name in ('mean', 'std') if len(known.get(name) or [0]) not in (1, channels)})
     OpeningSettings.of(given)  # so that the error below is of the checkpoint
     try:
         return OpeningSettings.of({**known, **given})
@@ -224,23 +266,40 @@ def as_trained(path: str, trained: Mapping[str, Any], given: Mapping[str, Any]) 
         raise ValueError(f'{path} was trained with settings that are not supported: {error}') from error
 
 
-def _open_folder(path: str, given: Mapping[str, Any], *, use_train_size: bool) -> Trained:
-    _refuse(given, path, allowed=('num_classes', 'img_size'))
+def _keep_one_size(known: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """Change the size of training where another is given: with `img_size` channels stay, with `in_chans` pixels."""
+    if 'img_size' in given:
+        size = known.pop('input_size', None)
+        known['in_chans'] = known.get('in_chans') or (size[0] if size else None)
+    elif 'in_chans' in given and known.get('input_size'):
+        known['input_size'] = [given['in_chans'], *known['input_size'][1:]]
+
+
+def _open_folder(path: str, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> Trained:
     try:
         with open(os.path.join(path, EXPORTED), encoding='utf-8') as file:
-            channels = json.load(file)['pretrained_cfg']['input_size'][0]
-    except (IndexError, KeyError, TypeError, ValueError) as error:
+            content = json.load(file)
+        channels, architecture = content['pretrained_cfg']['input_size'][0], content['architecture']
+        described = {'num_classes': content.get('num_classes'), **content.get('model_args', {})}
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f'{path}/{EXPORTED} does not describe a network of timm: {error!r}') from error
+    rest = _beyond(path, given, architecture, described, allowed=('num_classes',))
     settings = OpeningSettings.of({
-        **given, 'model': f'local-dir:{path}', 'in_chans': channels, 'pretrained': True,
-        'use_train_size': use_train_size})
+        **rest, 'model': f'local-dir:{path}', 'in_chans': channels, 'pretrained': True,
+        'use_train_size': fixed['use_train_size']})
     return open_network(settings, path=path)
 
 
-def _open_extracted(path: str) -> Trained:
+def _open_extracted(path: str, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> Trained:
     network = load_extracted(path)
-    config = {name: network.pretrained_cfg.get(name) for name in DATA}
-    return Trained(network, config, network.pretrained_cfg['architecture'], path=path, class_names=own_names(network))
+    description = network.extracted_as
+    described = {'num_classes': description.num_classes, 'in_chans': description.data['input_size'][0],
+                 **description.model_kwargs}
+    rest = _beyond(path, given, description.architecture, described)
+    known = {name: network.pretrained_cfg.get(name) for name in DATA}
+    return Trained(
+        network, data_config(OpeningSettings.of({**rest, **fixed}), network, known), description.architecture,
+        settings={'gradaug_divisor': description.divisor}, path=path, class_names=own_names(network))
 
 
 def _is_original(path: str) -> bool:
@@ -261,7 +320,41 @@ def _open_original(path: str, given: Mapping[str, Any]) -> Trained:
         return open_network(settings, contents, path=path)
 
 
-def _refuse(given: Mapping[str, Any], path: str, *, allowed: Sequence[str] = ()) -> None:
-    wrong = [name for name in given if name not in allowed]
+def _beyond(
+        path: str,
+        given: Mapping[str, Any],
+        architecture: str,
+        described: Mapping[str, Any],
+        *,
+        allowed: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the given settings that a file which describes its network does not decide.
+
+    Args:
+        path: The file or folder.
+        given: The settings.
+        architecture: timm's name of its network.
+        described: Arguments of its network, by name.
+        allowed: Settings of the network that may nevertheless be given.
+
+    Raises:
+        ValueError: A setting says something else than the file.
+    """
+    def agrees(name: str, value: Any) -> bool:
+        if name == 'model':
+            return plain_name(value) in (plain_name(architecture), f'local-dir:{path}')
+        if name == 'model_kwargs':
+            return all(key in described and described[key] == item for key, item in value.items())
+        return name in described and described[name] == value
+
+    decided = {name: value for name, value in given.items() if name in OF_NETWORK and name not in allowed}
+    wrong = [name for name, value in decided.items() if not agrees(name, value)]
     if wrong:
-        raise ValueError(f'{path} describes its network itself; leave out {", ".join(wrong)}')
+        network = f'{architecture}, {described["num_classes"]} classes'
+        raise ValueError(f'{path} describes its network itself ({network}); leave out {", ".join(wrong)}')
+    return {name: value for name, value in given.items() if name not in decided}
+
+
+def plain_name(model: str) -> str:
+    """Return the name of a model without `timm/`, a tag such as `.a1_in1k`, and `gradaug_`."""
+    return model if model.startswith('local-dir:') else model_name(model).removeprefix(PREFIX)

@@ -13,7 +13,6 @@ from ..extraction.arguments import NetworkSettings
 from ..flags import Settings, SettingsParser, add_flags, setting, switch
 from .folder import written_files
 
-NETWORK = ('model', 'num_classes', 'model_kwargs', 'img_size', 'use_ema')
 CARD = ('license', 'label_names')
 ONNX_PACKAGES = ('onnx', 'onnxruntime', 'onnxscript')
 
@@ -95,7 +94,7 @@ def problems(settings: ExportSettings, *, extracted: bool) -> Iterator[str]:
     if extracted and (to or push):
         yield (f'{settings.checkpoint} is narrower than any architecture of timm, so --to and --push can\'t describe '
                'it; use --onnx or --torch-export')
-    yield from _without_use(settings, extracted=extracted)
+    yield from _without_use(settings)
     try:
         validate_repo_id(push or 'x')
     except HFValidationError as error:
@@ -112,9 +111,8 @@ def problems(settings: ExportSettings, *, extracted: bool) -> Iterator[str]:
         yield f'{", ".join(there)} already {exist}; use --overwrite to replace'
 
 
-def _without_use(settings: ExportSettings, *, extracted: bool) -> Iterator[str]:
+def _without_use(settings: ExportSettings) -> Iterator[str]:
     for reason, names, holds in (
-        ('the file of an extracted network describes it; leave the flag out', NETWORK, not extracted),
         ('it needs --to or --push', CARD, settings.to or settings.push),
         ('it needs --push', ('private',), settings.push),
         ('it needs --onnx or --torch-export', ('batch_size',), settings.onnx or settings.torch_export),

@@ -10,8 +10,11 @@ from ..flags import Settings, SettingsParser, add_flags, keywords, setting, swit
 
 ENDING = '.safetensors'
 # Settings of train.py that say which images a network was trained on.
-IMAGES_AS_TRAINED = ('dataset', 'train_split', 'class_map', 'input_img_mode', 'input_key', 'target_key')
-IMAGES = ('data_dir', 'dataset', 'train_split', 'recalibration_batches', 'batch_size', 'workers', 'seed')
+IMAGES_AS_TRAINED = (
+    'dataset', 'train_split', 'class_map', 'input_img_mode', 'input_key', 'target_key', 'target_format', 'task')
+IMAGES = (
+    *IMAGES_AS_TRAINED, 'data_dir', 'num_samples', 'dataset_download', 'dataset_trust_remote_code',
+    'recalibration_batches', 'batch_size', 'workers', 'seed')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +69,21 @@ class ImageSettings(Settings, title='recalibration of BatchNorm on training imag
         None, 'data set, as "KIND/NAME" (default: as the checkpoint was trained)', metavar='NAME')
     train_split: str | None = setting(
         None, 'split of the training images (default: as the checkpoint was trained)', metavar='NAME')
+    num_samples: int | None = setting(
+        None, 'length of an iterable data set that does not know it', type=NATURAL, metavar='N')
+    dataset_download: bool = switch('let torch/ and tfds/ data sets download themselves')
+    dataset_trust_remote_code: bool = switch('let an hfds/ data set run code from its repository')
+    class_map: str | None = setting(
+        None, 'file that maps class names to labels (default: as the checkpoint was trained)', metavar='FILE')
+    input_key: str | None = setting(
+        None, 'field of the data set that holds the images (default: as trained)', metavar='KEY')
+    input_img_mode: str | None = setting(None, 'PIL mode of the images (default: as trained)', metavar='MODE')
+    target_key: str | None = setting(
+        None, 'field of the data set that holds the labels (default: as trained)', metavar='KEY')
+    target_format: str | None = setting(
+        None, 'form of multi-label targets (default: as trained)', choices=('indices', 'multihot'))
+    task: str | None = setting(
+        None, 'kind of labels (default: as trained)', choices=('classification', 'multilabel'))
     recalibration_batches: int = setting(
         16, 'number of batches of training images (default: 16)', type=NATURAL, metavar='N')
     batch_size: int = setting(256, 'images per batch (default: 256)', flags=('-b',), type=NATURAL, metavar='N')
@@ -89,6 +107,8 @@ class ExtractionSettings(FileSettings, SubnetSettings, NetworkSettings, ImageSet
         known = {name: trained.settings[name] for name in IMAGES_AS_TRAINED
                  if trained.settings.get(name) is not None}
         given = {name: getattr(self, name) for name in IMAGES if getattr(self, name) is not None}
+        if given.get('dataset', known.get('dataset')) != known.get('dataset'):
+            known = {}  # fields and class map are those of another data set
         return EvaluationSettings(**{**known, **given})
 
 

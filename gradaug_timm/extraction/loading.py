@@ -20,7 +20,7 @@ def load_extracted(path: str | os.PathLike) -> nn.Module:
         path: The file.
 
     Returns:
-        A network of plain layers on the CPU, in evaluation mode.
+        A network of plain layers on the CPU, in evaluation mode. Its attribute `extracted_as` says what the file says.
 
     Raises:
         ValueError: The file does not exist, is damaged, was written by another program or a newer version, or timm
@@ -75,6 +75,7 @@ def restore(description: Description, tensors: dict[str, torch.Tensor]) -> nn.Mo
     set_numbers(network, description.numbers)
     _set_tensors(network, tensors)
     set_metadata(network, description)
+    vars(network)['extracted_as'] = description
     return network
 
 

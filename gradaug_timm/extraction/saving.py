@@ -66,6 +66,9 @@ def save_extracted(
     dense = extract(model, subnet).cpu().eval()
     blocks = () if state.plan is None else state.plan.blocks
     skipped = tuple(blocks[index] for index in subnet.skipped)
+    before: Description | None = vars(network).get('extracted_as')  # an extract of an extract
+    if before is not None:
+        subnet, skipped = replace(subnet, width=before.width * subnet.width), (*before.skipped, *skipped)
     description = _describe(dense, subnet, skipped, model_kwargs, data or resolve_data_config({}, model=network))
     tensors = {name: tensor.detach().clone(memory_format=torch.contiguous_format)
                for tensors in (dense.named_parameters, dense.named_buffers)

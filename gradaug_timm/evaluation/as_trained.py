@@ -1,0 +1,98 @@
+"""What an evaluation takes from the run that wrote a checkpoint, where its settings do not say."""
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from timm.data import resolve_data_config
+
+from ..cli import flag
+from .contents import is_extracted, read_contents
+from .network import FLAG, file_problem, written
+from .settings import EvaluationSettings, OpeningSettings
+from .trained import AS_TRAINED, Trained, open_network, open_path
+
+_logger = logging.getLogger(__name__)
+
+# Settings of data, by their names in train.py.
+OF_DATA = {
+    'train_split': 'train_split', 'class_map': 'class_map', 'input_img_mode': 'input_img_mode',
+    'input_key': 'input_key', 'target_key': 'target_key', 'target_format': 'target_format', 'task': 'task',
+}
+SOURCE = {'dataset': 'dataset', 'data_dir': 'data_dir', 'split': 'val_split', 'num_samples': 'val_num_samples'}
+NOT_OF_OPENING = ('checkpoint', 'pretrained', 'use_ema', 'use_train_size')
+
+
+def open_as_trained(settings: OpeningSettings) -> Trained:
+    """Open the network that settings of an evaluation name; what they do not give is as in training.
+
+    Raises:
+        ValueError: As `open_trained`.
+    """
+    path, default = settings.checkpoint, OpeningSettings()
+    if not path:
+        return open_network(settings)
+    given = {each.name: getattr(settings, each.name) for each in fields(OpeningSettings)
+             if each.name not in NOT_OF_OPENING and getattr(settings, each.name) != getattr(default, each.name)}
+    if 'model' not in given and not _says_model(path):
+        given['model'] = settings.model
+    fixed = {'use_ema': settings.use_ema, 'use_train_size': settings.use_train_size}
+    try:
+        trained = open_path(path, given, fixed)
+    except ValueError as error:
+        raise ValueError(str(error) if FLAG in str(error) or '--model' in str(error) else f'{FLAG}{error}') from error
+    _log_taken(trained, given)
+    _log_size(trained, settings)
+    return trained
+
+
+def _says_model(path: str) -> bool:
+    """Return whether a file or folder says which network it holds; True where it is left to others to complain."""
+    if os.path.isdir(path) or file_problem(path) or is_extracted(path):
+        return True
+    contents = read_contents(path, label=FLAG)
+    return bool(contents.settings.get('model') or contents.metadata.get('architecture'))
+
+
+def _log_taken(trained: Trained, given: Mapping[str, Any]) -> None:
+    taken = {name: trained.settings[name] for name in AS_TRAINED
+             if name not in given and trained.settings.get(name) not in (None, '', {})}
+    if taken:
+        _logger.info(f'As {trained.path} was trained: '
+                     f'{" ".join(f"{flag(name)} {written(value)}" for name, value in taken.items())}')
+
+
+def _log_size(trained: Trained, settings: OpeningSettings) -> None:
+    """Log both sizes where the size of evaluation differs from that of training, or from the model's."""
+    if settings.img_size or settings.input_size or not trained.settings:
+        return
+    size = trained.config['input_size'][-1]
+    of_model = resolve_data_config({}, model=trained.network)['input_size'][-1]
+    if trained.settings.get('img_size') or trained.settings.get('input_size'):
+        if size != of_model:
+            _logger.info(f'Images have {size} pixels, as in training; the default of {trained.name} is {of_model}. '
+                         '--img-size changes it.')
+    elif size != of_model and not settings.use_train_size:
+        _logger.warning(f'Images have {size} pixels, the test size of {trained.name}; it was trained and validated at '
+                        f'{of_model}. --use-train-size evaluates as in training.')
+
+
+def with_data_of_run(settings: EvaluationSettings, trained: Trained) -> EvaluationSettings:
+    """Complete settings of data by those of the run that trained a network.
+
+    If the settings name the data set of the run, its fields, class map and kind of labels are those of the run. If they
+    name no data at all, the run's validation split is evaluated.
+    """
+    default, run = EvaluationSettings(), trained.settings
+    named = settings.data or settings.data_dir or settings.dataset
+    if not run or (named and settings.dataset != (run.get('dataset') or '')):
+        return settings
+    names = OF_DATA if named else {**SOURCE, **OF_DATA}
+    taken = {name: run[key] for name, key in names.items()
+             if run.get(key) not in (None, '') and getattr(settings, name) == getattr(default, name)
+             and run[key] != getattr(default, name)}
+    if not taken:
+        return settings
+    _logger.info(f'Data as in training: {" ".join(f"{flag(name)} {written(value)}" for name, value in taken.items())}')
+    return replace(settings, **taken)
