@@ -192,3 +192,16 @@ def test_the_data_flags_of_a_run_are_known_to_what_reads_its_data(command, tmp_p
                  '--recalibration-batches', '1', '--output', str(tmp_path / 'x.safetensors'), '--overwrite', *flags,
                  '--input-key', 'img', '--task', 'multilabel', '--train-split', 'train'])
         assert (asked['input_key'], asked['target_key'], asked['input_img_mode']) == ('img', None, 'RGB')
+
+
+def test_a_run_without_a_size_of_its_own_is_evaluated_at_timms_test_size_and_both_are_told(tmp_path, files, caplog):
+    network = create_model('resnet10t', num_classes=2)
+    torch.save(dict(state_dict=network.state_dict(), arch='resnet10t', args=Namespace(
+        model='resnet10t', num_classes=2, img_size=None, input_size=None, epochs=1)), tmp_path / 'x.pth.tar')
+    settings = dict(data_dir=files['data'], checkpoint=tmp_path / 'x.pth.tar', workers=0, batch_size=8, device='cpu')
+    cfg = network.pretrained_cfg
+    tested, trained = (evaluate(EvaluationSettings(**settings, use_train_size=use))[0] for use in (False, True))
+    assert tested['crop_pct'] == cfg.get('test_crop_pct', cfg['crop_pct']) and trained['crop_pct'] == cfg['crop_pct']
+    assert (tested['img_size'], trained['img_size']) == (cfg['test_input_size'][-1], cfg['input_size'][-1])
+    assert 'Images have 224 pixels and crop 0.95, timm\'s choice for testing resnet10t' in caplog.text
+    assert 'was validated at 176 and 0.875 in training: --use-train-size' in caplog.text

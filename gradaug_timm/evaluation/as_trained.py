@@ -67,15 +67,16 @@ def _log_size(trained: Trained, settings: OpeningSettings) -> None:
     """Log both sizes where the size of evaluation differs from that of training, or from the model's."""
     if settings.img_size or settings.input_size or not trained.settings:
         return
-    size = trained.config['input_size'][-1]
-    of_model = resolve_data_config({}, model=trained.network)['input_size'][-1]
+    size, crop = trained.config['input_size'][-1], trained.config['crop_pct']
+    in_training = resolve_data_config({}, model=trained.network)
+    of_model = in_training['input_size'][-1]
     if trained.settings.get('img_size') or trained.settings.get('input_size'):
         if size != of_model:
             _logger.info(f'Images have {size} pixels, as in training; the default of {trained.name} is {of_model}. '
                          '--img-size changes it.')
-    elif size != of_model and not settings.use_train_size:
-        _logger.warning(f'Images have {size} pixels, the test size of {trained.name}; it was trained and validated at '
-                        f'{of_model}. --use-train-size evaluates as in training.')
+    elif not settings.use_train_size and not settings.crop_pct and (size, crop) != (of_model, in_training['crop_pct']):
+        _logger.warning(f'Images have {size} pixels and crop {crop:g}, timm\'s choice for testing {trained.name}; it '
+                        f'was validated at {of_model} and {in_training["crop_pct"]:g} in training: --use-train-size.')
 
 
 def with_data_of_run(settings: EvaluationSettings, trained: Trained) -> EvaluationSettings:

@@ -239,8 +239,8 @@ def _check_channels(given: Mapping[str, Any]) -> None:
     """Raise ValueError if mean or standard deviation are of another number of channels than the images."""
     channels = given['input_size'][0] if given.get('input_size') else given.get('in_chans') or 3
     for name in ('mean', 'std'):
-        values = given.get(name)
-        if len(values or [0]) not in {1, channels}:
+        values = given.get(name) or ()
+        if values and len(values) not in {1, channels}:
             raise ValueError(
                 f'--{name} {" ".join(map(str, values))} must be one value, or one for each of {channels} channels')
 
@@ -259,6 +259,8 @@ def as_trained(path: str, trained: Mapping[str, Any], given: Mapping[str, Any]) 
     channels = given.get('in_chans') or (given.get('input_size') or [None])[0]
     if channels:  # one value is for all channels
         known.update({name: None for name in ('mean', 'std') if len(known.get(name) or [0]) not in (1, channels)})
+    if known.get('img_size') or known.get('input_size'):  # the run's choice, and with it the crop of its validation
+        given = {**given, 'use_train_size': True}
     OpeningSettings.of(given)  # so that the error below is of the checkpoint
     try:
         return OpeningSettings.of({**known, **given})
