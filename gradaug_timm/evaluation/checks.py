@@ -4,10 +4,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import fields
 
-from ..cli import flag
+from ..cli import flag, nearest
 from ..confusion import confusion_problems
 from ..data.modes import mode_problems
-from .corruptions import EXTRA, SEVERITIES
+from .corruptions import COMMON, EXTRA, SEVERITIES
 from .settings import EvaluationSettings, ResidualSettings
 
 SCALINGS = tuple(each.name for each in fields(ResidualSettings))  # of residual branches
@@ -114,10 +114,17 @@ def _problems_of_changed_images(settings: EvaluationSettings) -> Iterator[str]:
 
 def _corruption_problems(settings: EvaluationSettings) -> Iterator[str]:
     folder = settings.corruptions_dir
+    known = ('all', 'extra', *COMMON, *EXTRA)
+    unknown = [] if folder else [name for name in settings.corruptions or () if name not in known]
+    if unknown:
+        close = nearest(unknown[0], known)
+        hint = f', did you mean {close}?' if close else ''
+        yield (f'--corruptions {" ".join(unknown)} can only be read, with --corruptions-dir; generated are '
+               f'{", ".join(known)}{hint}')
     if folder and not os.path.isdir(folder):
         yield f'--corruptions-dir {folder} is not a folder'
     if settings.mce_baseline == 'alexnet':
-        extra = set(settings.corruptions or ()) & {'extra', *EXTRA}
+        extra = set(settings.corruptions or ()) - {'all', *COMMON}
         if extra:
             yield (f'--mce-baseline alexnet has no errors for {", ".join(sorted(extra))}; give a checkpoint as '
                    'baseline')

@@ -1,5 +1,4 @@
-"""The corruptions of ImageNet-C (Hendrycks and Dietterich, ICLR 2019), generated or read from its folders."""
-import os
+"""The corruptions of ImageNet-C (Hendrycks and Dietterich, ICLR 2019), generated with its parameters."""
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -86,16 +85,3 @@ class Corrupted(Dataset):
         def change(image: Image.Image):
             return after(corrupted(before(image), self.name, self.severity, seed))
         return Guarded(change)(image), target
-
-
-def folder_of(root: str, name: str, severity: int) -> str:
-    """Return the folder of a corruption in ImageNet-C.
-
-    Raises:
-        ValueError: It does not exist.
-    """
-    path = os.path.join(root, name, str(severity))
-    if not os.path.isdir(path):
-        raise ValueError(f'--corruptions-dir {root}: {path} does not exist; ImageNet-C has folders '
-                         'CORRUPTION/SEVERITY/CLASS')
-    return path

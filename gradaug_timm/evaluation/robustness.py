@@ -11,23 +11,26 @@ from torch.utils.data import Dataset, IterableDataset
 
 from ..data import ReadRows, check_labels, class_names, report_left_out
 from ..data.by_name import same_names, use_labels_of
-from ..data.class_names import class_labels
+from ..data.class_names import class_labels, innermost
 from ..devices import pick_device
 from ..seeding import seeded
 from .as_trained import open_as_trained, with_data_of_run
 from .attacks import Normalised, fgsm, pgd
+from .checks import resolve
 from .classes import match_classes
-from .corruptions import Corrupted, folder_of, names_of
+from .corruptions import Corrupted, names_of
 from .loading import evaluation_loader, open_split
 from .mce import ALEXNET, ALEXNET_CLEAN, mce, mean_errors, relative_mce
 from .metrics import Metrics
+from .published import CorruptedArray, find_corruption
 from .robustness_report import CLEAN, title
 from .settings import EvaluationSettings
 from .trained import Trained
 
 _logger = logging.getLogger(__name__)
 
-IMAGENET_CLASSES = 1000
+IMAGENET_CLASSES, IMAGENET_PIXELS = 1000, 224
+GENERATED = 'ImageNet-C'
 Key = tuple[str, int | float | None]  # corruption and severity, attack and distance, or CLEAN and None
 
 
@@ -47,7 +50,7 @@ def validate_robustness(args: EvaluationSettings, given: Trained | None = None) 
     device, dtype = pick_device(args.device), getattr(torch, args.model_dtype or 'float32')
     opened = _load(args, given)
     first, config = opened[args.checkpoint], opened[args.checkpoint].config
-    args = replace(with_data_of_run(args, first), model=first.name)
+    args = resolve(replace(with_data_of_run(args, first), model=first.name, in_chans=config['input_size'][0]))
     networks = {path: each.network.to(device=device, dtype=dtype) for path, each in opened.items()}
     num_classes = args.num_classes or next(iter(networks.values())).num_classes
     if args.mce_baseline == 'alexnet' and num_classes != IMAGENET_CLASSES:
@@ -61,7 +64,12 @@ def validate_robustness(args: EvaluationSettings, given: Trained | None = None) 
     if args.corruptions_dir:
         for name in names_of(args.corruptions or []):
             for severity in args.severities:
-                folder_of(args.corruptions_dir, name, severity)
+                find_corruption(args.corruptions_dir, name, severity)
+    elif args.corruptions:
+        _logger.info(f'Corruptions are generated with the parameters of {GENERATED}.')
+        if min(config['input_size'][1:]) < IMAGENET_PIXELS / 2:
+            _logger.warning(f'{GENERATED}\'s corruptions are stronger than those of CIFAR-10-C and CIFAR-100-C; for '
+                            'their figures, name the folder of their .npy files by --corruptions-dir.')
     measure = partial(_measure, args, networks, device=device, dtype=dtype)
     errors: dict[str, dict[Key, float]] = {path: {} for path in networks}
     _add(errors, (CLEAN, None), measure(clean, config))
@@ -101,7 +109,9 @@ def _corrupted(
     """Return the images, and how the network sees them: ImageNet-C's are cropped already."""
     if not args.corruptions_dir:
         return Corrupted(clean, name, severity, seed=args.seed, side=min(config['input_size'][1:])), config
-    folder = folder_of(args.corruptions_dir, name, severity)
+    folder = find_corruption(args.corruptions_dir, name, severity)
+    if folder.endswith('.npy'):
+        return _of_array(args, clean, folder, severity, num_classes), config
     own = replace(args, data=None, data_dir=folder, dataset='')
     dataset = open_split(own, args.split, config, num_classes=num_classes)
     ours, theirs = (class_labels(each) or {} for each in (clean, dataset))
@@ -111,6 +121,23 @@ def _corrupted(
     if names is not None:
         use_labels_of(names, dataset, what=folder, known_to='the clean images', mapped=bool(args.class_map))
     return dataset, {**config, 'crop_pct': 1.}
+
+
+def _of_array(
+        args: EvaluationSettings,
+        clean: Dataset,
+        path: str,
+        severity: int,
+        num_classes: int,
+) -> CorruptedArray:
+    """Open corrupted images of CIFAR, whose labels must be those of the clean images if these are as many."""
+    dataset = CorruptedArray(path, severity, mode=args.input_img_mode or ('RGB' if args.image_channels == 3 else 'L'))
+    check_labels(dataset, num_classes)
+    labels = getattr(innermost(clean), 'targets', None)
+    if labels is not None and len(labels) == len(dataset) and list(map(int, labels)) != dataset.targets:
+        raise ValueError(f'the labels next to {path} are not those of the clean images, which are as many: name the '
+                         'data set that was corrupted')
+    return dataset
 
 
 def _measure(
@@ -175,6 +202,7 @@ def _results(args: EvaluationSettings, path: str, errors: dict[str, dict[Key, fl
     own, names = errors[path], names_of(args.corruptions or [])
     results: dict[str, Any] = {'model': args.model, 'checkpoint': path, 'top1_err': own[CLEAN, None]}
     if names:
+        results['corruptions'] = args.corruptions_dir or f'generated with the parameters of {GENERATED}'
         means = _means(own, names)
         results.update({f'{name}_err': round(error, 4) for name, error in means.items()})
         results['corruption_err'] = round(sum(means.values()) / len(means), 4)

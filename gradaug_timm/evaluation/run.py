@@ -49,7 +49,8 @@ def validate(args: EvaluationSettings, given: Trained | None = None) -> dict | l
     random_seed(args.seed)
 
     trained = open_as_trained(args) if given is None else replace(given, network=copy.deepcopy(given.network))
-    args = resolve(replace(with_data_of_run(args, trained), model=trained.name))
+    args = resolve(replace(
+        with_data_of_run(args, trained), model=trained.name, in_chans=trained.config['input_size'][0]))
     random_seed(args.seed)  # so that what is drawn below does not depend on how the network was opened
     trained.network.to(device)
     num_classes = args.num_classes or trained.network.num_classes

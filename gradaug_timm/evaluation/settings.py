@@ -5,7 +5,7 @@ from typing import Any
 from ..cli import compile_backend, compile_mode, file_to_write, ranged
 from ..confusion import ConfusionSettings
 from ..flags import Settings, keywords, needs, only_for, replaced_by, setting, switch
-from .corruptions import COMMON, EXTRA, SEVERITIES
+from .corruptions import SEVERITIES
 
 NATURAL = ranged(int, minimum=1)
 COUNT = ranged(int, minimum=0)
@@ -177,13 +177,16 @@ class RobustnessSettings(Settings, title='robustness'):
     """Corrupted and adversarial images."""
 
     corruptions: tuple[str, ...] | None = setting(
-        None, 'evaluate under corruptions of ImageNet-C: "all" of its 15, the 4 "extra" ones, or those named',
-        nargs='+', choices=('all', 'extra', *COMMON, *EXTRA), metavar='NAME')
+        None, 'evaluate under corruptions of ImageNet-C: "all" of its 15, the 4 "extra" ones, or those named; with '
+        '--corruptions-dir any that are there',
+        nargs='+', metavar='NAME')
     severities: tuple[int, ...] = setting(
         SEVERITIES, 'severities of the corruptions, from 1 to 5 (default: all)',
         type=ranged(int, minimum=1, maximum=5), nargs='+', metavar='N', idle=needs('corruptions'))
     corruptions_dir: str | None = setting(
-        None, 'folder of ImageNet-C (default: corrupt images as they are read)', metavar='DIR')
+        None, 'folder of published corrupted images: of ImageNet-C and the like, CORRUPTION/SEVERITY/CLASS, or of '
+        'CIFAR-10-C and the like, CORRUPTION.npy and labels.npy (default: corrupt images as they are read, with '
+        'ImageNet-C\'s parameters)', metavar='DIR')
     mce_baseline: str | None = setting(
         None, 'network that mCE compares with: alexnet (published errors on ImageNet), or a checkpoint',
         metavar='PATH')
