@@ -1,6 +1,8 @@
 """Seeds and generators that are derived from keys, so that no random state has to be saved."""
 import hashlib
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -37,6 +39,18 @@ def seed_cpu(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2 ** 32)
     torch.default_generator.manual_seed(seed)
+
+
+@contextmanager
+def kept_state() -> Iterator[None]:
+    """Return a context after which the generators of Python, NumPy and, on the CPU, torch are as before."""
+    states = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.random.set_rng_state(states[2])
 
 
 def seed_all(seed: int) -> None:

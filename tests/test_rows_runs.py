@@ -185,7 +185,7 @@ def check_images(loaders, settings: dict):
     span = (1 - change, 1 + change) if change else None
     assert (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue) == (span, span, span, None)
     assert not any(isinstance(step, PCALighting) for step in rest) and len(rest) == 1
-    resize, centre = loaders.validation.dataset.transform.transforms[:2]
+    resize, centre = loaders.validation.dataset.dataset.transform.transforms[:2]
     assert (resize.size, centre.size) == ({224: 256, 32: 32}[size], (size, size))
     assert resize.interpolation == transforms.InterpolationMode.BILINEAR
     for loader in (loaders.train, loaders.validation):
@@ -209,7 +209,7 @@ def test_rows_of_cifar100_read_the_official_files(shared_data, tmp_path):
     loaders = prepare_row('cifar100/resnet110_baseline', tmp_path / 'run', '--data-dir', str(tmp_path)).loaders
     assert (len(loaders.train.dataset), len(loaders.validation.dataset)) == (50_000, 10_000)
     assert len(loaders.train) == 391  # the last of 80 images
-    assert source(loaders).targets != loaders.validation.dataset.targets
+    assert source(loaders).targets != loaders.validation.dataset.dataset.targets
     assert next(iter(loaders.validation))[0].shape == (128, 3, 32, 32)
 
 

@@ -139,7 +139,7 @@ def test_the_papers_transforms_are_in_the_training_pipeline_only(prepared):
     kinds = [type(step) for step in train_pipeline(run)]
     assert kinds[0] is PadCrop and PCALighting in kinds
     assert not {PadCrop, PCALighting} & {
-        type(step) for step in run.loaders.validation.dataset.transform.transforms}
+        type(step) for step in run.loaders.validation.dataset.dataset.transform.transforms}
     assert run.loaders.train.dataset[0, 0][0].shape == (3, 16, 16)
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, IterableDataset
 from ..cli import flag, one_line
 from .checks import check_layout
 from .digits import DIGITS, Digits
-from .fields import check_fields, first_labels
+from .fields import check_fields, first_samples
 from .folders import VisibleImageFolder, is_ignored, open_folder
 from .image_sets import StreamedImages, read_at_depth
 from .labels import number_keys
@@ -123,16 +123,16 @@ def _open(
         raise ValueError(f'--dataset {name} has no images in split {split!r}')
     dataset = read_at_depth(dataset, input_img_mode)
     if isinstance(dataset, StreamedImages) and checked and kind.startswith(('hfids', 'wds')):
-        dataset.first_labels = _peek(name, root, split, input_img_mode, kwargs)
+        dataset.first_image, dataset.first_labels = _peek(name, root, split, input_img_mode, kwargs)
     return dataset
 
 
-def _peek(name: str, root: str | None, split: str, mode: str, kwargs: dict[str, Any]) -> list:
-    """Return the labels of the first samples of a stream, which is opened once more for it."""
+def _peek(name: str, root: str | None, split: str, mode: str, kwargs: dict[str, Any]) -> tuple[Any, list]:
+    """Return the first image and the first labels of a stream, which is opened once more for them."""
     given = {**kwargs, 'is_training': False, 'num_samples': kwargs.get('num_samples') or 1}
     stream = timm.data.create_dataset(name, root=root, split=split, input_img_mode=mode, **given)
     number_keys(stream.reader)
-    return first_labels(name, read_at_depth(stream, mode))
+    return first_samples(name, read_at_depth(stream, mode))
 
 
 def _in_our_words(error: Exception) -> str:

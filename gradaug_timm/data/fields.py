@@ -36,8 +36,8 @@ def check_fields(name: str, dataset: Dataset) -> None:
         _check(name, 'labels', '--target-key', missing, labels, fits=lambda kind: 'ClassLabel' in kind)
 
 
-def first_labels(name: str, dataset: IterableDataset) -> list:
-    """Return the labels of the first samples of a stream, which must not be used for anything else.
+def first_samples(name: str, dataset: IterableDataset) -> tuple[Any, list]:
+    """Return the first image and the first labels of a stream, which must not be used for anything else.
 
     Raises:
         ValueError: None of the first samples has an image and a label.
@@ -46,14 +46,14 @@ def first_labels(name: str, dataset: IterableDataset) -> list:
     reader.dist_rank, reader.dist_num_replicas = 0, 1  # other processes see the same samples
     told: list[str] = []
     try:
-        found = [label for _, label in itertools.islice(iter(dataset), PEEKED)]
+        found = list(itertools.islice(iter(dataset), PEEKED))
     except (ReadingError, ValueError) as error:
         told.append(str(error))
         found = []
     if not found:
         why = _parts_of_first(reader) or ''.join(f': {text}' for text in told)
         raise ValueError(f'--dataset {name}: no sample has an image and a label{why}')
-    return found
+    return found[0][0], [label for _, label in found]
 
 
 def features_of(reader: Any) -> Mapping[str, Any] | None:

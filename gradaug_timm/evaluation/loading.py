@@ -11,6 +11,7 @@ from torch.utils.data import IterableDataset
 from ..data import create_dataset, input_mode, leave_out_unreadable, replace_unreadable
 from ..data.factory import are_parts, is_folder, split_folder
 from ..data.tars import is_tar
+from ..data.trial import check_image
 from .classes import match_classes
 from .settings import EvaluationSettings
 from .trained import Trained
@@ -52,7 +53,9 @@ def open_split(
         kwargs['target_transform'] = MultiLabelTarget(num_classes, dense=args.target_format == 'multihot')
     if is_folder(args.dataset) and root and os.path.isdir(root) and not is_tar(root):
         _check_split(root, split, is_training=is_training)
-    return create_dataset(args.dataset, root=root, **kwargs)
+    dataset = create_dataset(args.dataset, root=root, **kwargs)
+    check_image(dataset, config['input_size'][0])
+    return dataset
 
 
 def evaluation_loader(

@@ -29,6 +29,7 @@ from ...data import (
 )
 from ...data.class_names import innermost, listed
 from ...data.factory import check_parts, is_folder
+from ...data.trial import check_image, try_transforms
 from ...upstream import PrefetchLoader, reader_of, restart_workers
 from ..arguments.criteria import mixing_active
 from ..arguments.settings import TrainSettings
@@ -129,6 +130,7 @@ def build_loaders(
     else:
         train_loader, validation_loader = _build_timm_loaders(
             args, train, validation, config, mixup, process, precision)
+        try_transforms((train_loader.loader if isinstance(train_loader, PrefetchLoader) else train_loader).dataset)
     if args.keep_last_batch:
         _keep_last_batch(train_loader, mixing=mixup is not None)
     check_sizes(train, len(train_loader), batch_size=args.batch_size)
@@ -222,11 +224,13 @@ def _create_datasets(args, config: dict, num_classes: int) -> tuple[Dataset, Dat
     if names:
         _logger.info(f'Classes: {listed(names)}.')
     check_labels(train, num_classes)
+    check_image(train, config['input_size'][0])
     warn_of_unused_classes(train, num_classes)
     _check_multi_label(args, train)
     if validation is not None:
         match_validation(train, validation, dense=args.target_format == 'multihot')
         check_labels(validation, num_classes)
+        check_image(validation, config['input_size'][0])
         _check_multi_label(args, validation)
     return train, validation
 

@@ -12,7 +12,7 @@ from ..building.tasks import network_of
 from ..outputs.input_pictures import draw_inputs, network_inputs
 from ..position import Position
 from ..run import Run, accumulation
-from .between_steps import BetweenSteps
+from .between_steps import BetweenSteps, DataError
 from .meters import EpochMeter, LossMeter
 from .nonfinite import finite_gradients
 
@@ -76,6 +76,8 @@ def train_epoch(
         for callback in run.callbacks:
             callback.after_update(run, updates, losses)
         between_steps.after_update(Position(epoch, batch + 1), updates, meter)
+    if not meter.images:
+        raise DataError(f'epoch {epoch} has no batch: the training split has no image that can be read')
     if hasattr(run.optimizer, 'sync_lookahead'):
         run.optimizer.sync_lookahead()
     return meter.compute(distributed=run.process.distributed)

@@ -13,6 +13,11 @@ class LossMeter:
         self._totals: dict[tuple[str, ...], torch.Tensor] = {}
         self._images = 0
 
+    @property
+    def images(self) -> int:
+        """The number of images so far."""
+        return self._images
+
     def update(self, losses: dict[str, torch.Tensor], images: int) -> None:
         """Add the losses of one step; steps may have different losses."""
         self._add(tuple(losses), _weighted(losses, images), images)
