@@ -62,6 +62,14 @@ def test_a_folder_that_lacks_a_class_is_mapped_by_name(tmp_path, caplog):
     assert top1(folder, trained_on(tuple(LEVELS), tuple(LEVELS))) == 100
 
 
+def test_an_empty_class_folder_is_a_class_that_lacks_images(tmp_path):
+    folder = write_levels(tmp_path / 'data', ['black', 'white'])
+    (folder / 'grey').mkdir()
+    assert top1(folder, trained_on(tuple(LEVELS), tuple(LEVELS))) == 100
+    with pytest.raises(ValueError, match='class folders without images: grey; fill or delete them'):
+        top1(folder, trained_on(tuple(LEVELS)))  # whose names are unknown
+
+
 def test_the_order_of_training_counts(tmp_path):
     folder = write_levels(tmp_path / 'data', LEVELS)
     order = ('white', 'black', 'grey')
@@ -137,6 +145,7 @@ def test_training_validates_by_name_a_folder_that_lacks_a_class(tmp_path):
     data = tmp_path / 'data'
     write_levels(data / 'train', LEVELS, images=4)
     write_levels(data / 'validation', ['black', 'white'], images=4)
+    (data / 'validation' / 'grey').mkdir()  # as in the tracker of timm, 957
     run = train(data, tmp_path / 'output', num_classes=3, batch_size=4, img_size=8)
     trained = open_trained(run / 'last.pth.tar')
     transform = create_transform(**{name: trained.config[name] for name in (

@@ -252,7 +252,8 @@ def test_data_sets_without_files_are_numbered():
 
 
 def test_class_folders_that_are_named_by_wordnet_have_words(tmp_path):
-    trained = Trained(timm.create_model('resnet20_cifar', num_classes=3), {}, '', class_names=('n01440764', 'n00000000'))
+    network = timm.create_model('resnet20_cifar', num_classes=3)
+    trained = Trained(network, {}, '', class_names=('n01440764', 'n00000000'))
     assert label_texts(trained, 'description') == ['tench, Tinca tinca', 'n00000000', '2']
     trained = replace(trained, class_names=('n01440764', 'n02123045'))
     assert label_texts(trained, 'description') == ['tench, Tinca tinca', 'tabby, tabby cat', '2']

@@ -55,7 +55,8 @@ def check_training_data(
     splits: list[Split] = []
     for name, dataset in named.items():
         if name == 'train' or layout_of(dataset) != layout_of(train):
-            report.findings += layout_findings(innermost(dataset), mapped=bool(args.class_map))
+            report.findings += layout_findings(
+                innermost(dataset), mapped=bool(args.class_map), lacking=name != 'train' and names is not None)
         split = count_samples(
             name,
             read_samples(dataset, decode=decode, threads=max(1, args.workers), limit=limit),

@@ -41,20 +41,28 @@ def warn_of_unused_classes(dataset: Dataset, num_classes: int) -> None:
         _logger.warning(f'--num-classes {num_classes} is more than the {len(names)} classes of the data set.')
 
 
-def check_layout(dataset: Dataset, *, mapped: bool = False) -> None:
+def check_layout(dataset: Dataset, *, mapped: bool = False, lacking: bool = False) -> None:
     """Log what is unusual about the folders of a data set, such as files that are not read.
 
     Args:
         dataset: The data set.
         mapped: Whether a class map says which folders are classes.
+        lacking: Whether class folders may be empty, because labels will follow the names of other data.
 
     Raises:
         ValueError: A class folder has no images, or all folders are one class.
     """
-    for finding in layout_findings(dataset, mapped=mapped):
+    for finding in layout_findings(dataset, mapped=mapped, lacking=lacking):
         if finding.level is Level.ERROR:
             raise ValueError(finding.text)
         _logger.warning(finding.text)
+
+
+def check_filled(dataset: Dataset) -> None:
+    """Raise ValueError if a class folder has no images; labels of the others are not what their order says."""
+    for finding in layout_findings(innermost(dataset)):
+        if finding.kind == 'empty_class_folders':
+            raise ValueError(finding.text)
 
 
 def check_sizes(dataset: Dataset, batches: int, *, batch_size: int) -> None:

@@ -39,6 +39,7 @@ def create_dataset(
         input_img_mode: str = 'RGB',
         target_transform: Callable | None = None,
         checked: bool = True,
+        lacking: bool = False,
         **kwargs,
 ):
     """Create the data set `name`: a name in timm's notation, `gradaug/mnist5k` or `gradaug/stl10`.
@@ -55,13 +56,14 @@ def create_dataset(
         input_img_mode: PIL mode of the images.
         target_transform: Function applied to each label.
         checked: Whether to check the layout of folders, and to log what is unusual.
+        lacking: Whether class folders may be empty, because labels will follow the names of other data.
         **kwargs: More arguments of timm's create_dataset.
 
     Raises:
         ValueError: No data were found, or class folders have no images; the message names the path and the expected
             layout.
     """
-    common: dict[str, Any] = dict(input_img_mode=input_img_mode, target_transform=target_transform)
+    common: dict[str, Any] = dict(input_img_mode=input_img_mode, target_transform=target_transform, lacking=lacking)
     if not is_sliced_here(name):
         return _open(name, root, split, checked=checked, **common, **kwargs)
     split, part = parse_split(split)
@@ -77,6 +79,7 @@ def _open(
         input_img_mode: str,
         target_transform: Callable | None,
         checked: bool,
+        lacking: bool,
         **kwargs,
 ):
     """Create a whole split of a data set."""
@@ -118,7 +121,7 @@ def _open(
     if table and checked:
         warn_of_other_rows(dataset, table, split)
     if checked:
-        check_layout(dataset, mapped=bool(kwargs.get('class_map')))
+        check_layout(dataset, mapped=bool(kwargs.get('class_map')), lacking=lacking)
     if len(dataset) == 0 and not isinstance(dataset, IterableDataset):
         raise ValueError(f'--dataset {name} has no images in split {split!r}')
     dataset = read_at_depth(dataset, input_img_mode)

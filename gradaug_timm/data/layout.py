@@ -33,12 +33,13 @@ def image_paths(dataset: Dataset) -> tuple[str, list[str], bool] | None:
     return None
 
 
-def layout_findings(dataset: Dataset, *, mapped: bool = False) -> Iterator[Finding]:
+def layout_findings(dataset: Dataset, *, mapped: bool = False, lacking: bool = False) -> Iterator[Finding]:
     """Yield what is unusual about the folders of a data set; nothing for data sets without folders.
 
     Args:
         dataset: The data set.
         mapped: Whether a class map says which folders are classes.
+        lacking: Whether class folders may be empty, because labels will follow the names of other data.
     """
     found = image_paths(dataset)
     if found is None:
@@ -48,7 +49,7 @@ def layout_findings(dataset: Dataset, *, mapped: bool = False) -> Iterator[Findi
         if innermost:
             yield from merged_classes(root, sorted({os.path.dirname(path) for path in paths}))
         if os.path.isdir(root):
-            yield from empty_folders(root, paths)
+            yield from empty_folders(root, paths, lacking=lacking)
     if os.path.isdir(root):
         yield from unread_files(root, paths)
 
@@ -83,8 +84,14 @@ def merged_classes(root: str, folders: Sequence[str]) -> Iterator[Finding]:
             f'{listed(inside, 3)}; if they are not, move their images up or use --dataset {OUTERMOST}', tuple(inside))
 
 
-def empty_folders(root: str, paths: Sequence[str]) -> Iterator[Finding]:
-    """Yield an error if a class folder has no images; timm would skip the folder and renumber the other classes."""
+def empty_folders(root: str, paths: Sequence[str], *, lacking: bool = False) -> Iterator[Finding]:
+    """Yield an error if a class folder has no images; timm would skip the folder and renumber the other classes.
+
+    Args:
+        root: The folder of the class folders.
+        paths: The images, relative to `root`.
+        lacking: Whether this is a warning only.
+    """
     filled = {path.split(os.sep)[0] for path in paths}
     empty = sorted(entry.name for entry in os.scandir(root)
                    if entry.is_dir() and not is_ignored(entry.name) and entry.name not in filled)
@@ -92,8 +99,9 @@ def empty_folders(root: str, paths: Sequence[str]) -> Iterator[Finding]:
         kinds = counted(kinds_of(path for name in empty for path in visible_files(os.path.join(root, name))).items())
         unread = f' that are read (they have {kinds})' if kinds else ''
         yield Finding(
-            Level.ERROR, 'empty_class_folders',
-            f'{root} has class folders without images{unread}: {listed(empty)}; fill or delete them', tuple(empty))
+            Level.WARNING if lacking else Level.ERROR, 'empty_class_folders',
+            f'{root} has class folders without images{unread}: {listed(empty)}; '
+            f'{"labels follow the names of the others" if lacking else "fill or delete them"}', tuple(empty))
 
 
 def unread_files(root: str, paths: Sequence[str]) -> Iterator[Finding]:

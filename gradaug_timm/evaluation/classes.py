@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 
 from ..data import class_names
 from ..data.by_name import ByName, use_labels_of
+from ..data.checks import check_filled
 from ..data.class_names import are_synsets, innermost, listed
 from .settings import EvaluationSettings
 from .trained import Trained
@@ -44,6 +45,8 @@ def match_classes(
     where = args.dataset or args.data or args.data_dir
     explicit = bool(args.class_map) or valid_labels is not None
     if known is None:
+        if not args.class_map:
+            check_filled(dataset)
         classes = args.num_classes or getattr(trained.network, 'num_classes', None)
         if not explicit and len(own) != classes:
             _logger.warning(

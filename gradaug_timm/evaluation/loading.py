@@ -46,6 +46,7 @@ def open_split(
         target_key=args.target_key,
         trust_remote_code=args.dataset_trust_remote_code,
         seed=args.seed,
+        lacking=True,  # `match_classes` rejects what can't be matched
     )
     if args.target_format == 'multihot':
         kwargs['target_format'] = 'multihot'

@@ -206,7 +206,8 @@ def open_datasets(
     if not args.val_split:
         return train, None
     validation = create_dataset(
-        args.dataset, args.data_dir, args.val_split, num_samples=args.val_num_samples, **common)
+        args.dataset, args.data_dir, args.val_split, num_samples=args.val_num_samples,
+        lacking=class_names(train) is not None, **common)
     check_parts(args.dataset, args.data_dir, (args.train_split, args.val_split), train, validation)
     return train, validation
 
