@@ -11,7 +11,7 @@ from PIL import Image
 pytest.importorskip('faster_coco_eval', reason='needs the extra detection')
 
 from gradaug_timm.detection.categories import Category
-from gradaug_timm.detection.coco import CocoImages, read_coco, results_of, truth_of
+from gradaug_timm.detection.coco import CocoImages, check_trainable, read_coco, results_of, truth_of
 from gradaug_timm.detection.coco_metrics import coco_figures
 
 
@@ -69,6 +69,8 @@ COMPLETED = {
         segmentation=[*a['segmentation'], [1, 2, 3, 4]])), None),
     'names in coco_url': (lambda c: each(c['images'], lambda e: e.update(
         coco_url=f'http://images.cocodataset.org/train2017/{e.pop("file_name")}')), None),
+    'names of COCO 2014': (lambda c: each(c['images'], lambda e: e.update(
+        file_name=f'COCO_train2014_{e["file_name"]}')), None),
     'names with folders of another computer': (lambda c: each(c['images'], lambda e: e.update(
         file_name=f'C:\\photos\\of me\\{e["file_name"]}')), None),
     'keypoints and other fields': (lambda c: (c.update(info=None, licenses=[], videos=[]), each(
@@ -185,6 +187,8 @@ REFUSED = {
     'a test file of COCO': (lambda c: c.pop('annotations') and None, 'has no list of annotations; test files'),
     'a list': (lambda c: ['x'], 'is not in COCO\'s format'),
     'a text among images': (lambda c: c['images'].append('x.jpg'), 'entry 2 of images is not in'),
+    'swapped sizes': (lambda c: each(c['images'], lambda e: e.update(width=e['height'], height=e['width'])),
+                      'height and width are swapped; correct them'),
     'sizes of other images': (lambda c: each(c['images'], lambda e: e.update(width=640, height=480)),
                               '2 of 2 images have another size than their annotations say, the first is 10.png'),
 }
@@ -354,3 +358,9 @@ def test_compressed_and_plain_run_length_codes_are_the_masks_of_polygons(tmp_pat
     coco, _ = written(tmp_path, coded)
     plain, _ = written(tmp_path / 'plain', lambda c: None)
     assert all(ours['masks'].equal(expected['masks']) for ours, expected in zip(targets(coco), targets(plain)))
+
+
+def test_a_file_of_crowds_only_is_refused(tmp_path):
+    coco, _ = written(tmp_path, lambda c: each(c['annotations'], lambda a: a.update(iscrowd=1)))
+    with pytest.raises(ValueError, match='no object to train on: of 4 annotations that can be used, 4 are crowds'):
+        check_trainable(coco)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..cli import one_line, table
 from .categories import Category
-from .coco import Coco, read_annotations
+from .coco import Coco, check_trainable, read_annotations
 from .findings import COMPLETED, LEFT_OUT, Findings
 from .images import ImageEntry, compare_sizes, missing_files, stored_size
 from .reading import find_annotations
@@ -193,8 +193,7 @@ def _count(check: SplitCheck, coco: Coco) -> None:
                    'large': int((areas >= LARGE).sum())}
     sizes = Counter((each.width, each.height) for each in coco.images)
     check.sizes = {f'{width}x{height}': times for (width, height), times in sizes.most_common()}
-    if not labels:
-        check.errors.append(f'{check.path} has no object to train on')
+    check_trainable(coco)
 
 
 def _note(check: SplitCheck, findings: Findings) -> None:

@@ -131,6 +131,15 @@ def read_annotations(
                 [by_label.get(label) for label in range(1, len(categories) + 1)], findings)
 
 
+def check_trainable(coco: Coco) -> None:
+    """Raise ValueError if there is no object to train on."""
+    objects = [each for found in coco.objects.values() for each in found]
+    if not any(each.trained for each in objects):
+        crowds = sum(each.crowd for each in objects)
+        raise ValueError(f'{coco.path} has no object to train on: of {len(objects)} annotations that can be used, '
+                         f'{crowds} are crowds (iscrowd 1)')
+
+
 def truth_of(coco: Coco, places: Sequence[int]) -> dict:
     """Return annotations in the form in which evaluators read them, with places of images and labels as ids.
 

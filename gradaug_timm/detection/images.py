@@ -111,9 +111,11 @@ def missing_files(images: Sequence[ImageEntry], root: str, split: str, annotatio
 
 
 def _spellings(name: str) -> list[str]:
-    """Return a name as it is, with other separators, without the escapes of a URL, and without folders."""
+    """Return a name as it is, with other separators, without escapes of URLs, folders, and the prefix of COCO 2014."""
     plain = name.replace('\\', '/')
-    return [*dict.fromkeys([name, plain, unquote(plain), os.path.basename(plain), os.path.basename(unquote(plain))])]
+    base = os.path.basename(unquote(plain))
+    return [*dict.fromkeys([name, plain, unquote(plain), os.path.basename(plain), base,
+                            base.rpartition('_')[2] if base.startswith('COCO_') else base])]
 
 
 def fill_sizes(images: Sequence[ImageEntry], findings: Findings) -> None:
@@ -143,7 +145,7 @@ def compare_sizes(images: Sequence[ImageEntry], findings: Findings, limit: int |
         ValueError: Most of the images have other sizes.
     """
     step = 1 if limit is None else max(1, -(-len(images) // limit))
-    compared, mismatches, unreadable = 0, [], []
+    compared, swapped, mismatches, unreadable = 0, 0, [], []
     for image in images[::step]:
         if not image.path:
             continue
@@ -156,14 +158,17 @@ def compare_sizes(images: Sequence[ImageEntry], findings: Findings, limit: int |
         kind = _rotation(stored, (image.width, image.height))
         if kind is None:
             image.usable = False
+            swapped += stored[:2] == (image.height, image.width)
             mismatches.append(image.name)
             findings.add('size_mismatches', image.name, _mismatch(stored, (image.width, image.height)))
         elif kind:
             findings.add(kind, image.name)
     if 2 * len(mismatches) > compared:
+        advice = 'height and width are swapped; correct them' if swapped == len(mismatches) else (
+            'resize the images, or correct height and width')
         raise ValueError(f'{findings.path}: {len(mismatches)} of {compared} images have another size than their '
-                         f'annotations say, the first is {mismatches[0]}; resize the images, or correct height and '
-                         'width (without them, they are read from the files)')
+                         f'annotations say, the first is {mismatches[0]}; {advice} (without them, they are read from '
+                         'the files)')
     return unreadable
 
 

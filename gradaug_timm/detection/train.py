@@ -19,7 +19,7 @@ from ..training.processes import Precision, Process
 from ..training.run import Run
 from .arguments import DetectionSettings, build_parser
 from .building import build_detector
-from .coco import Coco, read_coco
+from .coco import Coco, check_trainable, read_coco
 from .detectors import has_masks
 from .evaluate import evaluate
 from .loaders import build_loaders
@@ -94,6 +94,7 @@ def read_splits(args: DetectionSettings, *, masks: bool) -> tuple[Coco, Coco]:
     """
     strict = args.strict_annotations
     training = read_coco(args.data_dir, args.train_split, masks=masks, strict=strict)
+    check_trainable(training)
     return training, read_coco(
         args.data_dir, args.val_split, masks=masks, trained=training.categories, strict=strict)
 
