@@ -5,13 +5,15 @@ import subprocess
 import sys
 
 import pytest
-from coco_helpers import make_coco
+from coco_helpers import COLOURS, make_coco
 from PIL import Image
 from train2017 import ANNOTATIONS, CATEGORIES, IMAGES, empty_ids, write_train2017
 
 pytest.importorskip('faster_coco_eval', reason='needs the extra detection')
 
+from gradaug_timm.check_data.main import main
 from gradaug_timm.detection.check import check_coco
+from gradaug_timm.detection.check_data import ObjectCrops
 
 MEASURED = '''
 import resource, sys, time
@@ -84,8 +86,6 @@ def test_a_sound_data_set_has_counts_and_no_errors(data):
     assert [split.categories for split in check.splits] == [
         {'colour 3': 4, 'colour 7': 4}, {'colour 3': 3, 'colour 7': 3}]
     assert not check.errors and not check.duplicates
-    lines = list(check.lines())
-    assert re.fullmatch(r'images +4 +3', lines[1]) and 'colour 7          4        3' in lines
     assert json.loads(json.dumps(check.as_dict()))['splits'][0]['sizes'] == {'112x96': 4}
 
 
@@ -119,3 +119,24 @@ def test_files_that_cannot_be_used_are_errors_of_the_check(data):
     assert len(check.errors) == 1 and 'annotation 1 has category 99, which is not listed' in check.errors[0]
     (root / 'annotations' / 'instances_train2017.json').unlink()
     assert 'instances_train2017.json is missing' in check_coco(str(root)).errors[0]
+
+
+def test_the_command_shows_and_writes_the_check_and_draws_objects_by_category(data, capsys):
+    root, _ = data
+    with pytest.raises(SystemExit) as ended:
+        main(['--coco', '--data-dir', str(root), '--json', str(root / 'c.json'), '--picture', str(root / 'c.png')])
+    printed = capsys.readouterr().out
+    assert ended.value.code == 0 and printed.endswith('0 errors, 2 warnings.\n')
+    assert re.search(r'objects of each category|objects of each class', printed)
+    assert re.search(r'colour 7 +4 +3\n', printed) and 'have fewer than 10 objects: colour 3, colour 7' in printed
+    report = json.loads((root / 'c.json').read_text())
+    assert report['splits']['train2017']['classes'] == {'colour 3': 4, 'colour 7': 4}
+    assert report['counted'] == 'objects' and report['splits']['val2017']['sizes'] == {'112x96': 3}
+    assert Image.open(root / 'c.png').size[0] == 1200
+    crops = ObjectCrops(check_coco(str(root)).annotations[0])
+    centres = [image.getpixel((image.width // 2, image.height // 2)) for image, label in crops if label == 1]
+    assert crops.class_names[1] == 'colour 7' and centres == [COLOURS[7]] * 4  # drawn above the others
+    (root / 'val2017' / '10.png').unlink()
+    with pytest.raises(SystemExit) as ended:
+        main(['--coco', '--data-dir', str(root)])
+    assert ended.value.code == 1 and '1 of 3 images have no file: 10.png' in capsys.readouterr().out

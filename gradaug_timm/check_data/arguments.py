@@ -37,9 +37,9 @@ def build_parser() -> SettingsParser:
         resolve,
         prog='python -m gradaug_timm.check_data',
         usage='%(prog)s [DIR] [-c FILE...] [flags of train.py] [--json FILE.json] [--picture FILE.png]',
-        description='Check the data of a training command. The flags are those of train.py, of which those of the data '
-                    'matter here. Exit status: 0, 1 if training would be wrong or would not start, 2 if a flag or a '
-                    'path is wrong.',
+        description='Check the data of a training command. The flags are those of train.py, or after --coco those of '
+                    'gradaug_timm.detection.train; those of the data matter here. Exit status: 0, 1 if training would '
+                    'be wrong or would not start, 2 if a flag or a path is wrong.',
     )
 
 

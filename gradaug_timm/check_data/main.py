@@ -1,4 +1,5 @@
 """The command `python -m gradaug_timm.check_data`."""
+import sys
 import warnings
 from typing import NoReturn
 
@@ -11,6 +12,8 @@ from .arguments import CheckSettings, build_parser
 from .collect import check_training_data
 from .report import Report
 
+COCO = '--coco'  # checks data in COCO's format, with the flags of detection
+
 
 def main(argv: list[str] | None = None) -> None:
     """Check data, print the report, and write what was asked for.
@@ -19,6 +22,10 @@ def main(argv: list[str] | None = None) -> None:
         SystemExit: With 0; 1 if training would be wrong or would not start, or with --strict after a warning; 2 and one
             line if a flag or a path is wrong.
     """
+    argv = sys.argv[1:] if argv is None else argv
+    if COCO in argv:
+        from ..detection.check_data import main as check_detection
+        return check_detection([each for each in argv if each != COCO])
     parser = build_parser()
     settings, _ = parse_arguments(parser, argv)
     try:

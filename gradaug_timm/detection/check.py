@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..cli import one_line, table
+from ..cli import one_line
 from .categories import Category
 from .coco import Coco, check_trainable, read_annotations
 from .findings import COMPLETED, LEFT_OUT, Findings
-from .images import ImageEntry, compare_sizes, missing_files, stored_size
+from .images import ImageEntry, compare_sizes, missing_files, step_of, stored_size
 from .reading import find_annotations
 
 EXAMPLES = 3  # names in a line
+FEW = 10  # objects of a category
 SMALL, LARGE = 32 ** 2, 96 ** 2  # COCO's limits of areas in pixels
 ENDS = {b'\xff\xd8': b'\xff\xd9', b'\x89P': b'IEND'}  # bytes that a whole file ends with, by those that it begins with
 TAIL = 64  # bytes in which the end is looked for
@@ -40,7 +41,8 @@ class SplitCheck:
         missing: Names of images without a file.
         unreadable: Names of images that can't be read, with the reason.
         errors: Why training would be wrong or impossible.
-        warnings: What is worth a look.
+        warnings: What is worth a look: kind, text and examples.
+        looked_at: Number of image files that were looked at.
     """
 
     split: str
@@ -56,7 +58,8 @@ class SplitCheck:
     missing: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[tuple[str, str, list[str]]] = field(default_factory=list)
+    looked_at: int = 0
 
 
 @dataclass
@@ -66,10 +69,12 @@ class CocoCheck:
     Args:
         splits: The splits, training first.
         duplicates: Images of validation whose file is also in training, each with the name there.
+        annotations: The annotations of each split; None for those that can't be used.
     """
 
     splits: list[SplitCheck]
     duplicates: list[tuple[str, str]] = field(default_factory=list)
+    annotations: list[Coco | None] = field(default_factory=list, repr=False)
 
     @property
     def errors(self) -> list[str]:
@@ -79,37 +84,22 @@ class CocoCheck:
     @property
     def warnings(self) -> list[str]:
         """What is worth a look."""
-        warnings = [warning for split in self.splits for warning in split.warnings]
+        return [text for _, text, _ in self.warning_details]
+
+    @property
+    def warning_details(self) -> list[tuple[str, str, list[str]]]:
+        """What is worth a look: kind, text and examples."""
+        details = [warning for split in self.splits for warning in split.warnings]
         if self.duplicates:
-            warnings.append(f'{len(self.duplicates)} images of {self.splits[1].split} are also in '
-                            f'{self.splits[0].split}: {_first([name for name, _ in self.duplicates])}')
-        return warnings
+            names = [name for name, _ in self.duplicates]
+            details.append(('duplicates', f'{len(names)} images of {self.splits[1].split} are also in '
+                            f'{self.splits[0].split}: {_first(names)}', names))
+        return details
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values, as for JSON."""
-        return {**asdict(self), 'errors': self.errors, 'warnings': self.warnings}
-
-    def lines(self) -> Iterator[str]:
-        """Yield the lines of the report."""
-        facts: dict[str, list[str]] = {
-            'images': [f'{each.images:,}' for each in self.splits],
-            'without objects': [f'{each.images_without_objects:,}' for each in self.splits],
-            'missing files': [f'{len(each.missing):,}' for each in self.splits],
-            'unreadable files': [f'{len(each.unreadable):,}' for each in self.splits],
-            'annotations': [f'{each.annotations:,}' for each in self.splits],
-            'crowds': [f'{each.crowds:,}' for each in self.splits],
-            **{f'{name} objects': [f'{each.areas.get(name, 0):,}' for each in self.splits]
-               for name in ('small', 'medium', 'large')},
-        }
-        yield from table([['', *(each.split for each in self.splits)], *([name, *row] for name, row in facts.items())],
-                         figures=True)
-        yield ''
-        names = [*dict.fromkeys(name for each in self.splits for name in each.categories)]
-        yield from table([['category', *(each.split for each in self.splits)],
-                          *([name, *(f'{each.categories.get(name, 0):,}' for each in self.splits)] for name in names)],
-                         figures=True)
-        for title, lines in (('warning', self.warnings), ('error', self.errors)):
-            yield from (f'{title}: {line}' for line in lines)
+        return {'splits': [asdict(split) for split in self.splits], 'duplicates': self.duplicates,
+                'errors': self.errors, 'warnings': self.warnings}
 
 
 def check_coco(
@@ -117,7 +107,10 @@ def check_coco(
         splits: Sequence[str] = ('train2017', 'val2017'),
         *,
         masks: bool = False,
+        strict: bool = False,
         pixels: bool = True,
+        decode: bool = False,
+        limit: int | None = None,
 ) -> CocoCheck:
     """Check a data set in COCO's format; labels of all splits are those of the first.
 
@@ -125,59 +118,63 @@ def check_coco(
         root: The folder of the data set.
         splits: The splits, training first.
         masks: Whether each object needs a mask.
+        strict: Whether objects and images that must be left out are an error.
         pixels: Whether to look at the files of the images, not only at the annotations.
+        decode: Whether to decode all images; otherwise only files that seem to be cut.
+        limit: Number of files of each split that are looked at, evenly spaced; None: all.
     """
-    checks, images = [], []
+    checks: list[SplitCheck] = []
+    annotations: list[Coco | None] = []
     trained: Sequence[Category] | None = None
     for split in splits:
-        check, coco = check_split(root, split, masks=masks, trained=trained, pixels=pixels)
+        check = SplitCheck(split)
+        coco = _read(check, root, masks=masks, strict=strict, trained=trained, pixels=pixels, limit=limit)
+        if coco is not None and pixels:
+            seen = coco.images[::step_of(len(coco.images), limit)]
+            check.looked_at = len(seen)
+            check.unreadable.extend(unreadable_images(seen, decode=decode))
+            if check.unreadable:
+                check.warnings.append((
+                    'unreadable', f'{check.path}: {len(check.unreadable)} images can\'t be read: '
+                    f'{_first(check.unreadable)}', check.unreadable))
         checks.append(check)
-        images.append(coco.images if coco is not None else [])
-        if trained is None and coco is not None:
-            trained = coco.categories
-    return CocoCheck(checks, find_duplicates(*images[:2]) if pixels and len(images) > 1 else [])
+        annotations.append(coco)
+        trained = coco.categories if trained is None and coco is not None else trained
+    images = [each.images for each in annotations[:2] if each is not None]
+    return CocoCheck(checks, find_duplicates(*images) if pixels and len(images) == 2 else [], annotations)
 
 
-def check_split(
+def _read(
+        check: SplitCheck,
         root: str,
-        split: str,
         *,
         masks: bool,
-        trained: Sequence[Category] | None = None,
-        pixels: bool = True,
-) -> tuple[SplitCheck, Coco | None]:
-    """Check a split; return also its annotations, None if they can't be used.
-
-    Args:
-        root: The folder of the data set.
-        split: The split.
-        masks: Whether each object needs a mask.
-        trained: The categories in the order of labels; None: those of the file.
-        pixels: Whether to look at the files of the images.
-    """
-    check, coco = SplitCheck(split), None
-    findings = Findings('')
+        strict: bool,
+        trained: Sequence[Category] | None,
+        pixels: bool,
+        limit: int | None,
+) -> Coco | None:
+    """Read the annotations of a split, and note counts and faults; return None if they can't be used."""
+    coco, findings = None, Findings('', strict)
 
     def find(images: list[ImageEntry]) -> None:
         check.images = len(images)
         if pixels:
-            check.missing.extend(missing_files(images, root, split, check.path))
+            check.missing.extend(missing_files(images, root, check.split, check.path))
             if check.missing:
                 check.errors.append(f'{check.path}: {len(check.missing)} of {len(images)} images have no file: '
                                     f'{_first(check.missing)}')
 
     try:
-        check.path = findings.path = find_annotations(root, split)
+        check.path = findings.path = find_annotations(root, check.split)
         coco = read_annotations(check.path, findings, masks=masks, trained=trained, prepare=find)
         _count(check, coco)
         if pixels:
-            compare_sizes(coco.images, findings, limit=None)
+            compare_sizes(coco.images, findings, limit=limit)
     except (OSError, ValueError) as error:
         check.errors.append(one_line(error, None))
-    if coco is not None and pixels:
-        check.unreadable.extend(unreadable_images(coco.images))
     _note(check, findings)
-    return check, coco
+    return coco
 
 
 def _count(check: SplitCheck, coco: Coco) -> None:
@@ -198,25 +195,29 @@ def _count(check: SplitCheck, coco: Coco) -> None:
 
 def _note(check: SplitCheck, findings: Findings) -> None:
     texts = {**LEFT_OUT, **COMPLETED}
-    for kind, found in findings.kinds.items():
+    for (kind, found), (warns, line) in zip(findings.kinds.items(), findings.lines()):
         check.findings[kind] = {'count': found.count, 'text': texts[kind], 'examples': found.examples}
-    check.warnings.extend(line for warns, line in findings.lines() if warns)
-    if check.unreadable:
-        check.warnings.append(
-            f'{check.path}: {len(check.unreadable)} images can\'t be read: {_first(check.unreadable)}')
-    lonely = [name for name, count in check.categories.items() if 0 < count < 10]
-    if lonely:
-        check.warnings.append(f'{check.path}: categories with fewer than 10 objects: {_first(lonely)}')
+        if warns:
+            check.warnings.append((kind, line, found.examples))
+    few = [name for name, count in check.categories.items() if 0 < count < FEW]
+    if few:
+        check.warnings.append((
+            'few_objects', f'{check.path}: {len(few)} categories have fewer than {FEW} objects: {_first(few)}', few))
 
 
-def unreadable_images(images: Sequence[ImageEntry]) -> Iterator[str]:
-    """Yield names of images that can't be read, with the reason; only files that seem to be cut are read whole."""
+def unreadable_images(images: Sequence[ImageEntry], *, decode: bool = False) -> Iterator[str]:
+    """Yield names of images that can't be read, with the reason.
+
+    Args:
+        images: The images.
+        decode: Whether to decode all of them; otherwise only files that seem to be cut.
+    """
     for image in images:
         if not image.path:
             continue
         try:
             stored_size(image.path)
-            if _seems_cut(image.path):
+            if decode or _seems_cut(image.path):
                 with Image.open(image.path) as file:
                     file.load()
         except Exception as error:  # image libraries raise anything on a broken file

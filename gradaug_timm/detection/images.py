@@ -144,7 +144,7 @@ def compare_sizes(images: Sequence[ImageEntry], findings: Findings, limit: int |
     Raises:
         ValueError: Most of the images have other sizes.
     """
-    step = 1 if limit is None else max(1, -(-len(images) // limit))
+    step = step_of(len(images), limit)
     compared, swapped, mismatches, unreadable = 0, 0, [], []
     for image in images[::step]:
         if not image.path:
@@ -170,6 +170,11 @@ def compare_sizes(images: Sequence[ImageEntry], findings: Findings, limit: int |
                          f'annotations say, the first is {mismatches[0]}; {advice} (without them, they are read from '
                          'the files)')
     return unreadable
+
+
+def step_of(images: int, limit: int | None) -> int:
+    """Return the step between images of which at most `limit` are looked at, evenly spaced; None: all."""
+    return 1 if limit is None else max(1, -(-images // limit))
 
 
 def stored_size(path: str) -> tuple[int, int, int]:

@@ -19,9 +19,11 @@ from ..training.processes import Precision, Process
 from ..training.run import Run
 from .arguments import DetectionSettings, build_parser
 from .building import build_detector
+from .check_data import check_of, report_of
 from .coco import Coco, check_trainable, read_coco
 from .detectors import has_masks
 from .evaluate import evaluate
+from .images import HEADERS
 from .loaders import build_loaders
 from .rescale import STRIDE
 from .task import DetectionTask, GradAugDetectionTask
@@ -51,6 +53,8 @@ def prepare(args: DetectionSettings, text: str, process: Process) -> Run:
     torch.backends.cudnn.benchmark = False  # it would tune kernels for each new batch size
     random_seed(args.seed, process.rank)
     masks = args.detector == 'mask_rcnn'
+    if args.dry_run and process.primary:
+        print('\n'.join(report_of(check_of(args, limit=HEADERS), args.data_dir).lines()), end='\n\n')
     training, validation = read_splits(args, masks=masks)
     if process.primary:
         training.log_findings()
