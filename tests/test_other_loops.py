@@ -14,7 +14,7 @@ from torch import nn
 
 from gradaug_timm import GradAugTask, Subnet, activate
 
-PLAIN, FP16, ACCELERATE, STEPS, LIGHTNING, DETECTOR, DETECTOR_TASK, TRANSFORMERS = range(8)
+PLAIN, FP16, ACCELERATE, STEPS, LIGHTNING, DETECTOR, DETECTOR_TASK, TRANSFORMERS, GROUPS, TRAINER = range(10)
 
 
 @pytest.fixture(scope='module')
@@ -210,3 +210,55 @@ def test_transformers_backbone_learns_as_a_sub_network(blocks):
         sum(each.square().mean() for each in backbone(torch.randn(2, 3, 64, 64)).feature_maps).backward()
     convolutions = [module for module in backbone.modules() if isinstance(module, nn.Conv2d)]
     assert any(torch.count_nonzero(conv.weight.grad) < conv.weight.numel() / 2 for conv in convolutions)
+
+
+def train_in_true_groups(names: dict, batches: list, steps: int) -> GradAugTask:
+    """Each update is from the mean gradient of its batches, also the last one."""
+    task, optimizer = names['build']()
+    for start in range(0, len(batches), steps):
+        group = batches[start:start + steps]
+        for images, labels in group:
+            (task(images, labels)['loss'] / len(group)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return task
+
+
+def test_the_last_incomplete_group_gets_its_whole_gradient_in_accelerate_and_lightning(blocks):
+    pytest.importorskip('accelerate')
+    pytest.importorskip('lightning')
+    names = run(*(blocks[index] for index in (PLAIN, ACCELERATE, LIGHTNING, GROUPS)))
+    batches = list(names['DataLoader'](names['dataset'], batch_size=4))
+    assert len(batches) == 3
+    start = weights(names['build']()[0])
+    exact = weights(train_in_true_groups(names, batches, 2)) - start
+    assert relative_error(weights(names['train_in_groups'](2)) - start, exact) < 1e-3
+    errors = {}
+    for name in ('Module', 'GroupModule'):
+        names['Module'] = names[name]
+        module = names['train_by_lightning'](batch_size=4, devices=1, accumulate_grad_batches=2)
+        errors[name] = relative_error(weights(module.task) - start, exact)
+    assert errors['GroupModule'] < 1e-3 < 0.1 < errors['Module'], 'as the page says of Lightning alone'
+
+
+@pytest.mark.parametrize('accepts, factor', [(False, 1), (True, 3)])
+def test_the_wrapper_for_transformers_trainer_gets_the_gradient_of_a_plain_loop(blocks, tmp_path, accepts, factor):
+    pytest.importorskip('transformers')
+    pytest.importorskip('accelerate')
+    names, seen = run(blocks[PLAIN], blocks[TRAINER]), []
+    model = names['Classifier']()
+    model.accepts_loss_kwargs = accepts
+    with recording(seen):
+        names['train_by_trainer'](model, str(tmp_path), gradient_accumulation_steps=3)
+    assert len(seen) == 3
+    start = weights(names['build']()[0])
+    exact = weights(train_in_true_groups(names, seen, 3)) - start
+    assert relative_error(weights(model.task) - start, factor * exact) < 1e-3
+
+
+def test_fp16_of_accelerate_on_the_cpu_is_float32(blocks):
+    pytest.importorskip('accelerate')
+    call = 'train_by_accelerate(mixed_precision="fp16")[1]'
+    with SERVER.Pool(1) as pool:  # Accelerate keeps the first precision of a process
+        losses = pool.apply(_evaluated, ([blocks[PLAIN], blocks[ACCELERATE].replace('size=2', 'size=4')], call))
+    assert losses == pytest.approx(run(blocks[PLAIN])['plain'], rel=1e-5)

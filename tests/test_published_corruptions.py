@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from gradaug_timm.evaluation.main import main
-from gradaug_timm.evaluation.published import CorruptedArray
+from gradaug_timm.evaluation.published import CorruptedArray, find_corruption
 
 IMAGES = 6
 
@@ -104,6 +104,15 @@ def test_a_corruption_that_is_not_there_or_cannot_be_generated_is_named(folder, 
         with pytest.raises(SystemExit):
             errors(folder, capsys, '--corruptions', *flags)
         assert words in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_two_published_sets_in_a_folder_are_not_guessed_between(folder, tmp_path):
+    for name in ('CIFAR-10-C', 'CIFAR-100-C'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'fog.npy').touch()
+    with pytest.raises(ValueError, match=r'several folders with fog, such as .*CIFAR-10-C.* and .*CIFAR-100-C'):
+        find_corruption(str(tmp_path), 'fog', 1)
+    assert find_corruption(str(tmp_path / 'CIFAR-100-C'), 'fog', 1) == str(tmp_path / 'CIFAR-100-C' / 'fog.npy')
 
 
 def test_generated_corruptions_are_said_to_be_those_of_imagenet_c(folder, capsys, caplog):

@@ -16,16 +16,25 @@ def find_corruption(root: str, name: str, severity: int) -> str:
     """Return the array of a corruption, or the folder of a severity of it; in `root` or in a folder of it.
 
     Raises:
-        ValueError: There is neither.
+        ValueError: There is neither, or several folders have one.
     """
+    found = _in_place(root, name, severity)
+    if found is not None:
+        return found
     below = sorted(entry.path for entry in os.scandir(root) if entry.is_dir())
-    for place in (root, *below):
-        array, folder = os.path.join(place, f'{name}.npy'), os.path.join(place, name, str(severity))
-        if os.path.isfile(array):
-            return array
-        if os.path.isdir(folder):
-            return folder
+    paths = [path for path in (_in_place(place, name, severity) for place in below) if path is not None]
+    if len(paths) == 1:
+        return paths[0]
+    if paths:
+        raise ValueError(f'--corruptions-dir {root} has several folders with {name}, such as {paths[0]} and '
+                         f'{paths[1]}; name one of the folders')
     raise ValueError(f'--corruptions-dir {root}: {os.path.join(root, name, str(severity))} does not exist; {LAYOUTS}')
+
+
+def _in_place(place: str, name: str, severity: int) -> str | None:
+    """Return the array or the folder of a corruption that is in a folder itself; None without."""
+    array, folder = os.path.join(place, f'{name}.npy'), os.path.join(place, name, str(severity))
+    return array if os.path.isfile(array) else folder if os.path.isdir(folder) else None
 
 
 class CorruptedArray(Dataset):
