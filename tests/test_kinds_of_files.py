@@ -58,10 +58,16 @@ def files(tmp_path_factory):
 KINDS = ('run folder', 'checkpoint', 'best weights', 'extract', 'exported folder', 'plain weights')
 SEEN = ('--img-size', '16', '--mean', '0.4', '0.5', '0.6', '--crop-pct', '0.8')  # what plain weights do not say
 # Plain weights do not say which network they are for.
-CASES = [
-    pytest.param(kind, given, marks=pytest.mark.slow if given == 'model' else ())
-    for kind in KINDS for given in GIVEN if kind != 'plain weights' or given == 'all']
-FEW = [case for case in CASES if case.values[1] != 'all' or case.values[0] in ('extract', 'plain weights')]
+ALL = [(kind, given) for kind in KINDS for given in GIVEN if kind != 'plain weights' or given == 'all']
+VALIDATED = [(kind, given) for kind, given in ALL if given == 'nothing' or kind == 'plain weights']
+VALIDATED += [('extract', 'all'), ('exported folder', 'all')]
+OTHERS = [('run folder', 'nothing'), ('extract', 'all')]
+
+
+def cases(quick: list[tuple[str, str]]) -> list:
+    return [pytest.param(*case, marks=() if case in quick else pytest.mark.slow) for case in ALL]
+
+
 
 
 def expected_loss(files, kind) -> float:
@@ -79,7 +85,7 @@ def expected_loss(files, kind) -> float:
     return sum(losses) / len(losses)
 
 
-@pytest.mark.parametrize('kind, given', CASES)
+@pytest.mark.parametrize('kind, given', cases(VALIDATED))
 def test_validate_opens_it_and_sees_images_as_training_did(files, kind, given, capsys):
     flags = [*GIVEN[given], *(SEEN if kind == 'plain weights' else ())]
     validate(['--data-dir', str(files['data']), '--checkpoint', str(files[kind]), '--interpolation', 'bilinear',
@@ -90,7 +96,7 @@ def test_validate_opens_it_and_sees_images_as_training_did(files, kind, given, c
     assert results['loss'] == pytest.approx(expected_loss(files, kind), abs=1e-4)
 
 
-@pytest.mark.parametrize('kind, given', FEW)
+@pytest.mark.parametrize('kind, given', cases(OTHERS))
 def test_the_other_commands_open_it(files, kind, given, tmp_path, capsys):
     path, output = str(files[kind]), str(tmp_path / 'small.safetensors')
     extract([path, '--width', '0.5', '--divisor', '4', '--output', output, '--data-dir', str(files['data']),
@@ -194,6 +200,7 @@ def test_the_data_flags_of_a_run_are_known_to_what_reads_its_data(command, tmp_p
         assert (asked['input_key'], asked['target_key'], asked['input_img_mode']) == ('img', None, 'RGB')
 
 
+@pytest.mark.slow
 def test_a_run_without_a_size_of_its_own_is_evaluated_at_timms_test_size_and_both_are_told(tmp_path, files, caplog):
     network = create_model('resnet10t', num_classes=2)
     torch.save(dict(state_dict=network.state_dict(), arch='resnet10t', args=Namespace(

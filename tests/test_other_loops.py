@@ -241,7 +241,7 @@ def test_the_last_incomplete_group_gets_its_whole_gradient_in_accelerate_and_lig
     assert errors['GroupModule'] < 1e-3 < 0.1 < errors['Module'], 'as the page says of Lightning alone'
 
 
-@pytest.mark.parametrize('accepts, factor', [(False, 1), (True, 3)])
+@pytest.mark.parametrize('accepts, factor', [(False, 1), pytest.param(True, 3, marks=pytest.mark.slow)])
 def test_the_wrapper_for_transformers_trainer_gets_the_gradient_of_a_plain_loop(blocks, tmp_path, accepts, factor):
     pytest.importorskip('transformers')
     pytest.importorskip('accelerate')
@@ -256,6 +256,7 @@ def test_the_wrapper_for_transformers_trainer_gets_the_gradient_of_a_plain_loop(
     assert relative_error(weights(model.task) - start, factor * exact) < 1e-3
 
 
+@pytest.mark.slow
 def test_fp16_of_accelerate_on_the_cpu_is_float32(blocks):
     pytest.importorskip('accelerate')
     call = 'train_by_accelerate(mixed_precision="fp16")[1]'
