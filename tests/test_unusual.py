@@ -107,7 +107,7 @@ def test_a_run_says_what_is_unusual_before_it_trains(image_folder, tmp_path, cap
     text = [line for line in caplog.messages if line.startswith(('Without', 'The run ends', 'After '))]
     assert len(text) == 3
     assert text[0] == ('Without effect: --recount 2 (without --reprob), --clip-mode agc (without --clip-grad), '
-                       '--worker-seeding part (the draws of data workers follow from --seed).')
+                       '--worker-seeding part (as the draws of data workers follow from --seed).')
     assert 'within the warm-up' in text[1]
     assert text[2].startswith('After 4 updates')  # three batches of an epoch are two updates
 

@@ -61,7 +61,7 @@ class AugmentationSettings(Settings, title='augmentation'):
         'no random erasing in the first part of --aug-splits', idle=(needs('reprob'), replaced_by('no_aug')))
     train_interpolation: str = setting(
         'random', 'filter for resizing training images', choices=(*INTERPOLATIONS, 'random'), null='',
-        idle=(replaced_by('no_aug'), replaced_by('reflect_pad'), replaced_by('zero_pad')))
+        idle=(replaced_by('no_aug'),))
     device_augment: bool = switch('hold all images on the device; pad, crop, flip and normalise them there (CIFAR)')
 
 

@@ -23,7 +23,7 @@ RATE_BY_LAYER = Idle(
 WITHOUT_STATS = Idle(
     lambda v: v['loss'] != 'db' and not {v['loss_class_weight'], v['loss_pos_weight']} & {
         'inv_freq', 'effective_num', 'neg_pos'}, 'without weights that are computed, and without --loss db')
-NEVER = Idle(lambda v: True, 'the draws of data workers follow from --seed')
+NEVER = Idle(lambda v: True, 'as the draws of data workers follow from --seed')
 ON_CPU = Idle(lambda v: v['device'] == 'cpu', 'on the CPU')
 
 
