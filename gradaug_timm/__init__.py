@@ -8,7 +8,7 @@ import os
 os.environ.setdefault('ONEDNN_PRIMITIVE_CACHE_CAPACITY', '16384')
 
 from . import models
-from .elastic import Subnet, activate, extract, make_elastic, register_planner
+from .elastic import Subnet, activate, extract, make_elastic, multiply_adds, register_planner
 from .evaluation import EvaluationSettings, Trained, evaluate, open_trained, random_batches, recalibrate
 from .extraction import load_extracted, save_extracted
 from .models import CifarResNet, PyramidNet, WideResNet
@@ -25,7 +25,7 @@ from .version import __version__ as __version__
 __all__ = [
     'Callback', 'CifarResNet', 'EvaluationSettings', 'GradAugSettings', 'GradAugTask', 'InputTransformation', 'Logger',
     'MultiLabelGradAugTask', 'PyramidNet', 'Subnet', 'TrainResult', 'TrainSettings', 'Trained', 'WideResNet',
-    'activate', 'evaluate', 'extract', 'load_extracted', 'make_elastic', 'models', 'open_trained', 'random_batches',
-    'recalibrate', 'register_logger', 'register_planner', 'register_regularizer', 'register_transform',
-    'save_extracted', 'train',
+    'activate', 'evaluate', 'extract', 'load_extracted', 'make_elastic', 'models', 'multiply_adds', 'open_trained',
+    'random_batches', 'recalibrate', 'register_logger', 'register_planner', 'register_regularizer',
+    'register_transform', 'save_extracted', 'train',
 ]

@@ -12,15 +12,24 @@ from .subnet import Subnet
 @torch.enable_grad()  # without gradients torch's counter fails if a network passes parameters to modules, as cait does
 def multiply_adds(
         model: nn.Module,
-        subnet: Subnet | None,
+        subnet: Subnet | None = None,
         input_size: tuple[int, int, int] = (3, 224, 224),
 ) -> int:
     """Return the multiply-adds of convolutions and matrix products in the forward pass of one image.
 
+    They are half of what torch's FlopCounterMode counts.
+
     Args:
         model: A network; it must be elastic unless `subnet` is None.
-        subnet: The sub-network; None for the network as it is.
+        subnet: The sub-network; None for the network as it is, which may be an active sub-network.
         input_size: Channels, height and width.
+
+    Example:
+        >>> import timm
+        >>> from gradaug_timm import Subnet, multiply_adds
+        >>> network = timm.create_model('gradaug_resnet20_cifar')
+        >>> multiply_adds(network, input_size=(3, 32, 32)), multiply_adds(network, Subnet(0.5), (3, 32, 32))
+        (40818944, 10316928)
     """
     weight = next(model.parameters())
     modes = [(module, module.training) for module in model.modules()]

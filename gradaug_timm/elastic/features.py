@@ -77,7 +77,7 @@ def _shapes(network: nn.Module) -> Shapes:
     named = {feature['module'] for feature in network.feature_info}
     handles = [module.register_forward_hook(lambda _, args, output, name=name: note(name, output))
                for name, module in network.named_modules() if name in named]
-    with _evaluation(network), torch.no_grad(), weight.device:
+    with evaluation(network), torch.no_grad(), weight.device:
         features = network.forward_features(torch.zeros(1, *probe_shape(network), dtype=weight.dtype))
         note(LAST, features)
         note(PRE_LOGITS, network.forward_head(features, pre_logits=True))
@@ -94,7 +94,8 @@ def _shape(output) -> tuple[int, ...]:
 
 
 @contextmanager
-def _evaluation(network: nn.Module) -> Iterator[None]:
+def evaluation(network: nn.Module) -> Iterator[None]:
+    """Return a context in which a network is in evaluation mode; afterwards the modes are as before."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:

@@ -4,6 +4,7 @@ import copy
 from torch import nn
 
 from ..upstream import own_buffers, own_parameters
+from .attributes import numbers_of, tell_attributes
 from .blocks import BLOCKS, SKIP, Skippable, SkippableResidual, drop_at_random
 from .features import find_features, tell_features
 from .network import ATTRIBUTE, elastic_state
@@ -46,7 +47,7 @@ def extract(model: nn.Module, subnet: Subnet) -> nn.Module:
     check_supported(network)
     dense = copy.deepcopy(network, without_caches(network))
     del vars(dense)[ATTRIBUTE]
-    features = find_features(dense)
+    features, numbers = find_features(dense), numbers_of(dense)
     for module, kept in make_view(dense, state.plan, subnet, state.statistics.get(subnet)):
         for attribute, value in kept.items():
             _keep(module, attribute, value)
@@ -56,6 +57,7 @@ def extract(model: nn.Module, subnet: Subnet) -> nn.Module:
     for block in at_random:
         drop_at_random(block, survival=block.survival)
     tell_features(dense, features)
+    tell_attributes(dense, numbers)
     return dense
 
 

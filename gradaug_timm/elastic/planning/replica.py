@@ -68,19 +68,32 @@ def probe_shape(model: nn.Module) -> tuple[int, int, int]:
     Raises:
         ValueError: The network takes no image of the sizes that were tried.
     """
-    first = next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
-    usual = (getattr(model, 'pretrained_cfg', None) or {}).get('input_size', (3, 224, 224))[-1]
-    attends = any('num_heads' in vars(module) for module in model.modules())
-    own = max(to_2tuple(getattr(getattr(model, 'patch_embed', None), 'img_size', None) or 0))
-    sizes = [16, 32] if usual <= 32 else [own or (128 if attends else 64), 64, 96, 128, 192, 224, 256]
+    usual = tuple((getattr(model, 'pretrained_cfg', None) or {}).get('input_size', (3, 224, 224)))
+    first = next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), usual[0])
+    channels = dict.fromkeys((getattr(model, 'in_chans', first), first, usual[0], 3))
     dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
     reason = ''
-    for channels, size in itertools.product(dict.fromkeys((first, 3)), [*sizes, usual]):
+    for shape in itertools.product(channels, dict.fromkeys([*_probe_sizes(model, usual[1:]), usual[1:]])):
+        image = (shape[0], *shape[1])
         try:
             with torch.no_grad():
-                model(torch.zeros(1, channels, size, size, dtype=dtype))
-            return channels, size, size
+                model(torch.zeros(1, *image, dtype=dtype))
+            return image
         except Exception as error:  # the network's own code may raise anything
             reason = one_line(error, kind=True)
     raise ValueError(f'{type(model).__name__} can\'t run as sub-networks: it fails on an image of '
-                     f'{(first, usual, usual)} ({reason}).')
+                     f'{(next(iter(channels)), *usual[1:])} ({reason}).')
+
+
+def _probe_sizes(model: nn.Module, usual: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return heights and widths of images in the order in which they are tried: the network's own size, if it has one.
+
+    Args:
+        model: The network.
+        usual: Height and width by the network's metadata.
+    """
+    own = [to_2tuple(module.img_size) for module in model.modules() if vars(module).get('img_size')]
+    if not own and max(usual) <= 32:
+        return [(16, 16), (32, 32)]
+    attends = any('num_heads' in vars(module) for module in model.modules())
+    return own[:1] + [(size, size) for size in (128 if attends else 64, 64, 96, 128, 192, 224, 256)]

@@ -1,0 +1,96 @@
+"""Integers of an extracted network's modules: those of a network that was built so narrow, and fit to fold."""
+import pytest
+import timm
+import torch
+from narrow_networks import randomised
+from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
+from timm.models.convnext import ConvNeXt
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
+from timm.utils import reparameterize_model
+from torch import nn
+
+from gradaug_timm import Subnet, activate, extract, load_extracted, make_elastic, save_extracted
+from gradaug_timm.elastic.attributes import numbers_of
+
+SUBNET = Subnet(0.5, divisor=1)
+
+
+def mobileone(width: float = 1.) -> nn.Module:
+    """A MobileOne of two stages: blocks of branches, depthwise and pointwise, with identities of BatchNorm."""
+    blocks = tuple(ByoBlockCfg(type='one', d=2, c=int(channels * width), gs=group, br=1., s=2,
+                               block_kwargs=dict(num_conv_branches=2)) for channels, group in ((16, 0), (32, 1)))
+    return ByobNet(ByoModelCfg(blocks=blocks, stem_chs=int(16 * width), stem_type='one'), num_classes=5)
+
+
+FOLDED = {
+    'mobileone': mobileone,
+    'fastvit_t8': lambda: timm.create_model(
+        'fastvit_t8', num_classes=5, layers=(1, 1, 1, 1), embed_dims=(16, 32, 64, 128)),
+    'repvit_m0_9': lambda: timm.create_model(
+        'repvit_m0_9', num_classes=5, embed_dim=(16, 24, 32, 48), depth=(1, 1, 1, 1)),
+    **{name: lambda name=name: timm.create_model(name, num_classes=5) for name in (
+        'mobileone_s0', 'repvgg_a0', 'repghostnet_050', 'ghostnetv3_050', 'lcnetv2_small', 'efficientvit_m0',
+        'levit_128s', 'tiny_vit_5m_224', 'shvit_s1')},
+}
+FIXED_SIZE = ('efficientvit_m0', 'levit_128s', 'tiny_vit_5m_224')
+QUICK = ('mobileone', 'repvit_m0_9')
+
+
+def trained(build) -> nn.Module:
+    """A network whose BatchNorms have statistics and weights that are not the initial ones."""
+    torch.manual_seed(0)
+    network = randomised(build())
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            for tensor, low in ((module.running_mean, -0.2), (module.running_var, 0.8),
+                                (module.weight.data, 0.8), (module.bias.data, -0.2)):
+                tensor.uniform_(low, low + 0.4)
+    return network.eval()
+
+
+@pytest.mark.parametrize('name', [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FOLDED])
+@torch.no_grad()
+def test_an_extracted_network_can_be_folded(name):
+    model = make_elastic(trained(FOLDED[name]))
+    side = 224 if name in FIXED_SIZE else 64
+    x = torch.randn(2, 3, side, side)
+    dense = extract(model, SUBNET)
+    with activate(model, SUBNET):
+        torch.testing.assert_close(dense(x), model(x))
+    folded = reparameterize_model(dense)
+    assert sum(p.numel() for p in folded.parameters()) < sum(p.numel() for p in dense.parameters())
+    torch.testing.assert_close(folded(x), dense(x), rtol=1e-3, atol=1e-4 * float(dense(x).abs().max()))
+
+
+def vit(width: float) -> nn.Module:
+    return VisionTransformer(
+        img_size=32, patch_size=8, embed_dim=int(48 * width), num_heads=int(4 * width), depth=1, num_classes=5)
+
+
+def swin(width: float) -> nn.Module:
+    return SwinTransformer(
+        img_size=32, patch_size=2, window_size=4, embed_dim=int(24 * width), depths=(2, 1),
+        num_heads=(int(2 * width), int(4 * width)), num_classes=5)
+
+
+def convnext(width: float) -> nn.Module:
+    return ConvNeXt(depths=(1, 1, 1, 1), dims=[int(channels * width) for channels in (16, 24, 32, 40)], num_classes=5)
+
+
+@pytest.mark.parametrize('build', [mobileone, vit, pytest.param(swin, marks=pytest.mark.slow), convnext])
+def test_integers_are_those_of_a_network_that_was_built_so_narrow(build):
+    dense = extract(make_elastic(build(1.).eval()), SUBNET)
+    assert [tuple(p.shape) for p in dense.parameters()] == [tuple(p.shape) for p in build(0.5).parameters()]
+    assert numbers_of(dense) == numbers_of(build(0.5))
+
+
+@torch.no_grad()
+def test_a_file_keeps_the_integers_and_opens_as_a_network_that_can_be_folded(tmp_path):
+    kwargs = dict(embed_dim=(16, 24, 32, 48), depth=(1, 1, 1, 1))
+    model = make_elastic(trained(FOLDED['repvit_m0_9']))
+    dense = save_extracted(model, SUBNET, tmp_path / 'small.safetensors', model_kwargs=kwargs)
+    opened, x = load_extracted(tmp_path / 'small.safetensors'), torch.randn(2, 3, 64, 64)
+    assert numbers_of(opened) == numbers_of(dense)
+    torch.testing.assert_close(reparameterize_model(opened)(x), opened(x), rtol=1e-3, atol=1e-4)
