@@ -101,7 +101,7 @@ def test_a_damaged_image_in_a_table_is_named_by_its_row(tmp_path):
 
 
 @pytest.mark.parametrize('parts, flags, words', [
-    ({'png': png(1)}, {}, 'labels are read from cls (the first sample has png)'),
+    ({'png': png(1)}, {}, 'labels are read from cls, and the files of a sample must be neighbours'),
     ({'png': png(1), 'json': json.dumps({'y': 1}).encode()}, {},
      'labels are read from cls: use --target-key with a field of json, such as y'),
     ({'png': png(1), 'json': json.dumps({'y': 1}).encode()}, {'target_key': 'z'},

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 from timm.data.readers.targets import has_field
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset
 
 from ..upstream import reader_of
 from .guarded import ReadingError
@@ -36,7 +36,7 @@ def check_fields(name: str, dataset: Dataset) -> None:
         _check(name, 'labels', '--target-key', missing, labels, fits=lambda kind: 'ClassLabel' in kind)
 
 
-def first_samples(name: str, dataset: IterableDataset) -> tuple[Any, list]:
+def first_samples(name: str, dataset: Any) -> tuple[Any, list]:
     """Return the first image and the first labels of a stream, which must not be used for anything else.
 
     Raises:
@@ -45,6 +45,7 @@ def first_samples(name: str, dataset: IterableDataset) -> tuple[Any, list]:
     reader = reader_of(dataset)
     reader.dist_rank, reader.dist_num_replicas = 0, 1  # other processes see the same samples
     told: list[str] = []
+    dataset.unreadable.quiet = True  # the images are read again
     try:
         found = list(itertools.islice(iter(dataset), PEEKED))
     except (ReadingError, ValueError) as error:
@@ -129,7 +130,9 @@ def _parts_of_first(reader: Any) -> str:
         hints.append(f'images are read from {images}: use --input-key with the ending of the images')
     if reader.target_key is None and 'cls' not in parts:
         field = f', such as {", ".join(_json_fields(sample)[:SHOWN])}' if 'json' in parts else ''
-        hints.append('labels are read from cls' + (f': use --target-key with a field of json{field}' if field else ''))
+        hints.append('labels are read from cls' + (
+            f': use --target-key with a field of json{field}' if field else
+            ', and the files of a sample must be neighbours in the tar file (tar --sort=name)'))
     elif reader.target_key is None and not _is_number(sample['cls']):
         hints.append(f'cls must be a number, not {sample["cls"][:20]!r}')
     elif reader.target_key and 'json' in parts:

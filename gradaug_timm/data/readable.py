@@ -24,12 +24,14 @@ class UnreadableImages:
     """
 
     def __init__(self, *, streamed: bool = False):
-        self.streamed = streamed
+        self.streamed, self.quiet = streamed, False
         self._count = multiprocessing.Value('q', 0)
         self._named = multiprocessing.Value('q', 0)
 
     def add(self, text: str) -> None:
         """Count an image; `text` says which it is, why it can't be read and what happens to it."""
+        if self.quiet:
+            return
         with self._count.get_lock():
             self._count.value += 1
         with self._named.get_lock():

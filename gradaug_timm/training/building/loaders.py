@@ -78,6 +78,11 @@ class Loaders:
         for part in self.parts:
             part.start_at(position.epoch, position.batch)
 
+    @property
+    def streamed(self) -> bool:
+        """Whether training images come from a stream, from which unreadable ones are left out."""
+        return isinstance(self.readable, StreamedImages)
+
     def skipped(self) -> int:
         """Return the number of unreadable training images since the last call."""
         return 0 if self.readable is None else self.readable.take_skipped()

@@ -114,7 +114,8 @@ def check_processes(run: Run, position: Position) -> None:
 def _report_skipped(run: Run, epoch: int) -> None:
     skipped = run.loaders.skipped()
     if skipped:
-        _logger.warning(f'Epoch {epoch}: {skipped} images could not be read and were replaced by others.')
+        fate = 'left out' if run.loaders.streamed else 'replaced by others'
+        _logger.warning(f'Epoch {epoch}: {skipped} images could not be read and were {fate}.')
 
 
 def _is_evaluated(run: Run, completed: int) -> bool:
