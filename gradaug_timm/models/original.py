@@ -1,5 +1,7 @@
 """Networks of the original code (github.com/taoyang1122/GradAug), recognised by checkpoint keys and shapes.
 
+EfficientNets of efficientnet_pytorch are recognised too.
+
 A network is described by the name of our model and by a table that renames the keys. A table is a sequence of pairs of
 a regular expression and a replacement; the first expression that matches the full key renames it.
 """
@@ -12,6 +14,7 @@ import timm
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from . import efficientnet_pytorch
 from .cifar import CIFAR_MEAN, CIFAR_STD
 from .cifar_pyramidnet import PyramidBottleneck, pyramid_channels
 
@@ -103,7 +106,7 @@ def recognise(shapes: Shapes) -> Original:
         if all(len(shapes.get(key, ())) == dims for key, dims in marks.items()):
             return describe(shapes)
     raise ValueError('the keys match no network of the original code (ResNet-50/101/152, WideResNet, PyramidNet, '
-                     f'CIFAR ResNet): {", ".join(shapes)}')
+                     f'CIFAR ResNet) and none of efficientnet_pytorch: {", ".join(shapes)}')
 
 
 def rename(shapes: Shapes, original: Original) -> dict[str, str]:
@@ -188,6 +191,15 @@ def _cifar_resnet(shapes: Shapes) -> Original:
         CIFAR_DATA, MIN_SURVIVAL)
 
 
+def _efficientnet(shapes: Shapes) -> Original:
+    name = efficientnet_pytorch.find_name(dict(shapes))
+    if name is None:
+        raise ValueError('it looks like an EfficientNet of efficientnet_pytorch, but of no size that timm has')
+    return Original(
+        f'EfficientNet-{name.rpartition("_")[2].capitalize()}', name, {}, shapes['_fc.weight'][0],
+        efficientnet_pytorch.rules(name), efficientnet_pytorch.data_of(name))
+
+
 def _count(shapes: Shapes, pattern: str) -> int:
     return sum(re.fullmatch(pattern, key) is not None for key in shapes)
 
@@ -203,5 +215,6 @@ FAMILIES: tuple[tuple[dict[str, int], Callable[[Shapes], Original]], ...] = (
     ({'features.0.0.weight': 4, 'classifier.0.weight': 2}, _resnet),
     ({'block1.layer.0.conv1.weight': 4, 'fc.weight': 2}, _wide_resnet),
     ({'conv1.weight': 4, 'layer1.0.conv1.weight': 4, 'bn_final.weight': 1, 'fc.weight': 2}, _pyramidnet),
+    ({'_conv_stem.weight': 4, '_conv_head.weight': 4, '_fc.weight': 2}, _efficientnet),
     ({'conv1.weight': 4, 'layer1.0.conv1.weight': 4, 'layer3.0.conv1.weight': 4, 'fc.weight': 2}, _cifar_resnet),
 )
