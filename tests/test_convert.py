@@ -15,7 +15,6 @@ from narrow_networks import randomised
 from PIL import Image
 from safetensors import safe_open
 from timm.data import ImageNetInfo, create_transform, resolve_data_config
-from timm.layers import SqueezeExcite
 from train_helpers import make_image_folder, train
 
 from gradaug_timm import Subnet, activate, open_trained
@@ -389,7 +388,7 @@ def efficientnet_state(name: str, classes: int) -> tuple[dict[str, torch.Tensor]
             parts, ours = parts[2:], [block.conv_dw, block.bn1, block.conv_pw, block.bn2]
         for part, module in zip(parts, ours):
             copy(f'_blocks.{index}.{part}', module)
-        if isinstance(block.se, SqueezeExcite):
+        if hasattr(block.se, 'conv_reduce'):
             copy(f'_blocks.{index}._se_reduce', block.se.conv_reduce)
             copy(f'_blocks.{index}._se_expand', block.se.conv_expand)
     copy('_conv_head', network.conv_head)
@@ -399,8 +398,8 @@ def efficientnet_state(name: str, classes: int) -> tuple[dict[str, torch.Tensor]
 
 
 @pytest.mark.parametrize('name', [
-    'tf_efficientnet_lite0', 'tf_efficientnet_b0',
-    *(pytest.param(f'tf_efficientnet_{size}', marks=pytest.mark.slow) for size in ('lite1', 'lite2', 'lite4', 'b1', 'b2')),
+    'tf_efficientnet_lite0', 'tf_efficientnet_b0', *(pytest.param(f'tf_efficientnet_{size}', marks=pytest.mark.slow)
+                                                     for size in ('lite1', 'lite2', 'lite4', 'b1', 'b2')),
 ])
 def test_a_checkpoint_of_efficientnet_pytorch_is_timms_network(name, tmp_path, capsys):
     state, expected = efficientnet_state(name, 7)

@@ -1,4 +1,4 @@
-"""EfficientNets with the keys of efficientnet_pytorch, which ported TensorFlow's weights: how to rename them for timm."""
+"""EfficientNets of efficientnet_pytorch, which has TensorFlow's weights: their names in timm, and how to rename keys."""
 import re
 
 import timm
@@ -7,7 +7,7 @@ from timm.models import get_pretrained_cfg
 
 __all__ = []
 
-NAMES = tuple(f'tf_efficientnet_{size}' for size in (*(f'lite{n}' for n in range(5)), *(f'b{n}' for n in range(9)), 'l2'))
+SIZES = (*(f'lite{number}' for number in range(5)), *(f'b{number}' for number in range(9)), 'l2')
 STEM_AND_HEAD = (
     (r'_conv_stem\.(\w+)', r'conv_stem.\1'), (r'_bn0\.(\w+)', r'bn1.\1'), (r'_conv_head\.(\w+)', r'conv_head.\1'),
     (r'_bn1\.(\w+)', r'bn2.\1'), (r'_fc\.(\w+)', r'classifier.\1'),
@@ -24,7 +24,8 @@ def find_name(shapes: dict[str, torch.Size]) -> str | None:
     """Return timm's name of the network with these keys and shapes; None if there is none of this size."""
     blocks = len({key.split('.')[1] for key in shapes if key.startswith('_blocks.')})
     gated = any('._se_reduce.' in key for key in shapes)
-    for name in NAMES:
+    for size in SIZES:
+        name = f'tf_efficientnet_{size}'
         if gated != ('lite' in name):
             ours = _shapes(name)
             if len(_blocks(ours)) == blocks and ours['conv_head.weight'] == shapes['_conv_head.weight']:
