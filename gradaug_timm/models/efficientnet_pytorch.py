@@ -1,4 +1,4 @@
-"""EfficientNets of efficientnet_pytorch, which has TensorFlow's weights: their names in timm, and how to rename keys."""
+"""EfficientNets of efficientnet_pytorch, which has TensorFlow's weights: their names in timm, and names of keys."""
 import re
 
 import timm
@@ -44,8 +44,9 @@ def rules(name: str) -> tuple[tuple[str, str], ...]:
 
 def data_of(name: str) -> dict:
     """Return the preprocessing of images that timm uses for a network's ImageNet weights."""
-    config = get_pretrained_cfg(name).to_dict()
-    return {key: config[key] for key in ('input_size', 'mean', 'std', 'crop_pct', 'interpolation')}
+    config = get_pretrained_cfg(name)
+    assert config is not None
+    return {key: getattr(config, key) for key in ('input_size', 'mean', 'std', 'crop_pct', 'interpolation')}
 
 
 def _shapes(name: str) -> dict[str, torch.Size]:
