@@ -2,6 +2,7 @@
 import json
 import os
 from argparse import Namespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ from timm.data import create_transform
 from torch.utils.data import Dataset
 from train_helpers import train
 
-from gradaug_timm import EvaluationSettings, Subnet, evaluate, make_elastic, open_trained
+from gradaug_timm import EvaluationSettings, Subnet, Trained, evaluate, make_elastic, open_trained
 from gradaug_timm import extract as dense_of
+from gradaug_timm.evaluation.as_trained import with_data_of_run
 from gradaug_timm.evaluation.main import main as validate
 from gradaug_timm.explain.main import main as explain
 from gradaug_timm.export.main import main as export
+from gradaug_timm.extraction.arguments import ExtractionSettings
 from gradaug_timm.extraction.main import main as extract
 
 NETWORK = ('--model', 'resnet20_cifar', '--model-kwargs', 'depth=8', '--num-classes', '2')
@@ -66,8 +69,6 @@ OTHERS = [('run folder', 'nothing'), ('extract', 'all')]
 
 def cases(quick: list[tuple[str, str]]) -> list:
     return [pytest.param(*case, marks=() if case in quick else pytest.mark.slow) for case in ALL]
-
-
 
 
 def expected_loss(files, kind) -> float:
@@ -212,3 +213,14 @@ def test_a_run_without_a_size_of_its_own_is_evaluated_at_timms_test_size_and_bot
     assert (tested['img_size'], trained['img_size']) == (cfg['test_input_size'][-1], cfg['input_size'][-1])
     assert 'Images have 224 pixels and crop 0.95, timm\'s choice for testing resnet10t' in caplog.text
     assert 'was validated at 176 and 0.875 in training: --use-train-size' in caplog.text
+
+
+def test_best_weights_keep_the_data_flags_of_the_run_but_not_its_data_set():
+    known = {'task': 'multilabel', 'target_key': 'tags', 'input_key': 'photo'}
+    trained = Trained(create_model('resnet20_cifar', depth=8), {'input_size': (3, 32, 32)}, 'resnet20_cifar')
+    settings = EvaluationSettings(dataset='hfds/some/where')
+    completed = with_data_of_run(settings, replace(trained, settings=known))
+    assert (completed.task, completed.target_key, completed.input_key) == ('multilabel', 'tags', 'photo')
+    assert with_data_of_run(settings, replace(trained, settings={**known, 'dataset': 'hfds/other'})) == settings
+    reading = ExtractionSettings(dataset='hfds/some/where').images(replace(trained, settings=known))
+    assert (reading.task, reading.target_key, reading.dataset) == ('multilabel', 'tags', 'hfds/some/where')

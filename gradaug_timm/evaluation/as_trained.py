@@ -87,7 +87,8 @@ def with_data_of_run(settings: EvaluationSettings, trained: Trained) -> Evaluati
     """
     default, run = EvaluationSettings(), trained.settings
     named = settings.data or settings.data_dir or settings.dataset
-    if not run or (named and settings.dataset != (run.get('dataset') or '')):
+    other = 'dataset' in run and settings.dataset != (run['dataset'] or '')  # best weights do not say which it was
+    if not run or (named and other):
         return settings
     names = OF_DATA if named else {**SOURCE, **OF_DATA}
     taken = {name: run[key] for name, key in names.items()

@@ -34,6 +34,7 @@ class Column:
     config: dict[str, Any]
     class_names: tuple[str, ...] | None = None
     mode: str = 'RGB'  # in which it reads images
+    several: bool = False  # whether an image may have several labels
     label: int | None = None  # of the class whose map is drawn; None for the predicted class
 
 
@@ -70,7 +71,8 @@ def _columns(args: ExplainSettings, path: str) -> list[Column]:
     trained = args.open(path)
     network, config, name = trained.network, trained.config, '/'.join(path.split(os.sep)[-2:])
     mode = input_mode(trained.settings.get('input_img_mode'), config['input_size'][0])
-    about = config, trained.class_names, mode, None if args.label is None else _find_class(args.label, trained)
+    several = trained.settings.get('task') == 'multilabel'
+    about = config, trained.class_names, mode, several, None if args.label is None else _find_class(args.label, trained)
     columns = [Column(name, network, *about)]
     if args.width:
         whole = replace(trained, network=copy.deepcopy(network))
@@ -138,7 +140,8 @@ def explain(path: str, column: Column, *, method: str) -> tuple[np.ndarray, np.n
         crop_pct=config['crop_pct'], crop_mode=config['crop_mode'])
     seen = transform(image)[None]
     with torch.no_grad():
-        probability, predicted = column.network(seen).softmax(1)[0].max(0)
+        logits = column.network(seen)
+    probability, predicted = (logits.sigmoid() if column.several else logits.softmax(1))[0].max(0)
     heat = activation_map(
         column.network, seen, label=int(predicted) if column.label is None else column.label, method=method)
     mean, std = (torch.tensor(config[name]).view(-1, 1, 1) for name in ('mean', 'std'))

@@ -107,7 +107,7 @@ class ExtractionSettings(FileSettings, SubnetSettings, NetworkSettings, ImageSet
         known = {name: trained.settings[name] for name in IMAGES_AS_TRAINED
                  if trained.settings.get(name) is not None}
         given = {name: getattr(self, name) for name in IMAGES if getattr(self, name) is not None}
-        if given.get('dataset', known.get('dataset')) != known.get('dataset'):
+        if 'dataset' in known and given.get('dataset', known['dataset']) != known['dataset']:
             known = {}  # fields and class map are those of another data set
         return EvaluationSettings(**{**known, **given})
 
