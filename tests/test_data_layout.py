@@ -10,7 +10,7 @@ from PIL import Image
 from timm.data import create_dataset as create_timm_dataset
 from train_helpers import arguments, error_line, train
 
-from gradaug_timm.data import class_names, create_dataset
+from gradaug_timm.data import check_splits, class_names, create_dataset
 from gradaug_timm.data.folders import image_extensions
 from gradaug_timm.data.tables import check_cache_files, stored_rows
 from gradaug_timm.explain.main import find_images
@@ -212,3 +212,26 @@ def test_rows_that_map_has_doubled_are_found_where_datasets_reads_them(tmp_path,
     assert len(create_dataset(name, str(tmp_path / 'cache'), 'train', checked=False)) == 8, 'datasets doubles the rows'
     with pytest.raises(ValueError, match='1 tables that map or filter of datasets has cached'):
         create_dataset(name, str(tmp_path / 'cache'), 'train')
+
+
+@pytest.mark.parametrize(('places', 'root', 'hint'), [
+    (['data/data/train/a', 'data/data/val/a'], 'data', 'use --data-dir data/data, which has it'),
+    (['data/train/a', 'data/train/b'], 'data/train', 'seems to be one of the splits: use --data-dir data'),
+    (['data/Train/a', 'data/Val/a'], 'data', 'use --train-split Train'),
+    (['data/train/a', 'data/test/a'], 'data', 'use --val-split test, or ""'),
+    (['data/a', 'data/b'], 'data', 'use --train-split "train[:80%]" --val-split "train[80%:]"'),
+    (['data/train/a', 'data/other/a'], 'data', 'use --val-split "" to train without validation'),
+])
+def test_a_missing_split_is_refused_with_what_fits(tmp_path, monkeypatch, places, root, hint):
+    monkeypatch.chdir(tmp_path)
+    for place in places:
+        image(tmp_path / place / '0.png')
+    with pytest.raises(ValueError, match='has no folder for split') as error:
+        check_splits(root, 'train', 'validation')
+    assert str(error.value).endswith(hint) or hint in str(error.value).split('; ')[-1]
+
+
+def test_images_without_class_folders_are_counted(tmp_path):
+    image(make_folder(tmp_path, splits=['train']) / 'validation' / '0.JPEG')
+    with pytest.raises(ValueError, match=r'has no class folders; .*; it has 1 images, which must be in a folder for'):
+        create_dataset('', str(tmp_path), 'validation')

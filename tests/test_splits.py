@@ -27,7 +27,7 @@ def by_class(dataset):
 def test_a_name_that_is_read_from_folders_needs_the_folder_of_each_split(name, tmp_path, capsys):
     data = make_image_folder(tmp_path / 'data', splits=['train'])
     line = error_line(capsys, arguments(data, tmp_path / 'output', dataset=name))
-    assert 'has no folder for split \'validation\' (use --val-split ""' in line
+    assert 'has no folder for split \'validation\'' in line and 'use --val-split "" to train without validation' in line
     settings = EvaluationSettings(data_dir=str(data), dataset=name)
     with pytest.raises(ValueError, match='--split validation does not exist'):
         open_split(settings, 'validation', {'input_size': (3, 16, 16)}, num_classes=2)

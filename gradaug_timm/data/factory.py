@@ -11,9 +11,11 @@ from torch.utils.data import Dataset, IterableDataset
 
 from ..cli import flag, one_line
 from .checks import check_layout
+from .class_names import listed
 from .digits import DIGITS, Digits
 from .fields import check_fields, first_samples
 from .folders import VisibleImageFolder, is_ignored, open_folder
+from .hints import flat_hint, split_hint
 from .image_sets import StreamedImages, read_at_depth
 from .labels import number_keys
 from .slices import overlap, parse_split, sliced
@@ -252,9 +254,10 @@ def check_splits(root: str | None, train_split: str, val_split: str, *, name: st
     root = check_folder(root)
     for split in (train_split, val_split) if val_split and not are_parts(root, train_split, val_split) else ():
         if split_folder(root, split) is None:
-            hint = ' (use --val-split "" to train without validation)' if split == val_split else ''
-            found = ', '.join(sorted(os.listdir(root))[:5])
-            raise ValueError(f'--data-dir {root} has no folder for split {split!r}{hint}; {LAYOUT}, found {found}')
+            hint = split_hint(root, split_names(split), '--val-split' if split == val_split else '--train-split')
+            found = listed(sorted(name for name in os.listdir(root) if not is_ignored(name)))
+            raise ValueError(f'--data-dir {root} has no folder for split {split!r}; {LAYOUT}, found {found}'
+                             f'{"; " * bool(hint)}{hint}')
 
 
 def _check_root(name: str, root: str | None) -> None:
@@ -280,7 +283,7 @@ def check_folder(root: str | None, split: str = '') -> str:
         raise ValueError(f'--data-dir {root} {problem}; {LAYOUT}')
     folder = split_folder(root, split) or root
     if not any(entry.is_dir() and not is_ignored(entry.name) for entry in os.scandir(folder)):
-        raise ValueError(f'{folder} has no class folders; {LAYOUT}')
+        raise ValueError(f'{folder} has no class folders; {LAYOUT}; {flat_hint(folder)}')
     return root
 
 
