@@ -123,3 +123,9 @@ def test_the_cause_of_a_failed_export_is_shown_whole_and_without_codes_of_the_te
     text = str(raised.value)
     assert text.endswith('RuntimeError: the cause ' + 'x' * 400 + ' ends') and '\n' not in text
     assert one_line(ValueError('\x1b[31mred\x1b[0m\n\ttext\x07')) == 'red text'
+
+
+def test_a_torch_whose_exporter_fails_is_named_before_anything_is_read(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch, '__version__', '2.6.0')
+    error = refusal(capsys, tmp_path / 'none.pth', '--onnx', tmp_path / 'net.onnx')
+    assert '--onnx: the exporter of torch 2.6.0 fails' in error and '--torch-export' in error
