@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from test_health import failure
 from test_resuming import RECIPE, assert_equal_runs
-from train_helpers import arguments, at_batch, make_image_folder, train
+from train_helpers import arguments, at_batch, error_line, make_image_folder, train
 
 from gradaug_timm.files import read_checkpoint
 
@@ -30,11 +30,11 @@ def test_images_that_cannot_be_read_are_skipped_and_counted(tmp_path, caplog, mo
     assert counted == [f'Epoch {epoch}: 4 images could not be read and were replaced by others.' for epoch in (0, 1)]
 
 
-def test_a_folder_whose_images_are_all_broken_is_named(tmp_path, capsys):
+def test_a_folder_whose_images_are_all_broken_is_named_before_training(tmp_path, capsys):
     data = make_image_folder(tmp_path / 'data', images=30)
     for path in (data / 'train').rglob('*.png'):
         path.write_text('no image')
-    line = failure(capsys, arguments(data, tmp_path, experiment='run'))
+    line = error_line(capsys, arguments(data, tmp_path, experiment='run'))
     assert 'images in a row can\'t be read' in line and str(data / 'train') in line
 
 
