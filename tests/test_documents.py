@@ -81,10 +81,14 @@ class Parsed(BaseException):
     """Ends a program once it has taken its flags."""
 
 
+WEIGHTS = '--pretrained-path'
+
+
 def check_flags(name: str, arguments: list[str]) -> None:
     """Raises AssertionError or SystemExit where the program wouldn't take these arguments."""
     if name in ('train.py', 'gradaug-train'):
-        parse_arguments(build_parser(), arguments)
+        kept = [word for word in arguments if word != 'lite0.safetensors']  # an earlier command of the page writes it
+        parse_arguments(build_parser(), [word for word in kept if len(kept) == len(arguments) or word != WEIGHTS])
         return
     take = StrictParser.parse_args
 
