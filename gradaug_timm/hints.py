@@ -63,7 +63,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     wanted = _bare(name)
     distances = [(_mistakes(wanted, each), each) for each in bare if abs(len(each) - len(wanted)) <= 2]
     least, close = min(distances, default=(len(wanted), ''), key=lambda pair: pair[0])
-    return bare[close] if least <= (1 if len(wanted) <= SHORT else 2) else None
+    return bare[close] if least < len(wanted) and least <= (1 if len(wanted) <= SHORT else 2) else None
 
 
 def renamed(name: str, known: Iterable[str]) -> str | None:

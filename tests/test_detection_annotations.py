@@ -1,12 +1,12 @@
 """Annotation files as other tools write them: what is completed, left out, named, or refused."""
 import copy
+import gzip
 import json
 import math
 
 import numpy as np
 import pytest
 from coco_helpers import SIZE, make_coco
-from PIL import Image
 
 pytest.importorskip('faster_coco_eval', reason='needs the extra detection')
 
@@ -80,16 +80,22 @@ COMPLETED = {
     'no categories': (lambda c: c.pop('categories') and None, 'categories_listed'),
     'categories without names': (lambda c: each(c['categories'], lambda e: e.pop('name')), 'names_made'),
     'an image listed again': (lambda c: c['images'].append(c['images'][0]), 'repeated_images'),
-    'a byte order mark': (None, None),
+    'a byte order mark': ('utf-8-sig', None),
+    'UTF-16 of PowerShell': ('utf-16', None),
+    'annotations with names of files': (lambda c: each(c['annotations'], lambda a: a.update(file_name='x.png')), None),
+    'annotation ids that are objects': (lambda c: each(c['annotations'], lambda a: a.update(
+        id={'$oid': str(a['id'])})), None),
+    'categories of null': (lambda c: c.update(categories=None), 'categories_listed'),
+    'infinite areas': (lambda c: each(c['annotations'], lambda a: a.update(area=math.inf)), 'areas_computed'),
 }
 
 
 @pytest.mark.parametrize('name', COMPLETED)
 def test_what_a_file_lacks_is_completed(tmp_path, name):
     change, kind = COMPLETED[name]
-    if change is None:
+    if isinstance(change, str):
         _, path = make_coco(tmp_path, images=2)
-        path.write_text('\ufeff' + path.read_text(), encoding='utf-8')
+        path.write_text(path.read_text(), encoding=change)
         coco = read_coco(str(tmp_path), 'train2017', masks=True)
     else:
         coco, _ = written(tmp_path, change)
@@ -111,6 +117,15 @@ LEFT_OUT = {
     'a box of NaN': (lambda a: a.update(bbox=[math.nan, 2, 5, 5]), 'boxes_not_finite', 'has a box that is not of'),
     'a box of null': (lambda a: a.update(bbox=[None, 2, 5, 5]), 'boxes_not_finite', 'has a box that is not of'),
     'a box elsewhere': (lambda a: a.update(bbox=[500, 500, 5, 5]), 'boxes_outside', 'has a box outside of its image'),
+    'a box of more than a float': (
+        lambda a: a.update(bbox=[1, 2, 10 ** 400, 5]), 'boxes_not_finite', 'has a box that is not of'),
+    'a box that vanishes where it is rounded': (
+        lambda a: a.update(bbox=[50.3, 2, 1e-6, 5]), 'boxes_without_area', 'has a box of no area'),
+    'a box that begins at the edge': (
+        lambda a: a.update(bbox=[SIZE + 15.9999999, 2, .5, 5]), 'boxes_outside', 'has a box outside of its image'),
+    'a code of nothing': (
+        lambda a: a.update(segmentation={'size': [SIZE, SIZE + 16], 'counts': []}), 'broken_masks',
+        'has a run-length code that does not describe'),
     'an image that is not listed': (
         lambda a: a.update(image_id=99), 'annotations_without_image', 'is of image 99, which is not listed'),
     'a polygon of two points': (
@@ -145,6 +160,13 @@ def test_what_cannot_be_used_is_left_out_and_named(tmp_path, name, caplog):
     assert f'annotation 2 {problem}' in str(raised.value)
 
 
+def test_a_compressed_file_is_refused_in_one_line(tmp_path):
+    _, path = make_coco(tmp_path, images=1)
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(ValueError, match=r'instances_train2017\.json is broken: it is compressed by gzip; unpack it'):
+        read_coco(str(tmp_path), 'train2017', masks=True)
+
+
 def test_a_box_that_reaches_beyond_its_image_is_cut_in_training_and_kept_for_evaluation(tmp_path):
     coco, _ = written(tmp_path, lambda c: c['annotations'][0].update(bbox=[-20, 10, 60, 300]))
     assert targets(coco)[0]['boxes'][0].tolist() == [0, 10, 40, SIZE]
@@ -164,6 +186,7 @@ REFUSED = {
         'they seem to be corners [x1, y1, x2, y2]'),
     'fractions': (lambda c: each(c['annotations'], lambda a: a.update(bbox=[.1, .2, .3, .4])),
                   'they seem to be fractions of the image'),
+    'a box in one text': (lambda c: c['annotations'][0].update(bbox='1234'), 'annotation 1 has no box [x, y, width,'),
     'a rotated box': (lambda c: c['annotations'][0].update(bbox=[1, 2, 3, 4, .5]), 'rotated boxes are not supported'),
     'no box and no mask': (lambda c: (c['annotations'][0].pop('bbox'), c['annotations'][0].pop('segmentation'))
                            and None, 'annotation 1 has no'),
@@ -171,6 +194,9 @@ REFUSED = {
                             'annotation 1 has category 99, which is not listed'),
     'an image without name': (lambda c: c['images'][0].pop('file_name') and None, 'image 10 has no file_name'),
     'an image without id': (lambda c: c['images'][0].pop('id') and None, 'image 10.png has no id'),
+    'no images': (lambda c: c['images'].clear(), 'lists no images'),
+    'two names of one file': (lambda c: c['images'].append({**c['images'][0], 'id': 99, 'file_name': 'b/10.png'}),
+                              '10.png and b/10.png are both found as'),
     'two images of one id': (lambda c: c['images'][1].update(id=10), 'has image 10 twice: 10.png and 11.png'),
     'a category twice': (lambda c: c['categories'][1].update(id=3), 'has category 3 twice'),
     'annotations of another file': (lambda c: each(c['annotations'], lambda a: a.update(image_id=-1)),
@@ -215,57 +241,10 @@ def test_the_layouts_of_other_tools_are_found(tmp_path, path, folder):
     assert len(CocoImages(read_coco(str(root), 'x', masks=True), masks=True)[0][1]['boxes']) == 2
 
 
-def turn(path, orientation):
-    """Store an image as a camera does that is held otherwise: pixels turned back, and the turn in its EXIF."""
-    back = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}[orientation]
-    exif = Image.Exif()
-    exif[0x112] = orientation
-    image = Image.open(path)
-    image.load()
-    image.transpose(back).save(path, exif=exif)
-
-
-@pytest.mark.parametrize('orientation', [3, 6, 8])
-def test_a_photo_is_turned_by_its_exif_rotation_where_the_annotations_are_of_the_turned_photo(tmp_path, orientation):
-    make_coco(tmp_path, images=2)
-    plain = [image for image, _ in CocoImages(read_coco(str(tmp_path), 'train2017', masks=True), masks=True)]
-    turn(tmp_path / 'train2017' / '10.png', orientation)
-    coco = read_coco(str(tmp_path), 'train2017', masks=True)
-    assert all(ours.equal(expected) for (ours, _), expected in zip(CocoImages(coco, masks=True), plain))
-    assert found_kinds(coco) == {'undecided_turns' if orientation == 3 else 'turned_images': 1}
-
-
-def test_a_photo_is_not_turned_where_the_annotations_are_of_the_stored_pixels(tmp_path):
-    make_coco(tmp_path, images=1)
-    path = tmp_path / 'train2017' / '10.png'
-    exif = Image.Exif()
-    exif[0x112] = 6
-    stored = Image.open(path)
-    stored.load()
-    stored.save(path, exif=exif)
-    coco = read_coco(str(tmp_path), 'train2017', masks=True)
-    image, _ = CocoImages(coco, masks=True)[0]
-    assert np.array_equal((image * 255).round().byte().permute(1, 2, 0), np.asarray(stored))
-    assert not found_kinds(coco)
-
-
-def test_an_image_of_another_size_is_left_out_and_named(tmp_path):
-    make_coco(tmp_path, images=3)
-    path = tmp_path / 'train2017' / '11.png'
-    Image.open(path).resize((50, 40)).save(path)
-    coco = read_coco(str(tmp_path), 'train2017', masks=True)
-    assert [target['image_id'].item() for target in targets(coco)] == [0, 2]
-    assert coco.findings.kinds['size_mismatches'].examples == ['11.png']
-    with pytest.raises(ValueError, match=r'11.png has 50 x 40 pixels, by its annotations 112 x 96'):
-        read_coco(str(tmp_path), 'train2017', masks=True, strict=True)
-
-
-def test_grey_images_of_16_bits_are_not_clipped_to_white(tmp_path):
-    make_coco(tmp_path, images=1)
-    values = np.linspace(0, 65535, SIZE * (SIZE + 16)).astype(np.uint16).reshape(SIZE, SIZE + 16)
-    Image.fromarray(values).save(tmp_path / 'train2017' / '10.png')
-    image, _ = CocoImages(read_coco(str(tmp_path), 'train2017', masks=True), masks=True)[0]
-    assert np.abs(image.numpy() - values / 65535).max() < 1 / 255
+def test_an_image_that_is_listed_again_under_another_id_is_named(tmp_path):
+    coco, _ = written(tmp_path, lambda c: c['images'].append({**c['images'][0], 'id': 99}))
+    assert [len(target['boxes']) for target in targets(coco)] == [2, 2, 0]
+    assert coco.findings.kinds['repeated_files'].examples == ['10.png']
 
 
 TRAINED = (Category(3, 'colour 3'), Category(7, 'colour 7'))
@@ -294,6 +273,15 @@ def test_a_validation_file_may_lack_a_category_which_is_named(tmp_path):
     assert coco_figures(truth_of(coco, [0, 1]), results, ('box',)).by_label == {'box': [-1., 0.]}
 
 
+def test_a_validation_file_without_objects_is_named_and_its_figures_are_none(tmp_path):
+    coco, _ = written(tmp_path, lambda c: c['annotations'].clear(), split='val2017', trained=TRAINED)
+    assert found_kinds(coco) == {'no_objects': 2}
+    results = [{'image_id': 0, 'category_id': 2, 'bbox': [1, 2, 3, 4], 'score': .5}]
+    for found in ([], results):
+        evaluation = coco_figures(truth_of(coco, [0, 1]), found, ('box',))
+        assert {*evaluation.figures.values()} == {-1.} and evaluation.by_label == {'box': [-1., -1.]}
+
+
 def test_objects_of_a_category_that_is_not_trained_are_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match=r'categories that are not trained: Colour-7; .* lacks: colour 7, did you'):
         written(tmp_path, lambda c: c['categories'][1].update(name='Colour-7'), split='val2017', trained=TRAINED)
@@ -309,15 +297,16 @@ def test_an_unused_category_of_roboflow_may_have_the_name_of_another(tmp_path):
     assert [target['labels'].tolist() for target in targets(val)] == [[2, 3], [2, 3]]
 
 
-def test_detections_are_written_with_the_ids_of_the_file(tmp_path):
+@pytest.mark.parametrize('image, category', [('image-', 'cat-'), ('', '')])
+def test_detections_are_written_with_the_ids_of_the_file(tmp_path, image, category):
     def texts(content):
-        each(content['images'], lambda e: e.update(id=f'image-{e["id"]}'))
+        each(content['images'], lambda e: e.update(id=f'{image}{e["id"]}'))
         each(content['annotations'], lambda a: a.update(
-            image_id=f'image-{a["image_id"]}', category_id=f'cat-{a["category_id"]}'))
-        each(content['categories'], lambda e: e.update(id=f'cat-{e["id"]}'))
+            image_id=f'{image}{a["image_id"]}', category_id=f'{category}{a["category_id"]}'))
+        each(content['categories'], lambda e: e.update(id=f'{category}{e["id"]}'))
     coco, _ = written(tmp_path, texts)
     results = [{'image_id': 1, 'category_id': 2, 'bbox': [1, 2, 3, 4], 'score': .5}]
-    assert results_of(coco, results) == [{**results[0], 'image_id': 'image-11', 'category_id': 'cat-7'}]
+    assert results_of(coco, results) == [{**results[0], 'image_id': f'{image}11', 'category_id': f'{category}7'}]
 
 
 @pytest.mark.parametrize('change', [

@@ -111,6 +111,14 @@ def test_every_fault_of_a_data_set_is_told_at_once(data):
     assert len(check.errors) == 1 and any('also in train2017: 11.png' in line for line in check.warnings)
 
 
+def test_categories_of_one_name_are_counted_each(data):
+    root, ((train, path), _) = data
+    for entry in train['categories']:
+        entry['name'] = 'colour'
+    path.write_text(json.dumps(train))
+    assert check_coco(str(root), ('train2017',)).splits[0].categories == {'colour (3)': 4, 'colour (7)': 4}
+
+
 def test_files_that_cannot_be_used_are_errors_of_the_check(data):
     root, (_, (val, path)) = data
     val['annotations'][0]['category_id'] = 99

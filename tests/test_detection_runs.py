@@ -147,6 +147,7 @@ def test_the_backbone_begins_with_the_weights_of_a_classifier(data, tmp_path):
     (['--train-split', 'test'], 'instances_test.json is missing'),
     (['--checkpoint', 'gone.pth'], '--checkpoint gone.pth does not exist'),
     (['--detector-kwargs', 'box_score_tresh=3'], 'did you mean box_score_thresh?'),
+    (['--model-kwargs', 'in_chans=1'], '--model-kwargs in_chans=1 is not supported in detection: all images are'),
     (['--minsize', '3'], 'unknown flag --minsize, did you mean --min-size?'),
 ])
 def test_wrong_flags_end_in_one_line(data, tmp_path, capsys, flags, message):
@@ -172,13 +173,16 @@ def change(path, edit):
 
 
 @pytest.mark.slow
-def test_an_epoch_is_kept_when_its_validation_fails_and_resuming_validates_it(data, tmp_path, monkeypatch):
+def test_an_epoch_is_kept_when_its_validation_fails_and_resuming_validates_it(data, tmp_path, monkeypatch, capsys):
     def fails(*args, **kwargs):
         raise TypeError('of an evaluator')
     run(data, tmp_path, 'whole', '--detector', 'faster_rcnn', '--epochs', '2')
     with monkeypatch.context() as patched, pytest.raises(TypeError):
         patched.setattr(evaluate, 'coco_figures', fails)
         run(data, tmp_path, 'parts', '--detector', 'faster_rcnn', '--epochs', '2')
+    train.main([*SMALL, '--data-dir', str(data), '--output', str(tmp_path), '--experiment', 'parts', '--detector',
+                'faster_rcnn', '--epochs', '2', '--resume', 'auto', '--dry-run'])
+    assert re.search(r'starts at +epoch 0, batch 2 of ', capsys.readouterr().out)
     parts = run(data, tmp_path, 'parts', '--detector', 'faster_rcnn', '--epochs', '2', '--resume', 'auto')
     whole = torch.load(tmp_path / 'whole' / 'last.pth.tar', weights_only=False)
     assert all(torch.equal(value, parts['state_dict'][name]) for name, value in whole['state_dict'].items())
@@ -187,8 +191,8 @@ def test_an_epoch_is_kept_when_its_validation_fails_and_resuming_validates_it(da
 
 
 def test_what_cannot_be_read_or_has_no_area_is_named_and_the_epoch_kept(tmp_path, caplog, capsys):
-    _, path = make_coco(tmp_path, images=5)
-    make_coco(tmp_path, split='val2017', seed=1)
+    _, path = make_coco(tmp_path)
+    make_coco(tmp_path, images=3, split='val2017', seed=1)
     change(path, lambda c: c['annotations'][0].update(bbox=[1, 2, 0, 5]))
     for path in (tmp_path / 'train2017' / '12.png', tmp_path / 'val2017' / '11.png'):
         path.write_bytes(path.read_bytes()[:-100])
@@ -197,7 +201,7 @@ def test_what_cannot_be_read_or_has_no_area_is_named_and_the_epoch_kept(tmp_path
     assert raised.value.code == 2 and 'annotation 1 has a box of no area: [1, 2, 0, 5]' in capsys.readouterr().err
     run(tmp_path, tmp_path, 'x', '--detector', 'faster_rcnn', '--epochs', '1')
     assert '1 boxes without area are left out (annotation 1)' in caplog.text
-    assert '1 of 4 images of ' in caplog.text and 'left out of the figures: 11.png' in caplog.text
+    assert '1 of 3 images of ' in caplog.text and 'left out of the figures: 11.png' in caplog.text
     assert re.search(r'train2017/12\.png can\'t be read \(OSError: .*truncated', caplog.text)
     assert 'Epoch 0: 1 images could not be read and were replaced' in caplog.text
     trained = read_summary(tmp_path / 'x')[0]
@@ -205,8 +209,8 @@ def test_what_cannot_be_read_or_has_no_area_is_named_and_the_epoch_kept(tmp_path
     figures = validate.main([checkpoint, '--data-dir', str(tmp_path), '--workers', '0', '--pictures',
                              str(tmp_path / 'found'), '--score', '1', '--results-file', str(tmp_path / 'f.json')])
     printed = capsys.readouterr().out
-    assert f'{checkpoint} on {tmp_path}/annotations/instances_val2017.json, 3 images:' in printed
-    assert '3 of 3 pictures show no detection, because none has a score of at least --score 1' in printed
+    assert f'{checkpoint} on {tmp_path}/annotations/instances_val2017.json, 2 images:' in printed
+    assert '2 of 2 pictures show no detection, because none has a score of at least --score 1' in printed
     assert json.loads((tmp_path / 'f.json').read_text())['unreadable_images'] == ['11.png']
     assert figures['box_ap'] == pytest.approx(float(trained['eval_box_ap']))
     change(tmp_path / 'annotations' / 'instances_val2017.json', lambda c: (

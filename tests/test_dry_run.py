@@ -198,9 +198,16 @@ def test_detection_has_dry_runs_too(capsys, tmp_path):
         make_coco(tmp_path / 'coco', split=split, seed=seed)
     detection.main([*SMALL, '--data-dir', str(tmp_path / 'coco'), '--output', str(tmp_path / 'o'), '--dry-run'])
     lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f'Data check: {tmp_path / "coco"}' and value(lines, 'colour 7') == '4'
+    assert lines.count('0 errors, 2 warnings.') == 1
     assert value(lines, 'ends after') == 'epoch 299, updates per epoch: 2'
     assert section(lines, 'Without effect') == ['--gradaug-subnets 1 | without --gradaug | set: command line']
     assert not section(lines, 'Different from the paper') and not (tmp_path / 'o').exists()
+    (tmp_path / 'coco' / 'val2017' / '11.png').unlink()
+    with pytest.raises(SystemExit) as ended:
+        detection.main([*SMALL, '--data-dir', str(tmp_path / 'coco'), '--output', str(tmp_path / 'o'), '--dry-run'])
+    shown = capsys.readouterr()
+    assert ended.value.code == 2 and '1 error, ' in shown.out and 'the first is 11.png' in shown.err.splitlines()[-1]
 
 
 @pytest.mark.slow

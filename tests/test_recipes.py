@@ -172,7 +172,7 @@ def test_null_that_would_mean_nothing_is_rejected(capsys, config, name):
 @pytest.mark.parametrize(('name', 'known'), [
     ('--jsd', ['--std', '--seed']), ('mesa', ['mean', 'scale']), ('data_len', ['dataset', 'data_dir']),
     ('--version', ['--ratio', '--verbose']), ('timm/resnet18.a1_in1k', ['resnet101_clip', 'resnet18']),
-    ('amp_impl', ['warmup_lr', 'amp']),
+    ('amp_impl', ['warmup_lr', 'amp']), ('7', ['3', '8']), ('x', []),
 ])
 def test_no_hint_is_better_than_a_wrong_one(name, known):
     assert nearest(name, known) is None

@@ -16,6 +16,7 @@ from .detectors import ANCHOR_SIZES, KINDS
 from .pyramid import CHANNELS, LEVELS
 from .task import TARGETS
 
+CHANNELS_OF_IMAGES = 3
 DEFAULT_OUTPUT = './output/detection'
 UNSUPPORTED = {
     'channels_last': 'images have different sizes',
@@ -154,6 +155,9 @@ def problems(args: DetectionSettings) -> Iterator[str]:
     metrics = [f'{kind}_{figure}' for kind in kinds for figure in FIGURES]
     if args.eval_metric not in metrics:
         yield f'--eval-metric {args.eval_metric} must be one of {", ".join(metrics)}'
+    channels = args.model_kwargs.get('in_chans', CHANNELS_OF_IMAGES)
+    if channels != CHANNELS_OF_IMAGES:
+        yield f'--model-kwargs in_chans={channels} is not supported in detection: all images are read in RGB'
     if args.sync_bn and args.freeze_statistics:
         yield '--sync-bn and --freeze-statistics exclude each other; use one of them'
     yield from schedule_problems(args)

@@ -185,7 +185,7 @@ def _count(check: SplitCheck, coco: Coco) -> None:
     check.crowds = sum(each.crowd for each in objects)
     with_objects = sum(any(each.trained for each in found) for found in coco.objects.values())
     check.images_without_objects = len(coco.images) - with_objects
-    check.categories = {name: labels[label] for label, name in enumerate(coco.names, 1)}
+    check.categories = {name: labels[label] for label, name in enumerate(coco.unique_names, 1)}
     check.areas = {'small': int((areas < SMALL).sum()), 'medium': int(((areas >= SMALL) & (areas < LARGE)).sum()),
                    'large': int((areas >= LARGE).sum())}
     sizes = Counter((each.width, each.height) for each in coco.images)

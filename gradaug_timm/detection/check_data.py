@@ -124,7 +124,7 @@ class ObjectCrops(Dataset):
     """
 
     def __init__(self, coco: Coco):
-        self.class_names = tuple(coco.names)
+        self.class_names = tuple(coco.unique_names)
         self._coco = coco
         self._found: list[tuple[int, tuple[int, int, int, int]]] = []
         self.examples: dict[int, list[int]] = {}

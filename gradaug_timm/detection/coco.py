@@ -1,5 +1,6 @@
 """Images with boxes and masks in COCO's format, checked before anything is trained on them."""
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -11,12 +12,13 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from .categories import Category, compare, labels_by_key, read_categories
 from .findings import Findings
-from .images import ImageEntry, compare_sizes, fill_sizes, find_files, open_image, read_images
+from .images import ImageEntry, check_shared_files, compare_sizes, fill_sizes, find_files, open_image, read_images
 from .json_lists import without_collection
 from .objects import MARGIN, CocoObject, ObjectReader, counts_by_key
 from .reading import find_annotations, read_content
 from .rescale import Target
 from .segmentations import decode_mask, plain
+from .values import key_of
 
 _logger = logging.getLogger(__name__)
 
@@ -45,6 +47,12 @@ class Coco:
     def names(self) -> list[str]:
         """The names of the categories, the first of label 1."""
         return [category.name for category in self.categories]
+
+    @property
+    def unique_names(self) -> list[str]:
+        """The names of the categories; those that several have, with their ids."""
+        times = Counter(self.names)
+        return [each.name if times[each.name] == 1 else f'{each.name} ({each.key})' for each in self.categories]
 
     def trained(self, place: int) -> list[CocoObject]:
         """Return the objects of an image that are trained on."""
@@ -76,8 +84,8 @@ def read_coco(
         strict: Whether objects and images that must be left out are an error.
 
     Raises:
-        ValueError: Files are missing or broken; an object has no mask, no box, or a category that is not listed or not
-            trained; boxes or sizes do not fit the images.
+        ValueError: Files are missing or broken; there are no images; an object has no mask, no box, or a category that
+            is not listed or not trained; boxes or sizes do not fit the images.
     """
     path = find_annotations(root, split)
     findings = Findings(path, strict)
@@ -111,7 +119,10 @@ def read_annotations(
     counts, listed = counts_by_key(content['annotations']), len(content['annotations'])
     own = read_categories(content, findings)
     images, places = read_images(content, findings)
+    if not images:
+        raise ValueError(f'{path} lists no images')
     prepare(images)
+    check_shared_files(images, findings)
     fill_sizes(images, findings)
     labels = labels_by_key(own, trained)
     if trained is None:
@@ -125,8 +136,12 @@ def read_annotations(
     if listed and 'annotations_without_image' in findings:
         if findings.kinds['annotations_without_image'].count == listed:
             raise ValueError(f'{path}: none of the {listed} annotations is of an image that is listed')
+    if trained is not None and all(each.crowd for found in objects.values() for each in found):
+        for image in images:
+            findings.add('no_objects', image.name)
     categories = tuple(own if trained is None else trained)
-    by_label = {label: key for key, label in labels.items()}
+    given = {key_of(entry.get('id')): entry.get('id') for entry in content['categories']}
+    by_label = {label: given.get(key, key) for key, label in labels.items()}
     return Coco(path, images, objects, categories,
                 [by_label.get(label) for label in range(1, len(categories) + 1)], findings)
 

@@ -77,7 +77,7 @@ def _figures_of(truth: dict, results: list[dict], kind: str) -> tuple[list[float
     labels = sorted(each['id'] for each in truth['categories'])
     if not results:
         present = {each['category_id'] for each in truth['annotations'] if not each.get('iscrowd')}
-        return [0.] * len(FIGURES), [0. if label in present else -1. for label in labels]
+        return [0. if present else -1.] * len(FIGURES), [0. if label in present else -1. for label in labels]
     whole = COCO(truth)
     evaluation = COCOeval_faster(
         whole, whole.loadRes(results), iouType=KINDS[kind], print_function=lambda *_: None)

@@ -15,10 +15,11 @@ LEFT_OUT = {  # kinds of objects and images that are not used, by name
 COMPLETED = {  # kinds of faults that are mended while the file is read
     'boxes_beyond': 'boxes reach beyond their image and are cut at its edge',
     'boxes_computed': 'boxes are missing and are computed from the masks',
-    'areas_computed': 'areas are missing and are computed from the masks or boxes',
+    'areas_computed': 'areas are missing or not positive, and are computed from the masks or boxes',
     'annotation_ids': 'annotation ids are missing or repeated; they are numbered anew',
     'converted_ids': 'ids of images or categories are not whole numbers; they are numbered',
     'repeated_images': 'images are listed again under the same id and are used once',
+    'repeated_files': 'images are listed again under another id; each is used with its own objects',
     'sizes_read': 'images have no height or width; they are read from the files',
     'names_made': 'categories have no name; they are called by their ids',
     'categories_listed': 'categories are not listed; they are those of the annotations',
@@ -27,11 +28,12 @@ COMPLETED = {  # kinds of faults that are mended while the file is read
     'lacking_categories': 'trained categories are not in this file',
     'turned_images': 'images are turned upright by their EXIF rotation, as their annotations say',
     'undecided_turns': 'images are turned upright by their EXIF rotation; their annotated size fits both ways',
+    'no_objects': 'images have no object at all that is evaluated, so that all figures are -1',
     'not_exhaustive': 'images are annotated for some categories only (as in LVIS); COCO\'s figures count other '
                       'detections in them as wrong',
 }
 WARNED = {*LEFT_OUT, 'boxes_beyond', 'categories_listed', 'names_made', 'unused_categories', 'unknown_unused',
-          'lacking_categories', 'undecided_turns', 'not_exhaustive'}
+          'lacking_categories', 'undecided_turns', 'not_exhaustive', 'repeated_files', 'no_objects'}
 
 
 @dataclass

@@ -6,17 +6,17 @@ from itertools import chain, product
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import numpy as np
 from PIL import Image, ImageOps
 
+from ..data.images import in_mode
 from .findings import Findings
-from .values import key_of, whole
+from .values import LARGEST, key_of, whole
 
 FOLDERS = ('{}', 'images/{}', '{}/images', 'images', '', 'data', 'JPEGImages')  # of a split, within the data set
 ORIENTATION = 0x112  # EXIF
+EXIF = {'exif', 'Raw profile type exif', 'xmp', 'XML:com.adobe.xmp'}  # where Pillow keeps it
 TURNED = (5, 6, 7, 8)  # orientations that swap height and width
 HEADERS = 5000  # files of a split whose sizes are compared before training
-DEEP = {'I': 16, 'I;16': 16, 'I;16B': 16, 'I;16L': 16, 'I;16N': 16}  # bits of a pixel, by Pillow's mode
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ def read_images(content: dict, findings: Findings) -> tuple[list[ImageEntry], di
         if entry.get('not_exhaustive_category_ids'):
             findings.add('not_exhaustive', f'image {key}')
         places[key] = len(images)
-        width, height = (max(0, whole(entry.get(side)) or 0) for side in ('width', 'height'))
+        width, height = (min(max(0, whole(entry.get(side)) or 0), LARGEST) for side in ('width', 'height'))
         images.append(ImageEntry(entry['id'], name, width, height))
     return images, places
 
@@ -98,13 +98,13 @@ def missing_files(images: Sequence[ImageEntry], root: str, split: str, annotatio
     """Fill in the path of each image, and yield the names of those without a file."""
     folders = [*dict.fromkeys([*(os.path.join(root, form.format(split)) for form in FOLDERS),
                                os.path.dirname(annotations)])]
-    last = (folders[0], 0)  # where the previous image was found
+    last = (0, folders[0])  # where the previous image was found
     for image in images:
         names = _spellings(image.name)
-        for folder, place in chain([last], product(folders, range(len(names)))):
+        for place, folder in chain([last], product(range(len(names)), folders)):
             path = os.path.join(folder, names[min(place, len(names) - 1)])
             if os.path.isfile(path):
-                image.path, last = path, (folder, place)
+                image.path, last = path, (place, folder)
                 break
         else:
             yield image.name
@@ -116,6 +116,22 @@ def _spellings(name: str) -> list[str]:
     base = os.path.basename(unquote(plain))
     return [*dict.fromkeys([name, plain, unquote(plain), os.path.basename(plain), base,
                             base.rpartition('_')[2] if base.startswith('COCO_') else base])]
+
+
+def check_shared_files(images: Sequence[ImageEntry], findings: Findings) -> None:
+    """Note images that are listed under several ids.
+
+    Raises:
+        ValueError: Images of different names have the same file, since it was found by the last part of their names.
+    """
+    owners: dict[str, ImageEntry] = {}
+    for image in images:
+        other = owners.setdefault(image.path, image) if image.path else image
+        if other.name != image.name:
+            raise ValueError(f'{findings.path}: {other.name} and {image.name} are both found as {image.path}; keep the '
+                             'folders in which the images were')
+        if other is not image:
+            findings.add('repeated_files', image.name)
 
 
 def fill_sizes(images: Sequence[ImageEntry], findings: Findings) -> None:
@@ -142,7 +158,7 @@ def compare_sizes(images: Sequence[ImageEntry], findings: Findings, limit: int |
         The names of files that can't be read, with the reason.
 
     Raises:
-        ValueError: Most of the images have other sizes.
+        ValueError: Most of the images have other sizes, or none can be read.
     """
     step = step_of(len(images), limit)
     compared, swapped, mismatches, unreadable = 0, 0, [], []
@@ -163,6 +179,8 @@ def compare_sizes(images: Sequence[ImageEntry], findings: Findings, limit: int |
             findings.add('size_mismatches', image.name, _mismatch(stored, (image.width, image.height)))
         elif kind:
             findings.add(kind, image.name)
+    if unreadable and not compared:
+        raise ValueError(f'{findings.path}: none of its images can be read, the first is {unreadable[0]}')
     if 2 * len(mismatches) > compared:
         advice = 'height and width are swapped; correct them' if swapped == len(mismatches) else (
             'resize the images, or correct height and width')
@@ -180,8 +198,17 @@ def step_of(images: int, limit: int | None) -> int:
 def stored_size(path: str) -> tuple[int, int, int]:
     """Return width, height and EXIF orientation of an image file from its header."""
     with Image.open(path) as image:
-        orientation = image.getexif().get(ORIENTATION, 1) if 'exif' in image.info else 1
-        return *image.size, orientation
+        return *image.size, _orientation(image)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation of an image; 1 if it has none, or broken EXIF data."""
+    if EXIF.isdisjoint(image.info):
+        return 1
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except Exception:  # Pillow raises anything on broken data
+        return 1
 
 
 def _rotation(stored: tuple[int, int, int], size: tuple[int, int]) -> str | None:
@@ -209,18 +236,10 @@ def open_image(entry: ImageEntry) -> Image.Image:
     """
     with Image.open(entry.path) as file:
         file.load()
-        orientation = file.getexif().get(ORIENTATION, 1)
+        orientation = _orientation(file)
         stored, size = (*file.size, orientation), (entry.width, entry.height)
         if _rotation(stored, size) is None:
             raise ValueError(_mismatch(stored, size))
         turned = file.size != size or orientation not in TURNED or file.width == file.height
-        image = ImageOps.exif_transpose(file) if orientation != 1 and turned else file
-        return as_rgb(image)
-
-
-def as_rgb(image: Image.Image) -> Image.Image:
-    """Return an image in RGB; of 16 bits a pixel, the upper 8 are kept, which Pillow would clip."""
-    if image.mode in DEEP:
-        values = np.asarray(image).astype(np.int64).clip(0, 2 ** DEEP[image.mode] - 1)
-        image = Image.fromarray((values >> 8).astype(np.uint8))
-    return image.convert('RGB')
+        image = in_mode(file, 'RGB')
+        return ImageOps.exif_transpose(image) if orientation != 1 and turned else image

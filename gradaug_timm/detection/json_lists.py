@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 CHUNK = 2 ** 22  # characters
+GZIP = b'\x1f\x8b'  # bytes that a compressed file begins with
 SPACE = re.compile(r'[ \t\n\r]*')
 
 
@@ -20,7 +21,12 @@ def load_json(path: str, hook: Callable[[dict], Any]) -> Any:
     Raises:
         ValueError: The file is not JSON; the message says where.
     """
-    with open(path, encoding='utf-8-sig') as file, without_collection():
+    with open(path, 'rb') as begin:
+        start = begin.read(4)
+    if start.startswith(GZIP):
+        raise ValueError('it is compressed by gzip; unpack it')
+    encoding = json.detect_encoding(start)  # as json.loads does; PowerShell writes UTF-16
+    with open(path, encoding=encoding) as file, without_collection():
         reader = _Reader(file, json.JSONDecoder(object_hook=hook))
         content = reader.members() if reader.next() == '{' else reader.value()
         if reader.next():

@@ -12,6 +12,7 @@ from .reading import Annotation
 from .segmentations import Segmentation, mask_area, mask_box, read_segmentation
 from .values import finite, is_set, key_of
 
+THIN = 0.01  # pixels: a side below this vanishes where boxes are rounded to 32 bits
 MARGIN = 1.  # pixels that a box may reach beyond its image, by the rounding of tools
 CORNERS = 0.2  # share of boxes beyond their images from which they may be corners
 Box = tuple[float, float, float, float]
@@ -84,8 +85,8 @@ class ObjectReader:
         return objects
 
     def _read(self, entry: Annotation, place: int | None, number: int) -> CocoObject | None:
-        key = entry.id
-        name = f'annotation {f"number {number}" if key is None else key}'
+        key = key_of(entry.id)
+        name = f'annotation {f"number {number}" if entry.id is None else entry.id}'
         if key is None or key in self._ids or key == 0:
             self._findings.add('annotation_ids', name)
         else:
@@ -125,7 +126,9 @@ class ObjectReader:
             self._findings.add('boxes_computed', name)
             return mask_box(segmentation, image.height, image.width)
         try:
-            x, y, w, h = map(float, given)
+            x, y, w, h = map(float, () if isinstance(given, str) else given)
+        except OverflowError:
+            x = math.nan
         except (TypeError, ValueError):
             if isinstance(given, list) and len(given) == 4 and None in given:
                 x = math.nan
@@ -142,7 +145,7 @@ class ObjectReader:
     def _has_place(self, box: Box, entry: Annotation, image: ImageEntry, name: str, crowd: bool) -> bool:
         """Return whether a box has an area within its image, and count the forms that it may have."""
         x, y, w, h = box
-        if not (w > 0 and h > 0):
+        if not (w >= THIN and h >= THIN):
             if not crowd:
                 self._findings.add('boxes_without_area', name, f'has a box of no area: {_shown(entry.bbox)}')
             return False
@@ -150,7 +153,7 @@ class ObjectReader:
         self._boxes += 1
         self._corners += w > x and h > y and w <= width + MARGIN and h <= height + MARGIN
         self._fractions += x <= 1 and y <= 1 and w <= 1 and h <= 1
-        if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+        if x > width - THIN or y > height - THIN or x + w < THIN or y + h < THIN:
             self._note_beyond(name)
             self._findings.add('boxes_outside', name, f'has a box outside of its image: {_shown(entry.bbox)}')
             return False
@@ -171,8 +174,7 @@ class ObjectReader:
             segmentation: Segmentation | None,
             image: ImageEntry,
     ) -> float:
-        given = entry.area
-        area = given if type(given) is float else finite(given)
+        area = finite(entry.area)
         if area is not None and (area > 0 or not box[2] * box[3] > 0):
             return area
         self._findings.add('areas_computed', name)

@@ -72,7 +72,9 @@ def read_content(path: str) -> dict:
     if missing:
         hint = '; test files of COCO have none' if missing == ['annotations'] else ''
         raise ValueError(f'{path} is not in COCO\'s format: it has no list of {", ".join(missing)}{hint}')
-    if not isinstance(content.setdefault('categories', []), list):
+    if content.get('categories') is None:
+        content['categories'] = []
+    if not isinstance(content['categories'], list):
         raise ValueError(f'{path} is not in COCO\'s format: categories is not a list')
     for part in (*PARTS, 'categories'):
         for number, entry in enumerate(content[part]):
@@ -83,7 +85,7 @@ def read_content(path: str) -> dict:
 
 def _compact(entry: dict) -> Any:
     """Return an annotation as `Annotation`, an image without unused fields, other objects as they are."""
-    if 'file_name' in entry:
+    if 'file_name' in entry and 'category_id' not in entry:
         return {name: entry[name] for name in IMAGE_FIELDS if name in entry}
     if 'image_id' not in entry or not OTHER_ANNOTATIONS.keys().isdisjoint(entry):
         return entry
@@ -100,7 +102,7 @@ def _as_array(value: Any) -> Any:
     if isinstance(value, list):
         try:
             return array('d', value)
-        except TypeError:
+        except (OverflowError, TypeError):
             pass
     return value
 
@@ -111,7 +113,7 @@ def _other_format(content: Any) -> str | None:
     if isinstance(first, Annotation):
         return 'a list of detections, not of annotations'
     if isinstance(first, dict):
-        return next((text for key, text in OTHER_LISTS.items() if key in first), None)
+        return next((text for key, text in OTHER_LISTS.items() if key in first and 'images' not in first), None)
     if not isinstance(content, dict):
         return None
     if not isinstance(content.get('images'), list):

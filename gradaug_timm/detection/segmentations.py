@@ -116,7 +116,7 @@ def _read_code(value: dict, height: int, width: int) -> dict:
         raise ValueError(f'has a mask of size {size} (height, width) in an image of {[height, width]}')
     if isinstance(counts, list):
         numbers = [whole(each) for each in counts]
-        if None in numbers or min(numbers) < 0 or sum(numbers) != height * width:  # type: ignore[type-var, arg-type]
+        if None in numbers or any(each < 0 for each in numbers) or sum(numbers) != height * width:  # type: ignore[arg-type]
             raise ValueError(f'has a run-length code that does not describe the {height * width} pixels of its image')
         return {'size': [height, width], 'counts': numbers}
     if not isinstance(counts, (str, bytes)):

@@ -95,7 +95,7 @@ def _evaluate(
 
 def write_figures(coco: Coco, evaluation: Evaluation, unread: list[str], path: str) -> None:
     """Write the figures as JSON, or as CSV with a row for each; also those by category, and the unreadable images."""
-    by_name = {f'{kind}_ap_by_category': dict(zip(unique_names(coco), values))
+    by_name = {f'{kind}_ap_by_category': dict(zip(coco.unique_names, values))
                for kind, values in evaluation.by_label.items()}
     with replacing(path, newline='') as file:
         if path.endswith('.json'):
@@ -103,12 +103,6 @@ def write_figures(coco: Coco, evaluation: Evaluation, unread: list[str], path: s
         else:
             rows = [(f'{kind}/{name}', value) for kind, values in by_name.items() for name, value in values.items()]
             csv.writer(file).writerows([('figure', 'percent'), *evaluation.figures.items(), *rows])
-
-
-def unique_names(coco: Coco) -> list[str]:
-    """Return the names of the categories; those that several have, with their ids."""
-    times = Counter(coco.names)
-    return [each.name if times[each.name] == 1 else f'{each.name} ({each.key})' for each in coco.categories]
 
 
 @torch.inference_mode()
@@ -152,7 +146,7 @@ def names_table(coco: Coco, evaluation: Evaluation) -> list[str]:
     counts = Counter(each.label for objects in coco.objects.values() for each in objects if not each.crowd)
     kinds = list(evaluation.by_label)
     rows = [['category', 'objects', *(f'{kind} AP' for kind in kinds)]]
-    for label, name in enumerate(unique_names(coco), 1):
+    for label, name in enumerate(coco.unique_names, 1):
         values = (evaluation.by_label[kind][label - 1] for kind in kinds)
         rows.append([name, str(counts[label]), *('none' if value < 0 else f'{value:.1f}' for value in values)])
     return table(rows, figures=True)

@@ -16,6 +16,7 @@ from ...task.steps import SubnetSteps
 from ..loop.between_steps import BetweenSteps
 from ..loop.epoch import train_epoch
 from ..loop.epochs import announce_epoch, check_processes
+from ..position import Position
 from ..run import Run, updates_per_epoch
 
 TIMED = 3  # steps after the first
@@ -56,6 +57,8 @@ def measure(run: Run) -> Measured:
         CompilationError, DataError, DisagreementError, DivergedError: As in the run.
         MemoryShortageError: A step does not fit into the memory of the device.
     """
+    if run.start.batch == run.batches:  # only the validation of the epoch is left
+        run = replace(run, start=Position(run.start.epoch))
     epoch = run.start.epoch
     run.loaders.start_at(run.start)
     announce_epoch(run, epoch)
