@@ -14,7 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils import parametrizations, prune
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from gradaug_timm import Subnet, activate, extract, make_elastic
+from gradaug_timm import GradAugTask, Subnet, activate, extract, make_elastic
 from gradaug_timm.elastic.supported import check_supported
 
 SUBNET = Subnet(0.5, divisor=1)
@@ -143,9 +143,10 @@ def test_a_sharded_network_is_refused_in_one_line(whole, pair, one_process):
     from torch.distributed.fsdp import fully_shard
     model, mesh = copy.deepcopy(pair[1]), init_device_mesh('cpu', (1,))
     fully_shard(model if whole else model.layer2[0], mesh=mesh)
-    with pytest.raises(ValueError, match=r'are divided among processes .*use DDP'):
-        with activate(model, SUBNET):
-            pass
+    for use in (lambda: activate(model, SUBNET).__enter__(), lambda: extract(model, SUBNET),
+                lambda: GradAugTask(model, nn.CrossEntropyLoss(), verbose=False)):  # before any step
+        with pytest.raises(ValueError, match=r'are divided among processes .*use DDP'):
+            use()
     plain = network()
     fully_shard(plain if whole else plain.layer2[0], mesh=mesh)
     with pytest.raises(ValueError, match=r'are divided among processes .*use DDP'):

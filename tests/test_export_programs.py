@@ -1,4 +1,5 @@
 """`python -m gradaug_timm.export --onnx --torch-export`: networks without Python."""
+import json
 import zipfile
 
 import onnxruntime
@@ -29,7 +30,10 @@ def run_onnx(path, images):
 
 def test_programs_take_batches_of_any_length(weights, tmp_path, capsys):
     onnx, exported = tmp_path / 'net.onnx', tmp_path / 'net.pt2'
-    main([str(weights), *MODEL, '--onnx', str(onnx), '--torch-export', str(exported)])
+    names = ['one', 'zwölf', '三', 'a, "b"', '5']
+    (tmp_path / 'names.txt').write_text('\n'.join(names), encoding='utf-8')
+    main([str(weights), *MODEL, '--onnx', str(onnx), '--torch-export', str(exported),
+          '--label-names', str(tmp_path / 'names.txt')])
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 2 and all('outputs differ by ' in line for line in printed)
     assert 'takes images of Nx3x64x64, normalised by mean 0.5 0.5 0.5' in printed[0]
@@ -39,7 +43,10 @@ def test_programs_take_batches_of_any_length(weights, tmp_path, capsys):
         contents = [onnx.read_bytes(), *map(program.read, program.namelist())]
     for path in (b'site-packages', b'gradaug_timm/', str(tmp_path).encode()):  # folders of this machine
         assert not any(path in content for content in contents), path
-    loaded = torch.export.load(exported).module()
+    assert json.loads(session.get_modelmeta().custom_metadata_map['class_names']) == names
+    extra = {'class_names.json': ''}
+    loaded = torch.export.load(exported, extra_files=extra).module()
+    assert json.loads(extra['class_names.json']) == names
     for count in (1, 5):
         expected = logits(torch.load(weights), count, num_classes=5)
         torch.testing.assert_close(loaded(images(count)), expected)
@@ -48,15 +55,19 @@ def test_programs_take_batches_of_any_length(weights, tmp_path, capsys):
 
 def test_a_batch_size_may_be_fixed(weights, tmp_path):
     main([str(weights), *MODEL, '--onnx', str(tmp_path / 'net.onnx'), '--batch-size', '1'])
-    assert onnxruntime.InferenceSession(tmp_path / 'net.onnx').get_inputs()[0].shape == [1, 3, SIZE, SIZE]
+    session = onnxruntime.InferenceSession(tmp_path / 'net.onnx')
+    assert session.get_inputs()[0].shape == [1, 3, SIZE, SIZE]
+    assert session.get_modelmeta().custom_metadata_map == {}  # the names of the classes are not known
 
 
 def test_an_extracted_network_becomes_a_program_and_no_folder(weights, tmp_path, capsys):
     model = timm.create_model(f'{PREFIX}test_resnet', num_classes=5)
     model.load_state_dict(torch.load(weights))
     small, onnx = tmp_path / 'small.safetensors', tmp_path / 'small.onnx'
-    save_extracted(make_elastic(model), Subnet(0.5), small)
+    save_extracted(make_elastic(model), Subnet(0.5), small, class_names=list('abcde'))
     main([str(small), '--onnx', str(onnx)])
+    metadata = onnxruntime.InferenceSession(onnx).get_modelmeta().custom_metadata_map
+    assert json.loads(metadata['class_names']) == ['a', 'b', 'c', 'd', 'e']
     with torch.no_grad():
         expected = load_extracted(small)(images(3, 160))
     torch.testing.assert_close(run_onnx(onnx, images(3, 160)), expected, rtol=1e-4, atol=1e-4)
@@ -95,7 +106,9 @@ ATTENTION = {
     'swin_tiny_patch4_window7_224': dict(depths=(1, 1), embed_dim=16, num_heads=(1, 2), img_size=56),
     'swinv2_tiny_window8_256': dict(depths=(1, 1), embed_dim=16, num_heads=(1, 2), img_size=64),
     'eva02_tiny_patch14_224': dict(depth=1, img_size=28),
-    'levit_128s': {}, 'tiny_vit_5m_224': {}, 'efficientformer_l1': {}, 'efficientvit_m0': {},
+    'coatnet_nano_rw_224': dict(depths=(1, 1, 1, 1), embed_dim=(16, 16, 32, 32), img_size=64, stem_width=16),
+    'levit_128s': {}, 'tiny_vit_5m_224': {}, 'efficientformer_l1': {}, 'efficientformerv2_s0': {},
+    'efficientvit_m0': {}, 'efficientvit_b0': {},
 }
 
 

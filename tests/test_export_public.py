@@ -1,12 +1,17 @@
 """What is exported is for other people: it holds no path of this machine, and tells what several labels need."""
 import json
+import zipfile
 
 import pytest
+import timm
 import torch
 from export_helpers import save_weights
 from safetensors.torch import save_file
+from train_helpers import make_image_folder, train
 
+from gradaug_timm import open_trained
 from gradaug_timm.export.main import main
+from gradaug_timm.extraction.main import main as extract
 from gradaug_timm.training.checkpoints.public import public_dataset, without_paths
 from gradaug_timm.training.checkpoints.weights import recipe
 
@@ -87,3 +92,42 @@ def test_the_pipeline_of_transformers_applies_a_sigmoid_to_several_labels(tmp_pa
     torch.testing.assert_close(found, logits.sigmoid().sort().values)
     found, logits = scores['classification']
     torch.testing.assert_close(found, logits.softmax(0).sort().values)
+
+
+def contents(path) -> list[bytes]:
+    """A file, and what it holds if it is an archive."""
+    if not zipfile.is_zipfile(path):
+        return [path.read_bytes()]
+    with zipfile.ZipFile(path) as archive:
+        return [path.read_bytes(), *map(archive.read, archive.namelist())]
+
+
+@pytest.mark.parametrize('network', ['named', pytest.param('of a folder', marks=pytest.mark.slow)])
+def test_no_file_for_others_names_a_folder_though_every_setting_of_the_run_does(network, tmp_path):
+    home = tmp_path / 'confidential'
+    data = make_image_folder(home / 'data')
+    (home / 'classes.txt').write_text('b\na\n')
+    first = train(data, home / 'first', mean=[0.3, 0.4, 0.5], crop_pct=0.8)
+    if network == 'named':
+        flags = dict(model_kwargs=['depth=8', f'cache_dir={home}'], pretrained=True,
+                     pretrained_path=first / 'model_best.safetensors')
+    else:
+        main([str(first / 'last.pth.tar'), '--to', str(home / 'net')])
+        flags = dict(model=f'local-dir:{home}/net', model_kwargs=None, pretrained=True)
+    torch.save(timm.create_model('resnet20_cifar', num_classes=2).state_dict(), home / 'teacher.pth')
+    run = train(
+        data, home / 'runs', class_map=home / 'classes.txt', kd_model_name='resnet20_cifar',
+        kd_checkpoint=home / 'teacher.pth', confusion_matrix=home / 'confusion.json', **flags)
+    files = [run / 'model_best.safetensors', tmp_path / 'small.safetensors', tmp_path / 'net.pt2']
+    for source in (run / 'last.pth.tar', files[0]):
+        more = ['--onnx', str(tmp_path / 'net.onnx')] if network == 'of a folder' else []
+        main([str(source), '--to', str(tmp_path / 'net'), '--torch-export', str(files[2]), '--overwrite', *more])
+        extract([str(source), '--width', '.5', '--output', str(files[1]), '--overwrite'])
+        written = [*files, *(tmp_path / 'net').iterdir(), *tmp_path.glob('*.onnx')]
+        assert len(written) == 6 + len(more) // 2
+        assert not [path.name for path in written if any(b'confidential' in part for part in contents(path))]
+    whole, best = open_trained(run / 'last.pth.tar'), open_trained(files[0])
+    assert {**best.config, 'input_size': None} == {**whole.config, 'input_size': None}
+    images = torch.randn(2, *whole.config['input_size'])
+    with torch.no_grad():
+        assert torch.equal(best.network(images), whole.network(images))

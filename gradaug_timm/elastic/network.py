@@ -140,8 +140,14 @@ def elastic_state(model: nn.Module) -> tuple[nn.Module, ElasticState]:
 
 
 def plan_of(model: nn.Module) -> Plan:
-    """Return the plan of an elastic network, which is planned first if it has no current plan."""
-    return elastic_state(model)[1].plan
+    """Return the plan of an elastic network, which is planned first if it has no current plan.
+
+    Raises:
+        ValueError: As `elastic_state`, and if any part of the network is sharded.
+    """
+    network, state = elastic_state(model)
+    check_whole(network)
+    return state.plan
 
 
 @contextmanager

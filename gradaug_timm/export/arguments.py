@@ -14,7 +14,6 @@ from ..extraction.arguments import NetworkSettings
 from ..flags import Settings, SettingsParser, add_flags, setting, switch
 from .folder import written_files
 
-CARD = ('license', 'label_names')
 ONNX_PACKAGES = ('onnx', 'onnxruntime', 'onnxscript')
 
 
@@ -37,6 +36,10 @@ class OutputSettings(Settings, title='outputs'):
         metavar='FILE.pt2')
     batch_size: int | None = setting(
         None, 'write --onnx and --torch-export for batches of N images only', type=NATURAL, metavar='N')
+    label_names: str | None = setting(
+        None, 'text file with the names of the classes, one per line, in the order of their indexes (default: as '
+        'trained)',
+        metavar='FILE')
     overwrite: bool = switch('replace files that already exist')
 
 
@@ -46,10 +49,6 @@ class CardSettings(Settings, title='model card'):
 
     license: str | None = setting(
         None, 'licence of the weights, such as mit (default: none is stated)', metavar='ID')
-    label_names: str | None = setting(
-        None, 'text file with the names of the classes, one per line, in the order of their indexes (default: as '
-        'trained)',
-        metavar='FILE')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +116,7 @@ def problems(settings: ExportSettings, *, extracted: bool) -> Iterator[str]:
 
 def _without_use(settings: ExportSettings) -> Iterator[str]:
     for reason, names, holds in (
-        ('it needs --to or --push', CARD, settings.to or settings.push),
+        ('it needs --to or --push', ('license',), settings.to or settings.push),
         ('it needs --push', ('private',), settings.push),
         ('it needs --onnx or --torch-export', ('batch_size',), settings.onnx or settings.torch_export),
     ):

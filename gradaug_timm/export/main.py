@@ -51,7 +51,7 @@ def _export_folder(args: ExportSettings, source: Source) -> Iterator[str]:
     package = home(architecture)
     if package != 'timm':
         _logger.warning(f'timm has no {architecture}: import the package {package} before you load what is written.')
-    names = _label_names(args, source, plain.num_classes)
+    names = _label_names(args, source)
     folder = os.path.abspath(args.to or '')
     address = f'hf-hub:{args.push}' if args.push else f'local-dir:{os.path.basename(folder)}'
     card = model_card(source, plain, address=address, license=args.license)
@@ -67,9 +67,9 @@ def _export_folder(args: ExportSettings, source: Source) -> Iterator[str]:
             yield f'{push(draft, args.push, private=args.private)}: the same, {_difference(difference)}'
 
 
-def _label_names(args: ExportSettings, source: Source, num_classes: int) -> Sequence[str] | None:
+def _label_names(args: ExportSettings, source: Source) -> Sequence[str] | None:
     """Return a name for each class: those of the file, else those of the training; None if none is known."""
-    known = source.class_names
+    known, num_classes = source.class_names, source.network.num_classes
     if args.label_names:
         names = read_label_names(args.label_names, num_classes)
         if known is not None and names != [*known] and sorted(names) == sorted(known):
@@ -81,10 +81,11 @@ def _label_names(args: ExportSettings, source: Source, num_classes: int) -> Sequ
 
 
 def _export_programs(args: ExportSettings, source: Source) -> Iterator[str]:
+    names = _label_names(args, source)
     program = trace(source.network, source.config['input_size'], args.batch_size)
     for path, write in ((args.torch_export, write_torch_export), (args.onnx, write_onnx)):
         if path:
-            difference = write(program, path, source.network, batch_size=args.batch_size)
+            difference = write(program, path, source.network, batch_size=args.batch_size, class_names=names)
             yield f'{path}: {_images(source.config, args.batch_size)}, {_difference(difference)}'
 
 

@@ -6,6 +6,7 @@ from torch import nn
 
 from ..extraction.rebuild import OF_THE_WEIGHTS
 from ..models.gradaug_models import PREFIX
+from ..training.checkpoints.public import path_free
 from .comparison import compare, fixed_batch
 from .source import Source
 
@@ -21,7 +22,7 @@ def plain_network(source: Source) -> nn.Module:
         ValueError: It computes something else.
     """
     architecture = source.network.pretrained_cfg['architecture'].removeprefix(PREFIX)
-    plain = timm.create_model(architecture, **get_model_args(source.network)).eval()
+    plain = timm.create_model(architecture, **path_free(get_model_args(source.network))).eval()
     plain.load_state_dict(source.network.state_dict())
     _check_plain(source, plain, architecture)
     cfg = {name: value for name, value in plain.pretrained_cfg.items() if name not in OF_OTHERS}

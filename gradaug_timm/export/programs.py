@@ -1,7 +1,8 @@
 """Networks as programs that run without Python code: ONNX and torch.export."""
+import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from ..files import written_aside
 from .comparison import IMAGES, compare, fixed_batch
 
 BATCH = 'batch'  # name of the dimension of images
+NAMES = 'class_names'  # where the names of the classes are: a JSON list
 TRACED = 2  # images; torch takes 1 for a constant
 
 
@@ -40,20 +42,39 @@ def _without_stack_traces(program: ExportedProgram) -> ExportedProgram:
     return program
 
 
-def write_torch_export(program: ExportedProgram, path: str, expected: nn.Module, *, batch_size: int | None) -> float:
-    """Write a file for `torch.export.load`; return and raise as `compare`, without a file if it raises."""
+def write_torch_export(
+        program: ExportedProgram,
+        path: str,
+        expected: nn.Module,
+        *,
+        batch_size: int | None,
+        class_names: Sequence[str] | None = None,
+) -> float:
+    """Write a file for `torch.export.load`; return and raise as `compare`, without a file if it raises.
+
+    The names of the classes become its extra file 'class_names.json'.
+    """
+    extra = {f'{NAMES}.json': json.dumps(list(class_names))} if class_names else {}
     with written_aside(path) as partial:
         with open(partial, 'wb') as file:
-            torch.export.save(program, file)
+            torch.export.save(program, file, extra_files=extra)
         with open(partial, 'rb') as file:
             loaded = torch.export.load(file).module()
         return _compared(loaded, expected, program, path, batch_size)
 
 
-def write_onnx(program: ExportedProgram, path: str, expected: nn.Module, *, batch_size: int | None) -> float:
+def write_onnx(
+        program: ExportedProgram,
+        path: str,
+        expected: nn.Module,
+        *,
+        batch_size: int | None,
+        class_names: Sequence[str] | None = None,
+) -> float:
     """Write ONNX with an input 'images' and an output 'logits'; return and raise as `write_torch_export`.
 
-    The first dimension of both is called 'batch' if it is not fixed.
+    The first dimension of both is called 'batch' if it is not fixed. The names of the classes become its metadata
+    'class_names'.
     """
     import onnxruntime
     for name in ('onnxscript', 'onnx_ir'):
@@ -67,7 +88,7 @@ def write_onnx(program: ExportedProgram, path: str, expected: nn.Module, *, batc
                     external_data=False, verbose=False)
         except Exception as error:  # torch's exporter, onnxscript and onnx have classes of their own
             raise ValueError(f'--onnx {path}: torch can\'t translate the network: {cause(error)}') from error
-        _tidy(partial)
+        _tidy(partial, class_names)
         session = onnxruntime.InferenceSession(partial, providers=['CPUExecutionProvider'])
 
         def run(images: torch.Tensor) -> torch.Tensor:
@@ -76,8 +97,8 @@ def write_onnx(program: ExportedProgram, path: str, expected: nn.Module, *, batc
         return _compared(run, expected, program, path, batch_size)
 
 
-def _tidy(path: str) -> None:
-    """Call the dimension of images 'batch' in an ONNX file, and remove notes that name folders of this machine."""
+def _tidy(path: str, class_names: Sequence[str] | None) -> None:
+    """Name the dimension of images and the classes in an ONNX file; remove notes that name folders of this machine."""
     import onnx
     model = onnx.load(path)
     first = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
@@ -90,6 +111,8 @@ def _tidy(path: str) -> None:
         kept = [note for note in noted.metadata_props if not note.key.endswith('stack_trace')]
         del noted.metadata_props[:]
         noted.metadata_props.extend(kept)
+    if class_names:
+        model.metadata_props.add(key=NAMES, value=json.dumps(list(class_names)))
     onnx.save(model, path)
 
 

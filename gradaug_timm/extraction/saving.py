@@ -19,6 +19,7 @@ from ..files import written_aside
 from ..models.gradaug_models import PREFIX
 from ..regularizers import ResidualScale, ShakeDrop
 from ..seeding import seeded
+from ..training.checkpoints.public import path_free
 from .description import DATA, NAMES, Description
 from .loading import restore
 from .rebuild import changed_numbers, create_plain
@@ -95,7 +96,7 @@ def _describe(
         data: dict,
 ) -> Description:
     """Return the description without the numbers."""
-    model_kwargs = get_model_args(dense, model_kwargs)
+    model_kwargs = path_free(get_model_args(dense, model_kwargs))
     num_classes = model_kwargs.pop('num_classes')
     return Description(
         architecture=dense.pretrained_cfg['architecture'].removeprefix(PREFIX),

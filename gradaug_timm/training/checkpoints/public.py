@@ -1,6 +1,7 @@
 """Settings as others may see them: without the paths of this machine, which may hold private names."""
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
 
 LOCAL = 'local files'  # stands in place of a path
@@ -19,6 +20,11 @@ def without_paths(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)(map(without_paths, value))
     return LOCAL if isinstance(value, str) and _is_path(value) else value
+
+
+def path_free(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that neither are nor contain a path of this machine, by name."""
+    return {name: value for name, value in values.items() if without_paths(value) == value}
 
 
 def public_dataset(name: str) -> str:

@@ -122,7 +122,8 @@ class Checkpoints(CheckpointSaver):
         key = 'state_dict_ema' if averaged else 'state_dict'
         weights = self.task.get_checkpoint_state(ema=averaged, unwrap_fn=self.unwrap_fn)[key]
         settings = self.task.settings if isinstance(self.task, SubnetSteps) else None
-        metadata = weights_metadata(self.args, self._config, settings, self._facts.get('class_names'))
+        network = self.unwrap_fn(self.model)
+        metadata = weights_metadata(self.args, self._config, network, settings, self._facts.get('class_names'))
         metadata.update(weights='averaged' if averaged else 'trained', epoch=str(epoch), metric=str(metric))
         save_weights(weights, metadata, os.path.join(self.checkpoint_dir, BEST_WEIGHTS))
 
