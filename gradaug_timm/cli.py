@@ -19,6 +19,7 @@ from .upstream import HookedParser, compile_modes, parser_flags
 from .version import __version__
 
 COMMANDS = 'gradaug-'  # prefix of all commands that pip installs
+OTHER_DASHES = '\u2010\u2011\u2012\u2013\u2014\u2212'  # which text processors write for -
 CONTROL = re.compile(r'\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0e-\x1f\x7f]')  # colours and other codes of terminals
 VERSIONS = f'gradaug_timm {__version__}, timm {timm.__version__}, torch {torch.__version__}'
 
@@ -249,8 +250,10 @@ class StrictParser(HookedParser):
 
     def collect(self, args=None, namespace=None) -> tuple[argparse.Namespace, list[str]]:
         """Return the arguments, and one line for each unknown flag or wrong value; wrong values become defaults."""
-        self._problems: list[str] = []
-        parsed, unknown = self.parse_known_args(args, namespace)
+        words = sys.argv[1:] if args is None else list(args)
+        self._problems = [f'{word} begins with {word[0]}, which is not the dash of a flag; write -' for word in words
+                          if word[:1] in OTHER_DASHES and word]
+        parsed, unknown = self.parse_known_args(words, namespace)
         return parsed, [*self._problems, *([self._describe(unknown)] if unknown else [])]
 
     def convert_flag(self, action, texts):
@@ -276,6 +279,7 @@ class StrictParser(HookedParser):
 
     def error(self, message: str) -> NoReturn:
         """Print `prog: error: message` as one line and exit with code 2."""
+        message = message.replace('ignored explicit argument', 'takes no value, not')
         self.exit(2, f'{self.prog}: error: {" ".join(message.split())}\n')
 
     def _describe(self, unknown: list[str]) -> str:
@@ -285,6 +289,10 @@ class StrictParser(HookedParser):
         return '; '.join(self._describe_flag(flag) for flag in flags)
 
     def _describe_flag(self, flag: str) -> str:
-        close = renamed(flag, parser_flags(self))
+        known = parser_flags(self)
+        switch = f'--{flag.removeprefix("--no-")}'
+        if flag.startswith('--no-') and switch in known and known[switch].nargs == 0:
+            return f'unknown flag {flag}: {switch} is off unless it is given'
+        close = renamed(flag, known)
         hint = f'did you mean {close}?' if close else f'see {self.prog} --help'
         return f'unknown flag {flag}, {hint}'

@@ -9,16 +9,14 @@ import copy
 import functools
 import inspect
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
-from numbers import Real
 from typing import Any, ClassVar, TypeVar
 
-from .cli import Keywords, OwnForm, StrictParser, flag, import_named
-from .files import first_unsafe
-from .upstream import check_choice, convert_text, parser_actions
+from .cli import Keywords, StrictParser, flag, import_named
+from .conversion import converted
+from .upstream import parser_actions
 
 Values = Mapping[str, Any]  # settings by name
 _logger = logging.getLogger(__name__)
@@ -285,7 +283,6 @@ class SettingsParser(StrictParser):
             _logger.warning(line)
         return settings
 
-
     def complete(self, args: argparse.Namespace) -> None:
         """Change parsed values before they become settings; nothing by default."""
 
@@ -346,74 +343,6 @@ def names_of(cls: type[Settings], *roles: Role) -> tuple[str, ...]:
     flags = declared(cls)
     others = [each.name for each in fields(cls) if each.name not in (*flags, *cls.not_stored)]
     return (*(name for name, each in flags.items() if each.role in roles), *(others if Role.LEARNED in roles else ()))
-
-
-def converted(parser: StrictParser, action: argparse.Action, value: Any) -> Any:
-    """Convert a value from YAML or Python as the command line would.
-
-    Raises:
-        ValueError: The value is not allowed; the message names the setting, and what is allowed.
-    """
-    if value is None:
-        if action.dest not in parser.nulls:
-            raise ValueError(f'{action.dest} must be {_expected(action)}, not null')
-        return copy.copy(parser.nulls[action.dest])
-    if isinstance(action, OwnForm):
-        try:
-            return action.stored(value)
-        except ValueError as error:
-            raise ValueError(f'{action.dest}: {error}') from None
-    if isinstance(action, Keywords):
-        return _plain_mapping(action, _require(action, value, isinstance(value, dict)))
-    if action.nargs == 0:
-        return _require(action, value, isinstance(value, bool))
-    if action.nargs == '+' or isinstance(action.nargs, int):
-        given = list(value) if isinstance(value, tuple) else value
-        default = parser.get_default(action.dest)
-        _require(action, given, isinstance(given, list) and bool(given or given == default))
-        _require(action, given, action.nargs in ('+', len(given)))
-        return [_converted_one(parser, action, item) for item in given]
-    return _converted_one(parser, action, value)
-
-
-def _plain_mapping(action: argparse.Action, value: dict) -> dict:
-    """Return a copy of a mapping; ValueError if checkpoints and YAML files cannot hold a value of it."""
-    fault = first_unsafe(value)
-    if fault is not None:
-        raise ValueError(f'{action.dest} holds {fault}; use strings, numbers, true, false, null, lists and mappings')
-    return copy.deepcopy(value)
-
-
-def _converted_one(parser: StrictParser, action: argparse.Action, value: Any) -> Any:
-    value = os.fspath(value) if isinstance(value, os.PathLike) else value
-    _require(action, value, isinstance(value, (str, Real)) and not isinstance(value, bool))
-    try:
-        return check_choice(parser, action, convert_text(parser, action, str(value)))
-    except argparse.ArgumentError as error:
-        if parser.stands_for_null(action, [str(value)]):
-            return copy.copy(parser.nulls[action.dest])
-        raise ValueError(f'{action.dest}: {error.message}') from None
-
-
-def _require(action: argparse.Action, value: Any, holds: bool) -> Any:
-    if not holds:
-        raise ValueError(f'{action.dest} must be {_expected(action)}, not {describe(value)}')
-    return value
-
-
-def _expected(action: argparse.Action) -> str:
-    if isinstance(action, Keywords):
-        return 'a mapping of names to values'
-    if action.nargs == 0:
-        return 'true or false'
-    if isinstance(action.nargs, int):
-        return f'a list of {action.nargs} values'
-    return 'a list of values' if action.nargs == '+' else 'one value'
-
-
-def describe(value: Any) -> str:
-    """Return a value and its kind, for an error."""
-    return 'nothing' if value is None else f'{type(value).__name__} {value!r}'
 
 
 def _default(each) -> Any:

@@ -2,14 +2,16 @@
 from collections.abc import Iterable
 
 SHORT = 5  # letters up to which only one may be wrong; else two
+ABBREVIATED = 3  # fewest letters of an abbreviation
 
-# Flags of older timm, and of other training scripts, by their names in train.py and validate.py.
+# Flags of older timm, and of other training scripts, by their names in train.py and validate.py; '': there is none.
 RENAMED = dict(
     accum_iter='grad_accum_steps',
     accumulation_steps='grad_accum_steps',
     apex_amp='amp',
     arch='model',
     auto_augment='aa',
+    bf16='amp',
     blr='lr_base',
     clip_grad_norm='clip_grad',
     cutmix_alpha='cutmix',
@@ -20,7 +22,10 @@ RENAMED = dict(
     dropout='drop',
     ema='model_ema',
     ema_decay='model_ema_decay',
+    eval='',
     finetune='pretrained_path',
+    fp16='amp',
+    gpu='device',
     gradient_accumulation_steps='grad_accum_steps',
     gradient_clip='clip_grad',
     jsd='jsd_loss',
@@ -47,6 +52,7 @@ RENAMED = dict(
     update_freq='grad_accum_steps',
     use_amp='amp',
     validation_batch_size_multiplier='validation_batch_size',
+    warmup='warmup_epochs',
     wd='weight_decay',
 )
 
@@ -69,14 +75,27 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def renamed(name: str, known: Iterable[str]) -> str | None:
     """Return the known name of a flag that other scripts or older versions call `name`, or a similar one, or None.
 
+    An abbreviation counts as similar if one of the names that it may stand for begins all the others.
+
     Args:
         name: An unknown flag with dashes (`--learning-rate`), or an unknown key (`learning_rate`).
         known: Known names, written in the same way.
     """
     known = list(known)
     other = RENAMED.get(name.lstrip('-').replace('-', '_').lower())
+    if other == '':
+        return None
     found = other and next((each for each in known if each.lstrip('-').replace('-', '_') == other), None)
-    return found or nearest(name, known)
+    return found or _unabbreviated(name, known) or nearest(name, known)
+
+
+def _unabbreviated(name: str, known: list[str]) -> str | None:
+    dashed = name.replace('_', '-')
+    longer = [each for each in known if each.replace('_', '-').startswith(dashed)]
+    shortest = min(longer, key=len, default=None)
+    if shortest is None or len(_bare(name)) < ABBREVIATED:
+        return None
+    return shortest if all(each.startswith(shortest) for each in longer) else None
 
 
 def _bare(name: str) -> str:

@@ -1,9 +1,17 @@
-"""Why weights do not fit a network, in one line."""
+"""Weights that do not fit a network: how they are noticed, and why, in one line."""
 import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import nn
 
 SHAPES = re.compile(
     r'size mismatch for (\S+): .*?shape torch\.Size\(\[([\d, ]*)\]\).*?torch\.Size\(\[([\d, ]*)\]\)', re.DOTALL)
 HEADS = 4  # a classifier has a weight and a bias; a distilled network has two
+TOO_MANY = 0.25  # share of a network's parameters that weights lack, or have besides, from which they are of another
 
 
 def describe_mismatch(error: BaseException) -> str:
@@ -36,6 +44,40 @@ def describe_mismatch(error: BaseException) -> str:
     name, had, wants = shapes[0]
     more = f', and {len(shapes) - 1} more differ' if len(shapes) > 1 else ''
     return f'{name} has the shape {_shape(had)} in it, and {_shape(wants)} in the model{more}'
+
+
+@contextmanager
+def rejecting_other_models() -> Iterator[None]:
+    """Raise torch's error where weights of another model would be loaded in part, with `strict=False`.
+
+    timm does so with a file of pretrained weights, whose classifier it replaces.
+    """
+    load = nn.Module.load_state_dict
+
+    def checked(self: nn.Module, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False):
+        result = load(self, state_dict, strict=strict, assign=assign)
+        if not strict and _of_another_model(self, state_dict, *result):
+            load(self, state_dict, strict=True, assign=assign)
+        return result
+
+    with patch.object(nn.Module, 'load_state_dict', checked):
+        yield
+
+
+def _of_another_model(
+        network: nn.Module, state: Mapping[str, Any], missing: Iterable[str], unexpected: Iterable[str]) -> bool:
+    """Return whether weights lack much of a network, or have much more than it has within its own parts.
+
+    Classifiers do not count, and neither do parts that a network does not have, such as the decoder of a MAE.
+    """
+    heads = (getattr(network, 'pretrained_cfg', None) or {}).get('classifier') or ()
+    heads = (heads,) if isinstance(heads, str) else heads
+    sizes = {name: each.numel() for name, each in network.named_parameters() if not name.startswith(tuple(heads))}
+    parts = {name for name, _ in network.named_children()} - set(heads)
+    lacking = sum(sizes.get(name, 0) for name in missing)
+    besides = sum(state[name].numel() for name in unexpected
+                  if name.split('.')[0] in parts and isinstance(state[name], torch.Tensor))
+    return max(lacking, besides) > TOO_MANY * sum(sizes.values())
 
 
 def does_not_fit(error: BaseException) -> bool:

@@ -50,6 +50,15 @@ def test_weights_of_another_model_are_named_as_such(capsys, image_folder, tmp_pa
         'weight has the shape 4x5 in it, and 3x2 in the model, and 1 more differ')
 
 
+@pytest.mark.parametrize('depths', [(20, 8), (8, 20)])
+def test_pretrained_weights_of_another_model_are_rejected_and_not_loaded_in_part(
+        capsys, image_folder, tmp_path, depths):
+    path = saved(tmp_path / 'a.pth', depth=depths[0], num_classes=7)
+    error = error_line(capsys, arguments(
+        image_folder, tmp_path, pretrained_path=path, model_kwargs=f'depth={depths[1]}'))
+    assert f'--pretrained-path {path} does not fit --model resnet20_cifar: it is of another model: it ' in error
+
+
 @pytest.mark.parametrize(('name', 'other'), [
     ('fusedlamb', 'lamb'), ('fusedsgd', 'sgd'), ('bnbadamw8bit', 'adamw'), ('lookahead_fusedadam', 'lookahead_adam')])
 def test_an_optimizer_that_needs_more_names_one_that_does_not(capsys, image_folder, tmp_path, monkeypatch, name, other):

@@ -181,12 +181,54 @@ def test_no_hint_is_better_than_a_wrong_one(name, known):
 @pytest.mark.parametrize(('argv', 'wanted'), [
     (['--learning-rate', '1'], 'unknown flag --learning-rate, did you mean --lr?'),
     (['--label-smoothing', '.1'], 'did you mean --smoothing?'),
+    (['--eval'], 'unknown flag --eval, see train.py --help'),
+    (['--no-amp'], 'unknown flag --no-amp: --amp is off unless it is given'),
+    (['--amp=true'], "argument --amp: takes no value, not 'true'"),
+    (['\u2013lr=0.1'], '\u2013lr=0.1 begins with \u2013, which is not the dash of a flag'),
+    (['there', '--data-dir', 'here'], 'the folder of the data is given twice: there and --data-dir here'),
+    (['--img-size', '8', '--input-size', '3', '9', '9'], '--img-size 8 and --input-size 3 9 9 exclude each other'),
+    (['--jsd-loss'], '--loss jsd compares augmentations of an image; add --aug-splits 3'),
+    (['--aug-splits', '2', '--no-aug'], '--aug-splits 2 needs augmentation; leave out --no-aug'),
+    (['--class-stats', 'nowhere'], 'error: --class-stats nowhere does not exist'),
     (['--mesa', '1'], 'unknown flag --mesa, see train.py --help'),
+    (['-e'], 'unknown flag -e, see train.py --help'),
+    (['--warmup-ep', '3'], 'unknown flag --warmup-ep, did you mean --warmup-epochs?'),
+    (['--mix', '1'], 'unknown flag --mix, did you mean --mixup?'),
+    (['--gradaug-s', '1'], 'unknown flag --gradaug-s, see train.py --help'),
     (['--model', 'timm/resnet18.a1_in1k'], 'did you mean resnet18.a1_in1k or hf-hub:timm/resnet18.a1_in1k?'),
     (['--model', 'someone/else'], 'did you mean hf-hub:someone/else?'),
 ])
 def test_a_hint_fits(capsys, argv, wanted):
     assert wanted in error_line(capsys, argv)
+
+
+@pytest.mark.parametrize(('text', 'wanted'), [
+    ('scale: !!python/tuple [0.2, 1.0]\ninput_size: !!python/tuple\n- 1\n- 8\n- 8', dict(
+        scale=(0.2, 1.0), input_size=(1, 8, 8))),
+    ('<<: {lr: 0.1, epochs: 3}\nepochs: 4', dict(lr=0.1, epochs=4)),
+    ('model_kwargs: &both {a: 1, b: 1}\nopt_kwargs: {<<: *both, b: 2}', dict(opt_kwargs=dict(a=1, b=2))),
+    ('torchcompile: true\nexperiment: 2026-01-02', dict(torchcompile='inductor', experiment='2026-01-02')),
+    ('torchcompile: off', dict(torchcompile=None)),
+    ('lr: 5e-4\nwarmup_lr: "1e-6"\namp: yes', dict(lr=5e-4, warmup_lr=1e-6, amp=True)),
+    ('\ufefflr: 0.1\r\nepochs: 3\r\n', dict(lr=0.1, epochs=3)),
+])
+def test_each_form_of_yaml_is_read(config, text, wanted):
+    args = parse('-c', config(text))
+    assert {name: getattr(args, name) for name in wanted} == wanted
+
+
+@pytest.mark.parametrize(('text', 'wanted'), [
+    ('lr: 0.1\n"lr": 0.2', "key 'lr' is given twice"),
+    ('opt_kwargs: {a: 1, a: 2}', "key 'a' is given twice"),
+    ('lr: 0.1\n---\nepochs: 3', 'expected a single document'),
+    ('lr: !!python/name:os.system', 'could not determine a constructor'),
+    ('--lr: 0.1', "unknown key '--lr', did you mean lr?"),
+    ('weight-decay: 0.1', "unknown key 'weight-decay', did you mean weight_decay?"),
+])
+def test_what_yaml_does_not_say_clearly_ends_in_one_line(capsys, config, text, wanted):
+    path = config(text)
+    error = error_line(capsys, ['-c', str(path)])
+    assert wanted in error and str(path) in error
 
 
 def test_a_size_on_the_command_line_overrides_the_other_spelling_of_the_file(config):

@@ -10,6 +10,7 @@ from train_helpers import arguments, train
 
 from gradaug_timm import TrainSettings
 from gradaug_timm import train as train_from_python
+from gradaug_timm.flags import without_effect
 from gradaug_timm.training.arguments import build_parser, parse_arguments, resolve
 from gradaug_timm.training.main import main
 from gradaug_timm.training.unusual import average_warnings, fitting_decay, schedule_warnings
@@ -128,6 +129,18 @@ def test_a_run_from_python_says_it_too(image_folder, tmp_path, caplog):
         train_from_python(settings)
     line, = [line for line in caplog.messages if line.startswith('Without effect')]
     assert '--model-ema-decay 0.9 (without --model-ema)' in line and '--layer-decay 0.7 (with --sched none' in line
+
+
+@pytest.mark.parametrize(('given', 'dataset', 'holds'), [
+    (dict(epoch_repeats=2., train_num_samples=9), '', True), (dict(epoch_repeats=2.), 'wds/x', False),
+    (dict(dataset_trust_remote_code=True), 'torch/cifar10', True),
+    (dict(dataset_trust_remote_code=True), 'hfds/x', False),
+    (dict(val_interval=2, eval_metric='top5'), None, True),
+])
+def test_flags_for_other_data_have_no_effect(given, dataset, holds):
+    settings = TrainSettings(dataset=dataset or '', val_split='' if dataset is None else 'validation', **given)
+    line = without_effect(settings, given)
+    assert all(f'--{name.replace("_", "-")} ' in line for name in given) if holds else line == ''
 
 
 def test_former_defaults_in_a_file_are_no_surprise(image_folder, tmp_path, caplog):

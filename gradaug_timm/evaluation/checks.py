@@ -35,6 +35,8 @@ def robustness_asked(settings: EvaluationSettings) -> bool:
 
 def _problems(settings: EvaluationSettings) -> Iterator[str]:
     multilabel = settings.task == 'multilabel'
+    if settings.data and settings.data_dir and settings.data != settings.data_dir:
+        yield f'the folder of the data is given twice: {settings.data} and --data-dir {settings.data_dir}'
     if settings.target_format == 'multihot' and not multilabel:
         yield '--target-format multihot needs --task multilabel'
     if multilabel and not settings.dataset:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from ..cli import Refuse, StrictParser, flag
-from ..flags import converted
+from ..conversion import converted
 from ..hints import renamed
 from ..models.creation import name_problem
 from ..training.arguments import TrainSettings, build_parser, resolve, timm_versions

@@ -85,9 +85,9 @@ def average_warnings(args: LoopSettings, updates: int) -> Iterator[str]:
     if share > REMAINING:
         fitting = fitting_decay(updates)
         other = f', or --model-ema-decay {fitting:g}' if fitting > 0 else ''
+        followed = '' if args.model_ema_force_cpu else ', and validation and the best checkpoint follow the average'
         yield (f'After {updates:,} updates, {share:.0%} of the moving average (--model-ema-decay '
-               f'{args.model_ema_decay:g}) is still the first weights, and validation and the best checkpoint follow '
-               f'the average. Add --model-ema-warmup{other}.')
+               f'{args.model_ema_decay:g}) is still the first weights{followed}. Add --model-ema-warmup{other}.')
 
 
 def fitting_decay(updates: int) -> float:

@@ -14,6 +14,7 @@ from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
 from ...cli import flag
 from ...confusion import confusion_problems
 from ...data.modes import mode_problems
+from ...flags import as_given
 from ...models.creation import name_problem
 from .criteria import loss_settings, mixing_active
 from .device_augment import device_augment_problems
@@ -92,7 +93,7 @@ def _model_problems(args: TrainSettings) -> Iterator[str]:
     problem = name_problem(args.model)
     if problem:
         yield problem
-    for name in ('initial_checkpoint', 'pretrained_path', 'kd_checkpoint'):
+    for name in ('initial_checkpoint', 'pretrained_path', 'kd_checkpoint', 'class_stats'):
         path = getattr(args, name)
         if path and not os.path.isfile(path):
             yield f'{flag(name)} {path} does not exist'
@@ -164,6 +165,12 @@ def _data_problems(args: TrainSettings) -> Iterator[str]:
             yield f'{flag(name)} {" ".join(map(str, values))} must be a range: two values, the lower one first'
     if args.aug_splits == 1:
         yield '--aug-splits 1 must be 0, or at least 2'
+    if args.aug_splits and args.no_aug:
+        yield f'--aug-splits {args.aug_splits} needs augmentation; leave out --no-aug'
+    if args.data and args.data != args.data_dir:
+        yield f'the folder of the data is given twice: {args.data} and --data-dir {args.data_dir}'
+    if args.img_size and args.input_size and args.input_size[1:] != (args.img_size, args.img_size):
+        yield f'--img-size {args.img_size} and {as_given("input_size", args.input_size)} exclude each other; use one'
     mixing = mixing_active(args)
     if mixing and args.aug_splits:
         yield '--aug-splits excludes --mixup and --cutmix; use one or the other'
@@ -209,6 +216,11 @@ def _loss_problems(args: TrainSettings) -> Iterator[str]:
     for loss, is_asked in asked.items():
         if is_asked and args.loss != loss:
             yield f'--{loss}-loss and --loss {args.loss} exclude each other (losses: {", ".join(LOSS_TYPES)})'
+    if args.loss == 'jsd' and args.aug_splits < 2:
+        yield '--loss jsd compares augmentations of an image; add --aug-splits 3'
+        return
+    if args.class_stats and not os.path.isfile(args.class_stats):
+        return  # as named above
     try:
         create_classification_loss(multi_label=multi_label, **loss_settings(args, checked=False))
     except (OSError, ValueError) as error:

@@ -23,6 +23,8 @@ RATE_BY_LAYER = Idle(
 WITHOUT_STATS = Idle(
     lambda v: v['loss'] != 'db' and not {v['loss_class_weight'], v['loss_pos_weight']} & {
         'inv_freq', 'effective_num', 'neg_pos'}, 'without weights that are computed, and without --loss db')
+STREAMED = Idle(lambda v: not _reads(v, 'wds/', 'hfids/', 'tfds/'), 'only with wds/, hfids/ and tfds/')
+FROM_THE_HUB = Idle(lambda v: not _reads(v, 'hfds/', 'hfids/'), 'only with hfds/ and hfids/')
 NEVER = Idle(lambda v: True, 'as the draws of data workers follow from --seed')
 ON_CPU = Idle(lambda v: v['device'] == 'cpu', 'on the CPU')
 
@@ -35,6 +37,10 @@ def beyond_the_end(name: str) -> Idle:
 def unused_by_optimizer(feature: str) -> Idle:
     """Return the condition of a setting that has no effect with optimizers without a feature, by timm's name."""
     return Idle(lambda values: not getattr(_optimizer(values), feature), lambda values: f'with --opt {values["opt"]}')
+
+
+def _reads(values: Values, *kinds: str) -> bool:
+    return values.get('dataset', '').lower().startswith(kinds)
 
 
 def _cuts(values: Values) -> bool:

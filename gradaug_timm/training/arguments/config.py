@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from ...cli import Refuse, StrictParser
-from ...flags import converted, describe
+from ...conversion import converted, describe
 from ...hints import renamed
 from ...upstream import parser_actions
 from .older_timm import note, older, rejection
@@ -20,18 +20,21 @@ COMMAND_LINE = 'command line'
 BAD_YAML = (yaml.YAMLError, AttributeError, LookupError, RecursionError, ValueError)
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """A safe loader that rejects duplicate keys, of which YAML would take the last."""
+class _Loader(yaml.SafeLoader):
+    """A safe loader that rejects duplicate keys, of which YAML would take the last, and reads tuples as lists."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
         seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f'key {key!r} is given twice', problem_mark=key_node.start_mark)
-            seen.add(key if isinstance(key, str) else None)
-        return super().construct_mapping(node, deep=deep)
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+                raise yaml.composer.ComposerError(
+                    problem=f'key {key.value!r} is given twice', problem_mark=key.start_mark)
+            seen.add((key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None)
+        return node
+
+
+_Loader.add_constructor('tag:yaml.org,2002:python/tuple', _Loader.construct_yaml_seq)
 
 
 def add_config(parser: StrictParser) -> None:
@@ -138,7 +141,7 @@ def lineage(path: str) -> Iterator[tuple[str, dict]]:
 def _read(path: str, named_by: str | None = None) -> dict:
     try:
         with open(path, encoding='utf-8') as file:
-            config = yaml.load(file, _UniqueKeyLoader)
+            config = yaml.load(file, _Loader)
     except FileNotFoundError:
         raise ValueError(
             f'{f"base of {named_by}: " if named_by else ""}{path} does not exist{hint(path)}') from None
@@ -164,7 +167,7 @@ def _flag(parser: StrictParser, actions: dict, key: Any, value: Any) -> dict[str
 
 
 def _unknown(parser: StrictParser, key: Any, known: dict) -> str:
-    close = renamed(str(key).replace('-', '_'), known)
+    close = renamed(str(key).lstrip('-').replace('-', '_'), known)
     return f'unknown key {key!r}, {f"did you mean {close}?" if close else f"see {parser.prog} --help"}'
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from timm.data.readers.targets import TARGET_FORMATS
 
 from ...flags import Role, Settings, needs, setting, switch
+from .conditions import FROM_THE_HUB, STREAMED
 from .values import INTERPOLATIONS, NATURAL, NUMBER, POSITIVE, SHARE
 
 
@@ -26,13 +27,15 @@ class DataSettings(Settings, title='data'):
         None, 'train on K images of each class, drawn with --seed', type=NATURAL, metavar='K')
     train_fraction: float | None = setting(
         None, 'train on this share of each class, drawn with --seed', type=SHARE, metavar='F')
-    train_num_samples: int | None = setting(None, 'images in an iterable training split', type=NATURAL, metavar='N')
+    train_num_samples: int | None = setting(
+        None, 'images in an iterable training split', type=NATURAL, metavar='N', idle=STREAMED)
     val_num_samples: int | None = setting(
         None, 'images in an iterable validation split', type=NATURAL, metavar='N', role=Role.JUDGED,
-        idle=(needs('val_split'),))
+        idle=(needs('val_split'), STREAMED))
     dataset_download: bool = switch(
         'download torch/ and tfds/ data sets if they are missing', role=Role.PLACE, idle=(needs('dataset'),))
-    dataset_trust_remote_code: bool = switch('allow hfds/ data sets to run code from their repository', role=Role.PLACE)
+    dataset_trust_remote_code: bool = switch(
+        'allow hfds/ data sets to run code from their repository', role=Role.PLACE, idle=FROM_THE_HUB)
     class_map: str = setting('', 'file that maps class names to labels', metavar='FILE')
     input_img_mode: str | None = setting(
         None, 'PIL mode of images (default: RGB, or L with one channel)', metavar='MODE')

@@ -14,6 +14,7 @@ from .conditions import (
     ONE_CYCLE,
     POLY,
     RATE_BY_LAYER,
+    STREAMED,
     TWOWAY,
     WARMED_UP,
     WITHOUT_STATS,
@@ -111,7 +112,8 @@ class ScheduleSettings(Settings, title='learning rate'):
         0, 'lowest learning rate', type=NON_NEGATIVE, metavar='LR',
         idle=(only_for('sched', 'cosine', 'tanh', 'poly', 'wsd', 'rsqrt', 'plateau'),))
     epochs: int = setting(300, 'epochs of the schedule (default: 300)', type=NATURAL, metavar='N')
-    epoch_repeats: float = setting(0., 'passes over an iterable data set per epoch', type=NON_NEGATIVE, metavar='N')
+    epoch_repeats: float = setting(
+        0., 'passes over an iterable data set per epoch', type=NON_NEGATIVE, metavar='N', idle=STREAMED)
     start_epoch: int | None = setting(
         None, 'number of the first epoch, when resuming', type=COUNT, metavar='N', role=Role.START)
     stop_epoch: int | None = setting(

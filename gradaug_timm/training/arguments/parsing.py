@@ -33,6 +33,8 @@ def _override_other_spellings(typed: argparse.Namespace, args: argparse.Namespac
     given = {name for name, value in vars(typed).items() if value is not None}
     if 'data' in given and 'data_dir' not in given:
         args.data_dir = None
+    if 'data_dir' in given and 'data' not in given and 'data' in args:
+        args.data = None
     if 'input_size' in given and 'img_size' not in given:
         args.img_size = None
     if 'img_size' in given and 'input_size' not in given and args.input_size is not None:

@@ -42,7 +42,8 @@ class DeviceSettings(Settings, title='device'):
     no_ddp_bb: bool = switch('do not broadcast buffers between processes', idle=(ONE_PROCESS,))
     synchronize_step: bool = switch('wait for the device after every step', role=Role.PLACE, idle=(ON_CPU,))
     local_rank: int = setting(
-        0, 'set by launchers; torchrun does not need it', flags=('--local_rank',), type=int, role=Role.PLACE)
+        0, 'set by launchers; torchrun does not need it', flags=('--local_rank', '--local-rank'), type=int,
+        role=Role.PLACE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +61,11 @@ class RunSettings(Settings, title='run', role=Role.WRITTEN):
         'normalise and mix images in the main thread instead of on the device', role=Role.LEARNED)
     use_multi_epochs_loader: bool = switch('keep data workers running between epochs', role=Role.PLACE)
     log_interval: int = setting(50, 'updates between log lines (default: 50)', type=NATURAL, metavar='N')
-    val_interval: int = setting(1, 'epochs between validations', type=NATURAL, metavar='N', role=Role.JUDGED)
+    val_interval: int = setting(1, 'epochs between validations', type=NATURAL, metavar='N', role=Role.JUDGED,
+        idle=(needs('val_split'),))
     eval_metric: str | None = setting(
-        None, 'metric that ranks checkpoints (default: top1, or map)', metavar='NAME', role=Role.JUDGED)
+        None, 'metric that ranks checkpoints (default: top1, or map)', metavar='NAME', role=Role.JUDGED,
+        idle=(needs('val_split'),))
     tta: int = setting(
         0, 'crops of each image whose outputs are averaged in validation', type=COUNT, metavar='N', role=Role.JUDGED,
         idle=(needs('val_split'),))

@@ -128,7 +128,8 @@ def build_loaders(
         check_shards(validation, 'validation', processes=process.world_size, workers=workers)
     train = select_part(args, train)
     if args.aug_repeats and not process.distributed:
-        raise ValueError('--aug-repeats repeats images over several processes; start them with torchrun')
+        raise ValueError(f'--aug-repeats {args.aug_repeats:g} repeats images over several processes; start them with '
+                         'torchrun, or use --aug-repeats 0')
     mixup = _create_mixup(args, num_classes)
     if args.device_augment:
         train_loader, validation_loader = build_device_loaders(args, train, validation, config, process, precision)

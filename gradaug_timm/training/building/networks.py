@@ -2,6 +2,7 @@
 import logging
 import pickle
 import re
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 
 from ...cli import flag
 from ...files import check_whole
-from ...mismatch import describe_mismatch, does_not_fit
+from ...mismatch import describe_mismatch, does_not_fit, rejecting_other_models
 from ...models.creation import current_name, model_arguments
 from ...regularizers import REGULARIZERS, complete_settings, in_order
 from ..arguments.regularizers import RegularizerSettings
@@ -53,11 +54,12 @@ def build_network(args: TrainSettings) -> nn.Module:
     )
     try:
         create = _create_of_any_size if args.gradaug else create_model
-        try:
-            network = create(args.model, **common, **model_arguments(args))
-        except RuntimeError as error:
-            common['pretrained_cfg_overlay'] = _with_saved_channels(overlay, args.model, error)
-            network = create(args.model, **common, **model_arguments(args))
+        with rejecting_other_models() if args.pretrained_path else nullcontext():
+            try:
+                network = create(args.model, **common, **model_arguments(args))
+            except RuntimeError as error:
+                common['pretrained_cfg_overlay'] = _with_saved_channels(overlay, args.model, error)
+                network = create(args.model, **common, **model_arguments(args))
     except UNBUILDABLE as error:
         given = 'initial_checkpoint' if args.initial_checkpoint else 'pretrained_path'
         if getattr(args, given) and does_not_fit(error):
