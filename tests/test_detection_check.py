@@ -111,6 +111,16 @@ def test_every_fault_of_a_data_set_is_told_at_once(data):
     assert len(check.errors) == 1 and any('also in train2017: 11.png' in line for line in check.warnings)
 
 
+def test_validation_may_lack_objects_and_decoding_finds_images_of_32_bits(data):
+    root, (_, (val, path)) = data
+    path.write_text(json.dumps({**val, 'annotations': []}))
+    Image.open(root / 'val2017' / '11.png').convert('I').save(root / 'val2017' / '11.png', 'TIFF')
+    check = check_coco(str(root), decode=True)
+    assert not check.errors and 'no_objects' in check.splits[1].findings
+    name, = check.splits[1].unreadable
+    assert name.startswith('11.png (') and 'its pixels have 32 bits' in name
+
+
 def test_categories_of_one_name_are_counted_each(data):
     root, ((train, path), _) = data
     for entry in train['categories']:

@@ -144,6 +144,7 @@ def test_the_backbone_begins_with_the_weights_of_a_classifier(data, tmp_path):
     (['--channels-last'], '--channels-last is not supported in detection: images have different sizes'),
     (['--batch-size', '5'], '--batch-size 5 must be at most the images with objects of a process, 4'),
     (['--eval-metric', 'top1'], '--eval-metric top1 must be one of box_ap'),
+    (['--data-dir', 'gone'], '--data-dir gone is not a folder; give the folder of a data set'),
     (['--train-split', 'test'], 'instances_test.json is missing'),
     (['--checkpoint', 'gone.pth'], '--checkpoint gone.pth does not exist'),
     (['--detector-kwargs', 'box_score_tresh=3'], 'did you mean box_score_thresh?'),

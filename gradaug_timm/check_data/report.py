@@ -95,8 +95,9 @@ def _summary(splits: list[Split]) -> Iterator[tuple[str, ...]]:
     yield row('unreadable', lambda split: f'{split.faults:,}')
     yield row('files not read', lambda split: counted(split.skipped.items()))
     yield row('sizes', lambda split: sizes_of(split.sizes))
-    yield row('modes', lambda split: counted(split.modes.items()))
-    yield row('formats', lambda split: counted(split.formats.items()))
+    if any(split.formats for split in splits):  # not in COCO's format
+        yield row('modes', lambda split: counted(split.modes.items()))
+        yield row('formats', lambda split: counted(split.formats.items()))
 
 
 def _classes(splits: list[Split], what: str) -> Iterator[tuple[str, ...]]:

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..cli import one_line
+from ..data.images import read_image
 from .categories import Category
 from .coco import Coco, check_trainable, read_annotations
 from .findings import COMPLETED, LEFT_OUT, Findings
@@ -169,6 +169,8 @@ def _read(
         check.path = findings.path = find_annotations(root, check.split)
         coco = read_annotations(check.path, findings, masks=masks, trained=trained, prepare=find)
         _count(check, coco)
+        if trained is None:
+            check_trainable(coco)
         if pixels:
             compare_sizes(coco.images, findings, limit=limit)
     except (OSError, ValueError) as error:
@@ -190,7 +192,6 @@ def _count(check: SplitCheck, coco: Coco) -> None:
                    'large': int((areas >= LARGE).sum())}
     sizes = Counter((each.width, each.height) for each in coco.images)
     check.sizes = {f'{width}x{height}': times for (width, height), times in sizes.most_common()}
-    check_trainable(coco)
 
 
 def _note(check: SplitCheck, findings: Findings) -> None:
@@ -218,8 +219,7 @@ def unreadable_images(images: Sequence[ImageEntry], *, decode: bool = False) -> 
         try:
             stored_size(image.path)
             if decode or _seems_cut(image.path):
-                with Image.open(image.path) as file:
-                    file.load()
+                read_image(image.path, 'RGB')
         except Exception as error:  # image libraries raise anything on a broken file
             yield f'{image.name} ({one_line(error, kind=True)})'
 

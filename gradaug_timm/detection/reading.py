@@ -49,6 +49,8 @@ def find_annotations(root: str, split: str) -> str:
     for path in paths:
         if os.path.isfile(path):
             return path
+    if not os.path.isdir(root):
+        raise ValueError(f'--data-dir {root} is not a folder; give the folder of a data set in COCO\'s format')
     raise ValueError(f'--data-dir: {paths[0]} is missing (COCO\'s layout: annotations/instances_SPLIT.json and a '
                      f'folder SPLIT of images; also {", ".join(form.format("SPLIT") for form in FILES[1:])})')
 
