@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from train_helpers import arguments, error_line, read_summary, train
 
 from gradaug_timm import EvaluationSettings, evaluate, open_trained
-from gradaug_timm.data import class_names
+from gradaug_timm.data import class_names, create_dataset
 from gradaug_timm.data.by_name import use_labels_of
 from gradaug_timm.evaluation.classes import match_classes
 from gradaug_timm.evaluation.trained import Trained
@@ -138,7 +138,7 @@ def test_synsets_are_the_classes_of_a_network_of_imagenet():
         match_classes(trained, unknown, EvaluationSettings(data_dir='x'), 'validation')
     numbered = ImageDataset('', reader=Reader(['0', '1']))
     match_classes(trained, numbered, EvaluationSettings(data_dir='x'), 'validation')
-    assert numbered.target_transform is None
+    assert [numbered.target_transform(label) for label in (0, 1)] == [0, 1]
 
 
 def test_training_validates_by_name_a_folder_that_lacks_a_class(tmp_path):
@@ -176,3 +176,37 @@ def test_a_class_is_drawn_by_its_name():
     assert [_find_class(text, trained) for text in ('white', '7', '0')] == [1, 0, 0]
     with pytest.raises(ValueError, match=r'--class blue must be a number below 2.* or one of 7, white'):
         _find_class('blue', trained)
+
+
+def test_a_name_that_no_image_has_is_no_unknown_class(tmp_path):
+    folder = write_levels(tmp_path / 'data', ['black', 'white'])
+    (folder / 'fox').mkdir()
+    assert top1(folder, trained_on(tuple(LEVELS), class_names=tuple(LEVELS)), dataset='torch/image_folder') == 100
+    (folder / 'black' / '0.png').rename(folder / 'fox' / '0.png')
+    with pytest.raises(ValueError, match='classes that the network does not have: fox'):
+        top1(folder, trained_on(tuple(LEVELS), class_names=tuple(LEVELS)), dataset='torch/image_folder')
+
+
+def test_folders_that_are_numbers_are_the_numbers_of_imagenets_classes(tmp_path):
+    names = tuple(ImageNetInfo('imagenet-1k').label_names())
+    for known in (None, names):
+        for reader in ('', 'torch/image_folder'):  # of which one sorts 10 before 2
+            folder = write_levels(tmp_path / f'{known is None}{len(reader)}', ['grey', 'black', 'white'],
+                                  folder_of=dict(grey='2', black='10', white='999').get)
+            dataset, network = create_dataset(reader, str(folder)), ByBrightness()
+            if known is None:  # no network of ImageNet
+                match_classes(Trained(network, {}, 'x'), dataset, EvaluationSettings(), 'val')
+                assert sorted({label for _, label in dataset}) == [0, 1, 2]
+            network.num_classes = 1000
+            match_classes(Trained(network, {}, 'x', class_names=known), dataset, EvaluationSettings(), 'val')
+            assert sorted({label for _, label in dataset}) == [2, 10, 999]
+
+
+def test_outputs_that_count_are_compared_with_all_folders_of_the_training(tmp_path):
+    folder, valid = write_levels(tmp_path / 'data', list(LEVELS)), tmp_path / 'valid.txt'
+    network = trained_on(tuple(LEVELS), class_names=tuple(LEVELS))
+    valid.write_text('2\n0\n1\n')
+    assert top1(folder, network, valid_labels=str(valid)) == 100
+    valid.write_text('2\n0\n')
+    with pytest.raises(ValueError, match=r'valid\.txt lacks grey, which the data set has'):
+        top1(folder, network, valid_labels=str(valid))

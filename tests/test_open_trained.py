@@ -122,7 +122,7 @@ def test_a_converted_file_tells_its_network(tmp_path):
 @pytest.mark.parametrize('arguments, message', [
     ([{}, {}], 'nothing to open: give a path, or a model and pretrained=True'),
     (['gone.pth', {}], r'gone\.pth does not exist'),
-    (['.', {}], r'\. is a folder; give a file'),
+    (['.', {}], r'\. has none of model_best\.safetensors, model_best\.pth\.tar, last\.pth\.tar and no config\.json'),
     (['x.pth', {'pretrained': True}], 'both name weights'),
     (['x.pth', {'model': 'resnet20_cifra'}], 'did you mean resnet20_cifar'),
     (['x.pth', {'model': 'resnet20_cifar', 'img_size': 'big'}], "'big' must be a whole number"),

@@ -10,6 +10,8 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 from timm.data import ImageNetInfo, create_transform
 from torch.utils.data import TensorDataset
 from train_helpers import make_image_folder, train
@@ -222,13 +224,13 @@ def test_a_sub_network_predicts_as_when_it_is_extracted(trained, predict, tmp_pa
     (['--data-dir', 'nowhere'], '--data-dir nowhere does not exist'),
     (['--width', '.5', '.6'], 'must be one width'),
     (['--train-dir', '.'], '--train-dir needs --width'),
-    (['--results-dir', 'nowhere'], '--results-dir nowhere does not exist'),
+    (['--results-dir', __file__], 'cannot be created'),
     (['--results-format', 'json', 'json-split'], 'names two formats of the same file'),
     (['--results-format', 'xml'], 'xml'),
     (['--exclude-output', '--topk', '0'], '--exclude-output needs --topk'),
     (['--label-col', 'prob'], 'need different names'),
     (['--checkpoint', 'nowhere'], 'nowhere does not exist'),
-    (['--checkpoint', '.'], '--checkpoint . has none of model_best.safetensors'),
+    (['--checkpoint', '.'], '. has none of model_best.safetensors'),
     (['--torchscript'], 'TorchScript is deprecated'),
     (['--contact-sheet', 'sheet.jpg'], 'must end in .png'),
 ])
@@ -258,3 +260,21 @@ def test_class_folders_that_are_named_by_wordnet_have_words(tmp_path):
     trained = replace(trained, class_names=('n01440764', 'n02123045'))
     assert label_texts(trained, 'description') == ['tench, Tinca tinca', 'tabby, tabby cat', '2']
     assert label_texts(trained, 'name') == ['n01440764', 'n02123045', '2']
+
+
+def test_images_are_read_in_the_mode_of_the_training(trained, predict):
+    _, run, flat = trained
+    with safe_open(run / 'model_best.safetensors', 'pt') as file:
+        metadata, weights = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+    args = {**json.loads(metadata['train_args']), 'in_chans': 4, 'input_img_mode': 'RGBA'}
+    weights['conv1.weight'] = torch.cat([weights['conv1.weight'], torch.zeros_like(weights['conv1.weight'][:, :1])], 1)
+    path = flat.parent / 'four.safetensors'
+    save_file(weights, path, {**metadata, 'train_args': json.dumps(args)})
+    assert len(predict(checkpoint=path)[0]) == 3
+
+
+def test_the_folder_of_results_is_created(trained, tmp_path):
+    _, run, flat = trained
+    main(['--checkpoint', str(run), '--data-dir', str(flat), '--workers', '0', '--device', 'cpu', '--results-dir',
+          str(tmp_path / 'new' / 'folder'), '--results-file', 'in/it', '--no-console-results'])
+    assert (tmp_path / 'new' / 'folder' / 'in' / 'it.csv').is_file()

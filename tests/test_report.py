@@ -1,11 +1,14 @@
 """The comparison of runs: its rows, figures and picture, on folders written by hand."""
 import io
+import json
 import math
 import runpy
 import sys
 
 import pytest
+import torch
 from report_helpers import error_line, names, read_figures, record_text, report, write_run
+from safetensors.torch import save_file
 
 from gradaug_timm.report.methods import group_runs
 from gradaug_timm.report.picture import draw, mean_curve
@@ -210,3 +213,13 @@ def test_it_prints_where_the_output_has_no_plus_minus(tmp_path, monkeypatch):
 
 def test_a_misspelt_flag_of_the_report_is_refused_with_the_nearest(capsys):
     assert 'unknown flag --metrc, did you mean --metric?' in error_line(capsys, 'a', '--metrc', 'top1')
+
+
+def test_runs_of_other_classes_are_named_in_one_note(tmp_path, capsys):
+    for number, classes in enumerate((['cat', 'dog'], ['dog', 'cat'], ['cat', 'fox'], None)):
+        folder = write_run(tmp_path / 'runs' / f'r{number}', [1., 2., 3.], lr=0.1 + number)
+        save_file({'x': torch.zeros(1)}, folder / 'model_best.safetensors',
+                  None if classes is None else {'class_names': json.dumps(classes)})
+    assert len(report(tmp_path, tmp_path / 'runs')) == 4
+    note, = (line for line in capsys.readouterr().err.splitlines() if 'cannot be compared' in line)
+    assert 'r0 (dog)' in note and 'r2 (fox)' in note and 'r1' not in note and 'r3' not in note

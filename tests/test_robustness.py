@@ -133,3 +133,21 @@ def test_wrong_flags_end_in_one_line(folder, capsys, more, message):
         main(flags(folder, *more))
     assert raised.value.code == 2
     assert message in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@needs_corruptions
+@pytest.mark.parametrize('mode', ['L', 'LA', 'RGBA', 'CMYK', 'YCbCr', 'HSV'])
+def test_corrupted_images_keep_their_mode(mode):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels).convert(mode)
+    changed = corrupted(image, 'gaussian_noise', 3, seed=5)
+    assert changed.mode == mode and changed.size == image.size
+    assert changed.tobytes() != image.tobytes()
+    if 'A' in image.getbands():
+        assert changed.getchannel('A').tobytes() == image.getchannel('A').tobytes()
+
+
+@needs_corruptions
+def test_noise_of_grey_images_is_as_strong_as_that_of_each_colour():
+    noisy = np.asarray(corrupted(Image.new('L', (64, 64), 128), 'gaussian_noise', 1, seed=5)) / 255
+    assert noisy.std() == pytest.approx(0.08, rel=0.05)  # as published for severity 1

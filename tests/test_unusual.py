@@ -1,8 +1,10 @@
 """What is unusual in a run is said once before training, and in the dry run."""
+import json
 import logging
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from timm.scheduler import create_scheduler_v2, scheduler_kwargs
 from timm.utils import ModelEmaV3
 from torch import nn
@@ -12,8 +14,9 @@ from gradaug_timm import TrainSettings
 from gradaug_timm import train as train_from_python
 from gradaug_timm.flags import without_effect
 from gradaug_timm.training.arguments import build_parser, parse_arguments, resolve
+from gradaug_timm.training.checkpoints.names import names_in
 from gradaug_timm.training.main import main
-from gradaug_timm.training.unusual import average_warnings, fitting_decay, schedule_warnings
+from gradaug_timm.training.unusual import average_warnings, class_warnings, fitting_decay, schedule_warnings
 
 
 def of_schedule(end: int, **settings) -> list[str]:
@@ -159,3 +162,35 @@ def test_a_file_of_pretrained_weights_is_loaded_without_another_flag(image_folde
     again = train(image_folder, tmp_path, lr=1e-9, seed=7, experiment='again', pretrained_path=folder / 'last.pth.tar')
     assert torch.allclose(first, torch.load(again / 'last.pth.tar', weights_only=False)['state_dict']['conv1.weight'],
                           atol=1e-5)
+
+
+@pytest.mark.parametrize('kind', ['initial', 'teacher', 'exported'])
+def test_weights_whose_outputs_are_other_classes_are_warned_of(kind, tmp_path):
+    path, weights = tmp_path / 'model.safetensors', {'x': torch.zeros(1)}
+    if kind == 'exported':
+        save_file(weights, path)
+        (tmp_path / 'config.json').write_text(json.dumps({'label_names': ['cat', 'dog', 'emu']}))
+    else:
+        save_file(weights, path, {'class_names': json.dumps(['cat', 'dog', 'emu'])})
+    given = dict(kd_model_name='resnet18', kd_checkpoint=str(path)) if kind == 'teacher' else dict(
+        initial_checkpoint=str(path))
+
+    def said(*names, **more):
+        return list(class_warnings(TrainSettings(**given, **more), None, names))
+
+    assert said('cat', 'dog', 'emu') == [] and said('cat', 'dog') == []  # another number ends the run elsewhere
+    line, = said('cat', 'emu', 'dog')
+    assert str(path) in line and line.endswith(
+        'has the classes in another order than the data: its output 1 is dog, label 1 is emu.')
+    line, = said('cat', 'dog', 'fox')
+    assert line.endswith('has other classes than the data: its output 2 is emu, label 2 is fox.')
+    assert said('cat', 'dog', 'fox', kd_distill_type='feature') == ([] if kind == 'teacher' else [line])
+    assert list(class_warnings(TrainSettings(**given), None, None)) == []
+
+
+def test_a_checkpoint_tells_its_classes_and_other_files_none(tmp_path):
+    torch.save({'state_dict': {}, 'class_names': ('a', 'b')}, tmp_path / 'last.pth.tar')
+    torch.save({'x': torch.zeros(1)}, tmp_path / 'bare.pth')
+    (tmp_path / 'broken.safetensors').write_text('x')
+    assert names_in(str(tmp_path / 'last.pth.tar')) == ('a', 'b')
+    assert [names_in(str(tmp_path / name)) for name in ('bare.pth', 'broken.safetensors', 'none.pth')] == [None] * 3

@@ -4,9 +4,10 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from .class_names import MERGED, class_labels, in_order, innermost, listed
+from .labels import known_labels
 
 _logger = logging.getLogger(__name__)
 
@@ -80,20 +81,19 @@ def use_labels_of(
     if labels is None or in_order(labels) == tuple(names):
         return
     places = places_of(names)
-    unknown = [name for name in labels if _plain(name) not in places]
+    unknown = _with_images([name for name in labels if _plain(name) not in places], labels, dataset)
     if unknown and mapped and not _contradicted(labels, places):
         return
     if unknown:
         hint = '' if mapped else '; remove them, or number all classes by --class-map'
         raise ValueError(f'{what} has classes that {known_to} does not have: {listed(unknown)}; it has '
                          f'{listed(name for name in names if name)}{hint}')
-    missing = sorted(set(range(len(names))) - {places[_plain(name)] for name in labels} - _unnamed(names))
+    found = {label: places[_plain(name)] for name, label in labels.items() if _plain(name) in places}
+    missing = sorted(set(range(len(names))) - {*found.values()} - _unnamed(names))
     if missing:
         _logger.info(f'{what} lacks {len(missing)} of the {len(names)} classes of {known_to}: '
                      f'{listed(names[label] for label in missing)}. Labels follow the names of the classes.')
-    source.target_transform = ByName(
-        {label: places[_plain(name)] for name, label in labels.items()}, tuple(names),
-        then=source.target_transform, dense=dense)
+    source.target_transform = ByName(found, tuple(names), then=source.target_transform, dense=dense)
 
 
 def places_of(names: Sequence[str]) -> dict[str, int]:
@@ -108,6 +108,12 @@ def places_of(names: Sequence[str]) -> dict[str, int]:
 def same_names(first: Sequence[str], second: Sequence[str]) -> bool:
     """Return whether two data sets have the same classes in the same order."""
     return [*map(_plain, first)] == [*map(_plain, second)]
+
+
+def _with_images(names: Sequence[str], labels: Mapping[str, int], dataset: Dataset) -> list[str]:
+    """Return those of the names that images have; all if labels are not known without reading images."""
+    present = known_labels(dataset) if names and not isinstance(dataset, IterableDataset) else None
+    return [name for name in names if present is None or labels[name] in present]
 
 
 def _contradicted(labels: Mapping[str, int], places: Mapping[str, int]) -> bool:

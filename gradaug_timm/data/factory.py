@@ -2,7 +2,7 @@
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from ..cli import flag, one_line
 from .checks import check_layout
+from .class_maps import read_class_map
 from .class_names import listed
 from .digits import DIGITS, Digits
 from .fields import check_fields, first_samples
@@ -85,6 +86,10 @@ def _open(
         **kwargs,
 ):
     """Create a whole split of a data set."""
+    if kwargs.get('class_map'):
+        if not is_folder(name) and not _kind(name).startswith(PACKAGES):
+            raise ValueError(f'--class-map: --dataset {name} numbers its classes itself; leave the flag out')
+        kwargs['class_map'] = read_class_map(kwargs['class_map'], root)
     if name.lower() == STL10_NAME:
         return _create_stl10(root, split, download=kwargs.get('download', False))
     if name.lower().startswith('gradaug/'):
@@ -218,7 +223,7 @@ def _open_folder(
         split: str,
         input_img_mode: str,
         target_transform: Callable | None,
-        class_map: str | None = None,
+        class_map: Mapping[Any, int] | None = None,
         load_bytes: bool = False,
         input_key: str | None = None,
         **_,
@@ -226,7 +231,7 @@ def _open_folder(
     """Return the images in class folders; as in timm, `root` may be the folder of the split or contain it."""
     folder = split_folder(root, split) or root
     if kind:
-        return VisibleImageFolder(folder, target_transform=target_transform, allow_empty=True)
+        return VisibleImageFolder(folder, class_map=class_map, target_transform=target_transform, allow_empty=True)
     return open_folder(
         folder, class_map=class_map, extensions=input_key.split(';') if input_key else (), load_bytes=load_bytes,
         input_img_mode=input_img_mode, target_transform=target_transform)

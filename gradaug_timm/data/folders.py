@@ -1,7 +1,7 @@
 """Image folders: which files are images, and which folders are ignored."""
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
@@ -10,6 +10,7 @@ from timm.data import ImageDataset, get_img_extensions, set_img_extensions
 from torchvision.datasets import ImageFolder
 
 from ..upstream import ReaderImageFolder, keep_samples
+from .class_names import listed
 from .findings import counted
 
 TIMM_EXTENSIONS = ('.png', '.jpg', '.jpeg')  # what timm reads unless it is told otherwise
@@ -24,13 +25,18 @@ SYSTEM_FILES = frozenset(('thumbs.db', 'ehthumbs.db', 'desktop.ini', 'icon\r'))
 class VisibleImageFolder(ImageFolder):
     """torchvision's image folder without hidden files and folders, for all kinds of images in `image_extensions`."""
 
-    def __init__(self, root: str, **kwargs):
+    def __init__(self, root: str, *, class_map: Mapping[str, int] | None = None, **kwargs):
+        self.class_map = class_map
         super().__init__(root, is_valid_file=partial(is_visible_image, root, image_extensions()), **kwargs)
 
     def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
         """Return the visible class folders, and the label of each."""
         names = [name for name in super().find_classes(directory)[0] if not is_ignored(name)]
-        return names, {name: label for label, name in enumerate(names)}
+        if not self.class_map:
+            return names, {name: label for label, name in enumerate(names)}
+        if not {*names} & {*self.class_map}:
+            raise FileNotFoundError(f'{directory} has none of the classes of --class-map ({listed(self.class_map, 3)})')
+        return [*self.class_map], dict(self.class_map)
 
 
 def image_extensions() -> tuple[str, ...]:
@@ -86,7 +92,7 @@ def visible_files(root: str) -> Iterator[str]:
 def open_folder(
         root: str,
         *,
-        class_map: str | None = None,
+        class_map: Mapping[str, int] | None = None,
         extensions: Iterable[str] = (),
         **kwargs,
 ) -> ImageDataset:
@@ -96,7 +102,7 @@ def open_folder(
 
     Args:
         root: The folder of the class folders.
-        class_map: File with the label of each class; images of other classes are left out.
+        class_map: The label of each class; images of other classes are left out.
         extensions: Extensions of the files that are read, such as '.bmp'; none: all of `image_extensions()`.
         **kwargs: More arguments of timm's ImageDataset.
 
@@ -108,11 +114,11 @@ def open_folder(
         try:
             reader = ReaderImageFolder(root, class_map=class_map or '')
         except RuntimeError as error:
-            raise ValueError(_no_images(root, read)) from error
+            raise ValueError(_no_images(root, read, class_map)) from error
     seen = [is_visible(root, path) and (bool(class_map) or os.path.dirname(path) != root.rstrip(os.sep))
             for path, _ in reader.samples]
     if not any(seen):
-        raise ValueError(_no_images(root, read))
+        raise ValueError(_no_images(root, read, class_map))
     if not all(seen):
         keep_samples(reader, seen, renumber=not class_map)
     return ImageDataset(root, reader=reader, **kwargs)
@@ -123,6 +129,7 @@ def kinds_of(paths: Iterable[str]) -> Counter:
     return Counter(os.path.splitext(path)[1].lower() or 'without extension' for path in paths)
 
 
-def _no_images(root: str, read: Iterable[str]) -> str:
+def _no_images(root: str, read: Iterable[str], class_map: Mapping[str, int] | None) -> str:
     found = counted(kinds_of(visible_files(root)).items())
-    return f'{root} has no images in class folders: {", ".join(read)} are read, found {found or "no files"}'
+    mapped = f' of the classes of --class-map ({listed(class_map, 3)})' if class_map else ''
+    return f'{root} has no images in class folders{mapped}: {", ".join(read)} are read, found {found or "no files"}'

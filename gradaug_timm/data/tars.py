@@ -2,13 +2,14 @@
 import os
 import pickle
 import tarfile
+from collections.abc import Mapping
 from typing import TypeGuard
 
 import torch.distributed as dist
 from timm.data import ImageDataset
 
 from ..cli import one_line
-from ..upstream import TAR_NOTES, ReaderImageInTar, keep_samples, load_class_map, sort_tar_samples
+from ..upstream import TAR_NOTES, ReaderImageInTar, keep_samples, sort_tar_samples
 from .folders import is_ignored, is_visible, more_extensions
 from .image_sets import Images
 
@@ -73,13 +74,13 @@ def check_tar_splits(root: str, train_split: str, val_split: str) -> None:
                          'use --val-split "" to train without validation')
 
 
-def open_tar(root: str, split: str, *, class_map: str | None = None, **kwargs) -> ImageDataset:
+def open_tar(root: str, split: str, *, class_map: Mapping[str, int] | None = None, **kwargs) -> ImageDataset:
     """Return the images of a split as a data set.
 
     Args:
         root: A tar file, or the folder that contains tar files.
         split: Name of the split.
-        class_map: File with the label of each class.
+        class_map: The label of each class.
         **kwargs: Arguments of timm's ImageDataset.
 
     Raises:
@@ -88,10 +89,10 @@ def open_tar(root: str, split: str, *, class_map: str | None = None, **kwargs) -
     path = find_tar(root, split)
     if path is None:
         raise ValueError(f'--data-dir {root} has no tar files for split {split!r}; expected {LAYOUT}')
-    classes, note = _read_class_map(class_map, root), _note_path(path)
+    note = _note_path(path)
     try:
         with more_extensions():
-            reader = ReaderImageInTar(path, class_map=classes, cache_tarinfo=None if _may_note(note) else False)
+            reader = ReaderImageInTar(path, class_map=class_map or '', cache_tarinfo=None if _may_note(note) else False)
     except (tarfile.TarError, *UNREADABLE) as error:
         hint = f'; or {note} is out of date or damaged: delete it' if os.path.exists(note) else ''
         raise ValueError(f'--data-dir {path} has no images that can be read: {one_line(error, None)}{hint}') from error
@@ -99,22 +100,12 @@ def open_tar(root: str, split: str, *, class_map: str | None = None, **kwargs) -
     if not any(seen):
         raise ValueError(f'--data-dir {path} has only hidden images, such as ._NAME, which are no images of classes')
     if not all(seen):
-        keep_samples(reader, seen, renumber=classes is None)
-    if classes is None and {'', '.'} & {*reader.class_name_to_idx}:
+        keep_samples(reader, seen, renumber=not class_map)
+    if not class_map and {'', '.'} & {*reader.class_name_to_idx}:
         raise ValueError(f'--data-dir {path} has images outside of class folders: pack a class with `tar cf CLASS.tar '
                          'CLASS`, a split with `tar cf train.tar -C train .`')
     sort_tar_samples(reader)
     return Images(path, reader=reader, **kwargs)
-
-
-def _read_class_map(class_map: str | None, root: str) -> dict[str, int] | None:
-    """Return labels by class name from a file, which is searched as given and then in `root`."""
-    if not class_map:
-        return None
-    try:
-        return load_class_map(class_map, root)
-    except UNREADABLE as error:
-        raise ValueError(f'--class-map {class_map} can\'t be read: {one_line(error, None)}') from error
 
 
 def _note_path(path: str) -> str:

@@ -15,9 +15,10 @@ from .trained import AS_TRAINED, Trained, open_network, open_path
 
 _logger = logging.getLogger(__name__)
 
+MODE = 'input_img_mode'
 # Settings of data, by their names in train.py.
 OF_DATA = {
-    'train_split': 'train_split', 'class_map': 'class_map', 'input_img_mode': 'input_img_mode',
+    'train_split': 'train_split', 'class_map': 'class_map', MODE: MODE,
     'input_key': 'input_key', 'target_key': 'target_key', 'target_format': 'target_format', 'task': 'task',
 }
 SOURCE = {'dataset': 'dataset', 'data_dir': 'data_dir', 'split': 'val_split', 'num_samples': 'val_num_samples'}
@@ -82,15 +83,13 @@ def _log_size(trained: Trained, settings: OpeningSettings) -> None:
 def with_data_of_run(settings: EvaluationSettings, trained: Trained) -> EvaluationSettings:
     """Complete settings of data by those of the run that trained a network.
 
-    If the settings name the data set of the run, its fields, class map and kind of labels are those of the run. If they
-    name no data at all, the run's validation split is evaluated.
+    If the settings name the data set of the run, its fields, class map and kind of labels are those of the run; the
+    mode of the images is so for every data set. If they name no data at all, the run's validation split is evaluated.
     """
     default, run = EvaluationSettings(), trained.settings
     named = settings.data or settings.data_dir or settings.dataset
     other = 'dataset' in run and settings.dataset != (run['dataset'] or '')  # best weights do not say which it was
-    if not run or (named and other):
-        return settings
-    names = OF_DATA if named else {**SOURCE, **OF_DATA}
+    names = {MODE: MODE} if named and other else OF_DATA if named else {**SOURCE, **OF_DATA}
     taken = {name: run[key] for name, key in names.items()
              if run.get(key) not in (None, '') and getattr(settings, name) == getattr(default, name)
              and run[key] != getattr(default, name)}

@@ -41,7 +41,7 @@ def match_classes(
     own = class_names(dataset)
     if own is None:
         return
-    known = trained.class_names or imagenet_names(trained.network, own)
+    known = _numbers(trained, own) or trained.class_names or imagenet_names(trained.network, own)
     where = args.dataset or args.data or args.data_dir
     explicit = bool(args.class_map) or valid_labels is not None
     if known is None:
@@ -61,6 +61,18 @@ def match_classes(
         _count_among(valid_labels, dataset, args.valid_labels, known)
 
 
+def _numbers(trained: Trained, names: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the numbers of ImageNet's classes if a data set names its classes so, as ImageNet-V2 does; else None."""
+    subset = infer_imagenet_subset(trained.network)
+    if subset is None or not all(name.isdecimal() and name == str(int(name)) for name in names):
+        return None
+    known = tuple(ImageNetInfo(subset).label_names())
+    if max(map(int, names)) >= len(known) or trained.class_names not in (None, known):
+        return None
+    _logger.info('Class names that are numbers are taken for the numbers of ImageNet\'s classes.')
+    return tuple(map(str, range(len(known))))
+
+
 def imagenet_names(network: nn.Module, names: Sequence[str]) -> tuple[str, ...] | None:
     """Return the names of the classes of a network of ImageNet, if the names of a data set are such too; else None.
 
@@ -78,9 +90,13 @@ def imagenet_names(network: nn.Module, names: Sequence[str]) -> tuple[str, ...] 
 
 def _count_among(valid_labels: Sequence[int], dataset: Dataset, path: str, names: Sequence[str]) -> None:
     """Give the labels of a data set their places among the outputs that count."""
-    transform = innermost(dataset).target_transform
-    if not isinstance(transform, ByName):
-        return
+    source = innermost(dataset)
+    if not isinstance(source.target_transform, ByName):
+        if class_names(dataset) != tuple(names):
+            return  # classes of other names are numbered as the outputs that count
+        every = range(len(names))
+        source.target_transform = ByName(dict(zip(every, every)), tuple(names), then=source.target_transform)
+    transform = source.target_transform
     places = {label: place for place, label in enumerate(valid_labels)}
     left_out = sorted({*transform.places.values()} - {*places})
     if left_out:

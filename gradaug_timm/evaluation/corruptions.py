@@ -26,7 +26,9 @@ def names_of(given: Sequence[str]) -> list[str]:
 
 
 def corrupted(image: Image.Image, name: str, severity: int, seed: int) -> Image.Image:
-    """Corrupt an RGB image of at least 32 pixels a side; what is random follows from the seed.
+    """Corrupt an image of at least 32 pixels a side; what is random follows from the seed.
+
+    The mode stays. Corruptions act on colours; grey images get what happens to green, so that noise is as strong.
 
     Raises:
         ValueError: The image is smaller.
@@ -37,7 +39,16 @@ def corrupted(image: Image.Image, name: str, severity: int, seed: int) -> Image.
     seed_cpu(seed)
     options = {'seed': seed % 2 ** 32} if name in TAKE_SEED else {}
     pixels = np.asarray(image.convert('RGB'))
-    return Image.fromarray(corrupt(pixels, corruption_name=name, severity=severity, **options))
+    return _like(image, corrupt(pixels, corruption_name=name, severity=severity, **options))
+
+
+def _like(image: Image.Image, pixels: np.ndarray) -> Image.Image:
+    """Return RGB pixels as an image of the mode of another, with its alpha."""
+    bands = image.getbands()
+    changed = Image.fromarray(pixels[..., 1] if bands[0] in ('L', '1') else pixels).convert(image.mode)
+    if bands[-1] == 'A':
+        changed.putalpha(image.getchannel('A'))
+    return changed
 
 
 class Corrupted(Dataset):

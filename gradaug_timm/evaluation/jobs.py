@@ -65,7 +65,7 @@ def validate_all(settings: EvaluationSettings, jobs: list[tuple[str, str]]) -> l
                 rows = as_rows(validate_with_retry(
                     replace(settings, model=model, checkpoint=checkpoint, confusion_matrix=matrix)))
             except ValueError as error:
-                _logger.error(f'{model}: {error}')
+                _logger.error(f'{checkpoint or model}: {error}')
                 continue
             results.append([{**row, 'checkpoint': checkpoint} if checkpoint else row for row in rows])
     except KeyboardInterrupt:

@@ -27,6 +27,7 @@ from .residuals import scale_branches
 from .settings import OpeningSettings
 
 BEST_CHECKPOINT = 'model_best.pth.tar'
+IN_RUN = (BEST_WEIGHTS, BEST_CHECKPOINT, LAST)  # weights of a run, in the order of choice
 EXPORTED = 'config.json'  # in a folder of gradaug_timm.export, or of timm
 # Settings of train.py that say which network it was, and what images it saw.
 AS_TRAINED = (
@@ -163,7 +164,8 @@ def open_path(path: str, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> 
     """
     if os.path.isfile(os.path.join(path, EXPORTED)):
         return _open_folder(path, given, fixed)
-    path = weights_in(path, use_ema=fixed['use_ema']) or path
+    if os.path.isdir(path):
+        path = _weights_of_run(path, use_ema=fixed['use_ema'])
     problem = file_problem(path)
     if problem:
         raise ValueError(problem)
@@ -177,8 +179,15 @@ def open_path(path: str, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> 
 
 def weights_in(folder: str, *, use_ema: bool) -> str | None:
     """Return the file of a run's folder that holds its best weights, else its last; None if it has none."""
-    names = (BEST_CHECKPOINT, LAST) if use_ema else (BEST_WEIGHTS, BEST_CHECKPOINT, LAST)
+    names = IN_RUN[1:] if use_ema else IN_RUN
     return next((path for path in (os.path.join(folder, name) for name in names) if os.path.isfile(path)), None)
+
+
+def _weights_of_run(folder: str, *, use_ema: bool) -> str:
+    found = weights_in(folder, use_ema=use_ema)
+    if found is None:
+        raise ValueError(f'{folder} has none of {", ".join(IN_RUN)} and no {EXPORTED}')
+    return found
 
 
 def open_network(settings: OpeningSettings, contents: Contents | None = None, *, path: str = '') -> Trained:

@@ -76,7 +76,8 @@ class ResultSettings(Settings, title='results'):
     label_col: str = setting('label', 'name of the column of class names (default: label)', metavar='NAME')
     output_col: str | None = setting(
         None, 'name of the column of outputs (default: the value of --output-type)', metavar='NAME')
-    results_dir: str | None = setting(None, 'folder to write results to (default: the current folder)', metavar='DIR')
+    results_dir: str | None = setting(
+        None, 'folder to write results to, created if needed (default: the current folder)', metavar='DIR')
     results_file: str | None = setting(
         None, 'name of the file of results, in --results-dir; the ending follows from --results-format (default: '
         'MODEL-SIZE)', metavar='FILE')
@@ -171,10 +172,8 @@ def _result_problems(settings: PredictSettings) -> Iterator[str]:
     endings = [FORMATS[form] for form in settings.results_format]
     if len({*endings}) < len(endings):
         yield f'--results-format {" ".join(settings.results_format)} names two formats of the same file'
-    if settings.results_dir and not os.path.isdir(settings.results_dir):
-        yield f'--results-dir {settings.results_dir} does not exist'
-    folder = os.path.dirname(os.path.join(settings.results_dir or '', settings.results_file or ''))
-    if settings.results_file and folder and not os.path.isdir(folder):
+    folder = os.path.dirname(settings.results_file or '')
+    if folder and not settings.results_dir and not os.path.isdir(folder):
         yield f'--results-file {settings.results_file} must be in a folder that exists; {folder} does not exist'
     if 'parquet' in settings.results_format and importlib.util.find_spec('pyarrow') is None:
         yield '--results-format parquet needs the package pyarrow: pip install "gradaug_timm[predict]"'

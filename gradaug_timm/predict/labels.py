@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from timm.data import CustomDatasetInfo, DatasetInfoLabelMapper, ImageNetInfo, infer_imagenet_subset
 
-from ..data.class_names import are_synsets, in_order, title_of
+from ..data.class_maps import read_titles
+from ..data.class_names import are_synsets, title_of
 from ..evaluation.trained import Trained
-from ..upstream import load_class_map
 
 _logger = logging.getLogger(__name__)
 
@@ -62,11 +62,7 @@ def _of_wordnet(names: Sequence[str], label_type: str) -> list[str]:
 
 
 def _mapped(path: str, classes: int) -> tuple[str, ...]:
-    try:
-        labels = {str(name): int(label) for name, label in load_class_map(path).items() if str(name)}
-        names = in_order(labels)
-    except (AssertionError, AttributeError, IndexError, OSError, TypeError, ValueError) as error:
-        raise ValueError(f'--class-map {path} can\'t be read: {error}') from error
+    names = read_titles(path)
     if len(names) > classes:
         raise ValueError(f'--class-map {path} names {len(names)} classes, and the network has {classes}')
     return names

@@ -36,6 +36,7 @@ def run(settings: PredictSettings) -> None:
         ValueError: What the settings name does not exist or does not fit; the message is one line.
         OSError: A file can't be written.
     """
+    _make_folder(settings)
     found = predict(settings)
     rows = rows_of(found, settings)
     default = f'{os.path.basename(found.model.rstrip("/"))}-{found.image_size}'
@@ -49,6 +50,16 @@ def run(settings: PredictSettings) -> None:
     read = len(found.names) - len(found.problems)
     left = f', {len(found.problems)} can\'t be read and have the reason in the column error' if found.problems else ''
     _logger.info(f'{read} images predicted{left}: {", ".join(paths)}')
+
+
+def _make_folder(settings: PredictSettings) -> None:
+    """Create the folder of results if there is one, before anything is computed."""
+    if settings.results_dir:
+        folder = os.path.dirname(os.path.join(settings.results_dir, settings.results_file or ''))
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f'--results-dir {folder} cannot be created: {error.strerror}') from error
 
 
 def captions(found: Predictions) -> list[str]:

@@ -1,6 +1,5 @@
 """Predictions: a network over all images."""
 import logging
-import os
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,19 +10,20 @@ from timm.utils import check_batch_size_retry, decay_batch_step, random_seed
 from torch.utils.data import IterableDataset
 
 from ..devices import pick_device
+from ..evaluation.as_trained import with_data_of_run
 from ..evaluation.candidate import Candidate
 from ..evaluation.contents import read_contents
 from ..evaluation.loading import evaluation_loader, training_batches
 from ..evaluation.metrics import Metrics
+from ..evaluation.settings import EvaluationSettings
 from ..evaluation.subnets import choose_subnets, subnetworks
-from ..evaluation.trained import EXPORTED, Trained, open_trained
+from ..evaluation.trained import Trained, open_trained
 from .arguments import PredictSettings
 from .images import UNREADABLE_IMAGE, Marked, names_of, open_images
 from .labels import label_texts
 
 _logger = logging.getLogger(__name__)
 
-IN_RUN = ('model_best.safetensors', 'model_best.pth.tar', 'last.pth.tar')  # weights of a run, in the order of choice
 DEFAULT_MODEL = 'resnet50'
 NAMED = 3  # unreadable images that are logged; all are in the results
 
@@ -79,11 +79,6 @@ def open_predictor(args: PredictSettings) -> Trained:
         ValueError: It does not exist or does not fit.
     """
     path = args.checkpoint
-    if os.path.isdir(path) and not os.path.isfile(os.path.join(path, EXPORTED)):
-        found = [name for name in IN_RUN if os.path.isfile(os.path.join(path, name))]
-        if not found:
-            raise ValueError(f'--checkpoint {path} has none of {", ".join(IN_RUN)} and no {EXPORTED}')
-        path = os.path.join(path, found[0])
     trained = open_trained(
         path, model=args.model or (None if path else DEFAULT_MODEL), pretrained=not path, use_ema=args.use_ema,
         num_classes=args.num_classes, in_chans=args.in_chans, gp=args.gp, model_kwargs=args.model_kwargs or None,
@@ -114,7 +109,7 @@ def _predict(args: PredictSettings) -> Predictions:
     name, classes, config = trained.name, trained.network.num_classes, dict(trained.config)
     labels = label_texts(trained, args.label_type, args.class_map)
     several = has_several_labels(args, trained)
-    settings = args.evaluation(name)
+    settings = _images_as_trained(args.evaluation(name), trained)
     images, _ = open_images(settings, config, num_classes=classes)
     if isinstance(images, IterableDataset) and args.contact_sheet:
         raise ValueError('--contact-sheet needs a data set whose images are numbered, not an iterable one')
@@ -140,6 +135,13 @@ def _predict(args: PredictSettings) -> Predictions:
         name, config['input_size'][-1], images, names, outputs, indices, sureness, labels, problems)
 
 
+def _images_as_trained(settings: EvaluationSettings, trained: Trained) -> EvaluationSettings:
+    """Complete mode and fields of the images by those of the run that trained a network."""
+    known = with_data_of_run(settings, trained)
+    return replace(
+        settings, input_img_mode=known.input_img_mode, input_key=known.input_key, target_key=known.target_key)
+
+
 def _candidate(args: PredictSettings, trained: Trained, config: dict, device, dtype, autocast) -> Candidate:
     """Return the network, or its sub-network, ready to run."""
     subnet, network = None, trained.network.to(device)
@@ -147,8 +149,9 @@ def _candidate(args: PredictSettings, trained: Trained, config: dict, device, dt
     if args.width is not None:
         batches = None
         if args.train_dir and args.recalibration_batches:
+            images = _images_as_trained(args.evaluation(trained.name, training=True), trained)
             batches = training_batches(
-                args.evaluation(trained.name, training=True), trained, config, num_classes=network.num_classes,
+                images, trained, config, num_classes=network.num_classes,
                 device=device)
         elif args.width[0] < 1:
             _logger.warning('BatchNorm keeps its part of the full network\'s statistics, which makes sub-networks '

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from urllib.parse import quote
 
 from ..cli import StrictParser
+from ..data.class_names import listed
 from ..files import replacing
 from ..hints import nearest
 from .methods import Method, group_runs, one_line
 from .picture import draw
-from .runs import RunData, column_of, find_runs, read_run
+from .runs import RunData, classes_of, column_of, find_runs, read_run
 from .tables import MARK, markdown, write_csv
 
 STANDARD = ('top1', 'top5')
@@ -39,7 +40,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         metrics = choose_metrics(runs, args.metric)
         methods, found = group_runs(runs)
-        notes = [one_line(note) for note in [*notes, *found, *_without_figures(runs, metrics[0])]]
+        notes += [*found, *_other_classes(runs), *_without_figures(runs, metrics[0])]
+        notes = [one_line(note) for note in notes]
         written, text = write_report(
             methods, metrics, notes, folder=args.output, name=args.name, title=args.title)
     except OSError as error:
@@ -117,6 +119,20 @@ def choose_metrics(runs: Sequence[RunData], asked: Sequence[str] | None) -> list
     standard = [metric for metric in STANDARD if column_of(metric) in columns]
     own = dict.fromkeys(run.flags['eval_metric'] for run in runs)
     return standard or [metric for metric in own if column_of(metric) in columns] or ['train_loss']
+
+
+def _other_classes(runs: Sequence[RunData]) -> Iterator[str]:
+    """Yield a note if runs were trained on different classes."""
+    first: dict[frozenset[str], str] = {}
+    for run in runs:
+        names = classes_of(run)
+        if names is not None:
+            first.setdefault(names, run.path)
+    if len(first) > 1:
+        common = frozenset.intersection(*first)
+        shown = '; '.join(f'{path} ({listed(sorted(names - common) or sorted(names), 3)})'
+                          for names, path in first.items())
+        yield f'figures of different classes cannot be compared: {shown}'
 
 
 def _without_figures(runs: Sequence[RunData], metric: str) -> list[str]:

@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from ..evaluation.contents import read_contents
+from ..evaluation.trained import weights_in
 from ..training.arguments import TrainSettings
 from ..training.arguments.checks import completions
 from ..training.arguments.config import BAD_YAML
@@ -64,6 +66,16 @@ class RunData:
         if not timed:
             return None
         return sum(seconds * epochs for seconds, epochs in timed) / sum(epochs for _, epochs in timed)
+
+
+def classes_of(run: RunData) -> frozenset[str] | None:
+    """Return the names of the classes that a run was trained on, from its weights; None if they do not tell."""
+    path = weights_in(run.path, use_ema=False)
+    try:
+        names = None if path is None else read_contents(path).class_names
+    except (OSError, ValueError):  # weights are not compared
+        return None
+    return None if names is None else frozenset(names)
 
 
 def column_of(metric: str) -> str:

@@ -1,21 +1,26 @@
 """What is unusual in a run, found before the first epoch: flags without effect, and schedules that the run cuts off."""
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from timm.data import resolve_data_config
+from timm.task import TrainingTask
 from timm.utils import unwrap_model
 from torch import nn
 
+from ..data.by_name import same_names
+from ..data.class_names import own_names
 from ..flags import as_given, idle_settings
 from ..task.budget import CHOSEN
 from ..task.settings import GradAugSettings
+from ..upstream import teacher_of
 from .arguments.conditions import WARMED_UP
 from .arguments.config import COMMAND_LINE
 from .arguments.gradaug import PREFIX
 from .arguments.settings import LoopSettings, TrainSettings
 from .arguments.timm_versions import was_default
+from .checkpoints.names import names_in
 from .run import Run
 
 REMAINING = 0.05  # share of the first weights in the moving average from which a warning is due
@@ -29,6 +34,8 @@ def warnings(run: Run) -> Iterator[str]:
     idle = ', '.join(f'{name} ({reason})' for name, reason in _surprising(run))
     if idle:
         yield f'Without effect: {idle}.'
+    if isinstance(run.args, TrainSettings):
+        yield from class_warnings(run.args, run.task, run.loaders.class_names, resumed=run.resumed_from is not None)
     yield from schedule_warnings(run.args, run.end_epoch)
     yield from average_warnings(run.args, run.updates * run.end_epoch)
 
@@ -39,6 +46,41 @@ def _surprising(run: Run) -> Iterator[tuple[str, str]]:
     for name, reason in idle_settings(type(run.args), values, values['given']):
         if values['given'][name] == COMMAND_LINE or not was_default(name, values[name]):
             yield as_given(name, values[name]), reason
+
+
+def class_warnings(
+        args: TrainSettings,
+        task: TrainingTask,
+        names: Sequence[str] | None,
+        *,
+        resumed: bool = False,
+) -> Iterator[str]:
+    """Yield one line for each network whose outputs stand for other classes than the labels of the data.
+
+    Args:
+        args: The settings.
+        task: The task, with the network and perhaps its teacher.
+        names: The names of the classes of the data; None if they are unknown.
+        resumed: Whether the run is resumed, so that the network is its own.
+    """
+    if args.initial_checkpoint and not resumed:
+        path = args.initial_checkpoint
+        yield from _other_classes(f'--initial-checkpoint {path}', names_in(path), names)
+    elif args.pretrained and not args.pretrained_path and not resumed:
+        yield from _other_classes(f'--model {args.model}', own_names(unwrap_model(task.get_trainable_module())), names)
+    if args.kd_model_name and args.kd_distill_type != 'feature':
+        path = args.kd_checkpoint
+        yield from _other_classes(
+            f'The teacher {path or args.kd_model_name}', names_in(path) if path else own_names(teacher_of(task)), names)
+
+
+def _other_classes(what: str, theirs: Sequence[str] | None, ours: Sequence[str] | None) -> Iterator[str]:
+    if theirs is None or ours is None or len(theirs) != len(ours) or same_names(theirs, ours):
+        return
+    place = next(label for label, (their, our) in enumerate(zip(theirs, ours)) if their != our)
+    kind = 'the classes in another order' if {*theirs} == {*ours} else 'other classes'
+    yield (f'{what} has {kind} than the data: its output {place} is {theirs[place] or "unnamed"}, label {place} is '
+           f'{ours[place] or "unnamed"}.')
 
 
 def schedule_warnings(args: LoopSettings, end: int) -> Iterator[str]:
