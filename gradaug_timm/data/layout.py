@@ -67,7 +67,8 @@ def merged_classes(root: str, folders: Sequence[str]) -> Iterator[Finding]:
     merged = {name: same for name, same in by_name.items() if len(same) > 1}
     if merged:
         name, same = next(iter(merged.items()))
-        advice = f'if the outermost folders are the classes, use --dataset {OUTERMOST}'
+        advice = 'if the outermost folders are the classes, '
+        advice += f'use --dataset {OUTERMOST}' if os.path.isdir(root) else 'pack the images without the inner folders'
         if len(by_name) == 1:
             yield Finding(
                 Level.ERROR, 'one_class', f'{root} has one class, {name!r}, because classes are the innermost folders: '

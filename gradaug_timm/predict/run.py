@@ -151,8 +151,7 @@ def _candidate(args: PredictSettings, trained: Trained, config: dict, device, dt
         if args.train_dir and args.recalibration_batches:
             images = _images_as_trained(args.evaluation(trained.name, training=True), trained)
             batches = training_batches(
-                images, trained, config, num_classes=network.num_classes,
-                device=device)
+                images, trained, config, num_classes=network.num_classes, device=device)
         elif args.width[0] < 1:
             _logger.warning('BatchNorm keeps its part of the full network\'s statistics, which makes sub-networks '
                             'worse: give --train-dir to measure their own on training images.')

@@ -69,9 +69,8 @@ def class_warnings(
     elif args.pretrained and not args.pretrained_path and not resumed:
         yield from _other_classes(f'--model {args.model}', own_names(unwrap_model(task.get_trainable_module())), names)
     if args.kd_model_name and args.kd_distill_type != 'feature':
-        path = args.kd_checkpoint
-        yield from _other_classes(
-            f'The teacher {path or args.kd_model_name}', names_in(path) if path else own_names(teacher_of(task)), names)
+        taught = names_in(args.kd_checkpoint) if args.kd_checkpoint else own_names(teacher_of(task))
+        yield from _other_classes(f'The teacher {args.kd_checkpoint or args.kd_model_name}', taught, names)
 
 
 def _other_classes(what: str, theirs: Sequence[str] | None, ours: Sequence[str] | None) -> Iterator[str]:
