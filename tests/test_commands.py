@@ -31,6 +31,7 @@ PARSERS = {
     'gradaug-detect-validate': detection_validation,
     'gradaug-recipe': importlib.import_module('gradaug_timm.recipe.main'),
     'gradaug-predict': importlib.import_module('gradaug_timm.predict.arguments'),
+    'gradaug-check-data': importlib.import_module('gradaug_timm.check_data.arguments'),
 }
 
 

@@ -50,6 +50,11 @@ def test_weights_of_another_model_are_named_as_such(capsys, image_folder, tmp_pa
         'weight has the shape 4x5 in it, and 3x2 in the model, and 1 more differ')
 
 
+def test_a_model_without_pretrained_weights_names_the_flag(capsys, image_folder, tmp_path):
+    error = error_line(capsys, arguments(image_folder, tmp_path, pretrained=True))
+    assert 'Leave out --pretrained, or name a file with --pretrained-path.' in error
+
+
 @pytest.mark.parametrize('depths', [(20, 8), (8, 20)])
 def test_pretrained_weights_of_another_model_are_rejected_and_not_loaded_in_part(
         capsys, image_folder, tmp_path, depths):

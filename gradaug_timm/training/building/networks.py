@@ -64,7 +64,9 @@ def build_network(args: TrainSettings) -> nn.Module:
         given = 'initial_checkpoint' if args.initial_checkpoint else 'pretrained_path'
         if getattr(args, given) and does_not_fit(error):
             raise ValueError(_unfitting(args, given, error)) from error
-        raise ValueError(f'--model {args.model} cannot be built: {error}') from error
+        reason = str(error).replace(
+            'Use `pretrained=False` for random init.', 'Leave out --pretrained, or name a file with --pretrained-path.')
+        raise ValueError(f'--model {args.model} cannot be built: {reason}') from error
     _initialise_head(network, args.head_init_scale, args.head_init_bias)
     _regularize(network, args)
     _logger.info(f'{args.model}: {sum(p.numel() for p in network.parameters()):,} parameters.')
