@@ -4,6 +4,7 @@ import timm
 import torch
 from timm.models.mlp_mixer import MlpMixer
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import VisionTransformer
 
 from gradaug_timm import Subnet, activate, extract, load_extracted, make_elastic, multiply_adds, save_extracted
 from gradaug_timm.elastic.planning.replica import probe_shape
@@ -42,6 +43,8 @@ def test_images_for_probing_have_the_own_size_and_channels_of_a_network():
     swin = dict(depths=(1, 1), embed_dim=24, num_heads=(1, 2))
     assert probe_shape(own_size('swin_tiny_patch4_window7_224', (4, 56, 112), **swin)) == (4, 56, 112)
     assert probe_shape(timm.create_model('cs3darknet_focus_s', in_chans=1).eval()) == (1, 64, 64)  # its layer sees 4
+    torchvisions = VisionTransformer(32, patch_size=8, num_layers=1, num_heads=2, hidden_dim=16, mlp_dim=32)
+    assert probe_shape(torchvisions.eval()) == (3, 32, 32)
 
 
 @torch.no_grad()

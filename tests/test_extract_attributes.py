@@ -5,6 +5,7 @@ import torch
 from narrow_networks import randomised
 from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
 from timm.models.convnext import ConvNeXt
+from timm.models.fastvit import RepMixer
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from timm.utils import reparameterize_model
@@ -23,8 +24,13 @@ def mobileone(width: float = 1.) -> nn.Module:
     return ByobNet(ByoModelCfg(blocks=blocks, stem_chs=int(16 * width), stem_type='one'), num_classes=5)
 
 
+def mixer() -> nn.Module:
+    """The mixer of FastViT, which has a block of a norm alone that folds into a depthwise convolution."""
+    return nn.Sequential(nn.Conv2d(3, 16, 3), RepMixer(16), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5))
+
+
 FOLDED = {
-    'mobileone': mobileone,
+    'mobileone': mobileone, 'mixer': mixer,
     'fastvit_t8': lambda: timm.create_model(
         'fastvit_t8', num_classes=5, layers=(1, 1, 1, 1), embed_dims=(16, 32, 64, 128)),
     'repvit_m0_9': lambda: timm.create_model(
@@ -34,7 +40,7 @@ FOLDED = {
         'levit_128s', 'tiny_vit_5m_224', 'shvit_s1')},
 }
 FIXED_SIZE = ('efficientvit_m0', 'levit_128s', 'tiny_vit_5m_224')
-QUICK = ('mobileone', 'repvit_m0_9')
+QUICK = ('mobileone', 'mixer', 'repvit_m0_9')
 
 
 def trained(build) -> nn.Module:

@@ -98,7 +98,8 @@ def _counted(key: str, old: int | tuple, module: str, full: Numbers, kept: Numbe
     inputs = [count.new for count in layers if LAYERS.get(count.attribute) is IN]
     outputs = [count.new for count in layers if LAYERS.get(count.attribute) is OUT]
     if key in SAME:
-        return same[0] if same else old
+        alone = key == 'groups' and not any(count.attribute == key for count in inside)  # of a norm that folds into one
+        return (same or (inputs if alone else []) or [old])[0]
     if OUT.fullmatch(key):
         return (same[-1:] or outputs[-1:] or inputs[-1:] or [old])[0]
     return (same[:1] or inputs[:1] or outputs[:1] or [old])[0]

@@ -13,6 +13,8 @@ from ...cli import one_line
 from ...upstream import remove_forward_hooks, stop_recomputing
 from ..swap import without_caches
 
+SIZE = ('img_size', 'image_size')  # attributes with the size of images: of timm, and of torchvision and open_clip
+
 
 def replica_of(model: nn.Module) -> nn.Module:
     """Return a copy of a network on the CPU, in float32 and evaluation mode, with random parameters and buffers.
@@ -92,8 +94,8 @@ def _probe_sizes(model: nn.Module, usual: tuple[int, int]) -> list[tuple[int, in
         model: The network.
         usual: Height and width by the network's metadata.
     """
-    own = [to_2tuple(module.img_size) for module in model.modules() if vars(module).get('img_size')]
+    own = [to_2tuple(vars(module)[key]) for module in model.modules() for key in SIZE if vars(module).get(key)]
     if not own and max(usual) <= 32:
         return [(16, 16), (32, 32)]
     attends = any('num_heads' in vars(module) for module in model.modules())
-    return own[:1] + [(size, size) for size in (128 if attends else 64, 64, 96, 128, 192, 224, 256)]
+    return own[:1] + [(size, size) for size in (128 if attends else 64, 64, 96, 128, 192, 224, 256, 32, 16, 48, 384)]
