@@ -324,3 +324,9 @@ def test_the_dry_run_reports_the_data(capsys, folder, tmp_path):
     rows = lines[lines.index('Data') + 1:]
     assert rows[0].split(maxsplit=1) == ['train', '8 images, 2 classes of 3 to 4, 8x8, 7 RGB']
     assert rows[2].strip().startswith('error') and '1 of 8 images cannot be read' in rows[2]
+
+
+def test_a_part_of_the_images_says_nothing_about_classes_that_it_lacks(capsys, folder, tmp_path):
+    for limit in (1, 3):
+        code, found = result(capsys, tmp_path, folder.root, '--num-classes', '2', '--limit', limit, '--strict')
+        assert code == 0 and not kinds(found)

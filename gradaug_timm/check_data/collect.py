@@ -71,7 +71,8 @@ def check_training_data(
     report.splits = splits
     other = splits[1] if validation is not None else None
     report.findings += _differing_classes(train, validation, dense=args.target_format == 'multihot')
-    report.findings += class_findings(splits[0], other, multi_label=args.task == 'multilabel')
+    if limit is None or all(split.images < limit for split in splits):  # a part does not show which classes are absent
+        report.findings += class_findings(splits[0], other, multi_label=args.task == 'multilabel')
     report.findings += duplicate_findings(splits[0], other, names)
     report.findings += _unused_outputs(splits, num_classes, len(names or ()))
     return report, list(named.values())
