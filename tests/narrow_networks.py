@@ -54,7 +54,7 @@ def _convnext(share):
 def _swin(share):
     return SwinTransformer(
         img_size=32, patch_size=2, window_size=4, embed_dim=int(24 * share), depths=(2, 1),
-        num_heads=(int(2 * share), int(4 * share)), strict_img_size=False, **SMALL)
+        num_heads=(int(2 * share), int(4 * share)), strict_img_size=False, drop_path_rate=0.0, **SMALL)
 
 
 class _NarrowBottleneck(PyramidBottleneck):
