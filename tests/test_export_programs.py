@@ -106,9 +106,7 @@ ATTENTION = {
     'swin_tiny_patch4_window7_224': dict(depths=(1, 1), embed_dim=16, num_heads=(1, 2), img_size=56),
     'swinv2_tiny_window8_256': dict(depths=(1, 1), embed_dim=16, num_heads=(1, 2), img_size=64),
     'eva02_tiny_patch14_224': dict(depth=1, img_size=28),
-    'coatnet_nano_rw_224': dict(depths=(1, 1, 1, 1), embed_dim=(16, 16, 32, 32), img_size=64, stem_width=16),
-    'levit_128s': {}, 'tiny_vit_5m_224': {}, 'efficientformer_l1': {}, 'efficientformerv2_s0': {},
-    'efficientvit_m0': {}, 'efficientvit_b0': {},
+    'levit_128s': {}, 'tiny_vit_5m_224': {}, 'efficientformer_l1': {}, 'efficientvit_m0': {},
 }
 
 
