@@ -281,7 +281,7 @@ def test_images_in_tar_files_come_in_the_order_of_their_names(folder):
     ('classes/train', {}, 'trained and validated on the same tar files'),
     ('splits', dict(val_split='test'), 'no tar files for split \'test\''),
     ('typo.tar', {}, 'typo.tar does not exist'),
-    ('splits', dict(class_map='missing.txt'), '--class-map missing.txt can\'t be read'),
+    ('splits', dict(class_map='missing.txt'), '--class-map missing.txt does not exist'),
     ('wds', dict(dataset='wds/any', workers=5), 'the training split needs at least as many shards as data workers, 5'),
     ('wds', dict(dataset='wds/any', train_split='other'), 'split other not found'),
 ])

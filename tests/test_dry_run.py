@@ -293,7 +293,7 @@ def test_conditions_name_settings_that_there_are(settings):
     for name, condition in conditions:
         condition.holds(values)
         reason = condition.reason(values) if callable(condition.reason) else condition.reason
-        assert reason.split()[0] in ('without', 'with', 'in', 'on', 'from', 'as', 'unless'), name
+        assert reason.split()[0] in ('without', 'with', 'in', 'on', 'from', 'as', 'unless', 'only'), name
 
 
 ALTERNATIVES = dict(
