@@ -221,7 +221,7 @@ def test_an_interrupted_run_is_not_reported_as_finished(image_folder, tmp_path, 
 
 
 @pytest.mark.parametrize(('flags', 'wanted'), [
-    (dict(aug_repeats=3), '--aug-repeats repeats images over several processes'),
+    (dict(aug_repeats=3), 'repeats images over several processes'),
     (dict(batch_size=64), '--batch-size 64 is larger'),
     (dict(num_classes=1), '--num-classes 1 is too small: the data set has labels 0 to 1'),
     (dict(val_split='test'), "no folder for split 'test'"),
@@ -247,7 +247,7 @@ def test_other_class_folders_in_validation_are_refused(tmp_path, capsys):
     data = make_image_folder(tmp_path / 'data', splits=('train',))
     make_image_folder(data, splits=('validation',), classes='ac')
     error = error_line(capsys, arguments(data, tmp_path, batch_size=2))
-    assert 'only in training: b; only in validation: c' in error
+    assert 'validation has classes that training does not have: c' in error
 
 
 def test_a_broken_checkpoint_is_refused_in_one_line(image_folder, tmp_path, capsys):

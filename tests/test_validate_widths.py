@@ -8,9 +8,9 @@ import timm
 import torch
 from test_validate import PixelsWithLabels, read_images
 from test_validate_subnets import measured_in_float64
-from timm.data import ImageDataset
 from torch import nn
 
+from gradaug_timm.data.image_sets import Images
 from gradaug_timm.elastic import Subnet, extract, make_elastic, statistics
 from gradaug_timm.evaluation import recalibrate, recalibrate_all
 from gradaug_timm.evaluation.main import main
@@ -99,11 +99,12 @@ def test_together_widths_give_what_each_gives_alone(evaluate, flags):
 
 
 def test_each_image_is_read_once_for_all_widths(evaluate, monkeypatch):
-    read, original = [], ImageDataset.__getitem__
-    monkeypatch.setattr(ImageDataset, '__getitem__', lambda self, index: (
+    read, original = [], Images.__getitem__
+    monkeypatch.setattr(Images, '__getitem__', lambda self, index: (
         read.append(self.reader.filename(index, absolute=True)), original(self, index))[1])
     evaluate('--width', *WIDTHS, '--recalibration-batches', 1)
-    assert len(read) == len(set(read)) == 24 + 10
+    assert len(set(read)) == 24 + 10
+    assert len(read) == 24 + 10 + 2  # the first image of each split is also read to compare its channels
 
 
 def test_recalibration_of_several_subnets_is_that_of_each_and_keeps_no_batch():

@@ -137,7 +137,9 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-def _first(dataset: Dataset) -> Any:
+def _first(dataset: Any) -> Any:
+    if isinstance(getattr(dataset, 'transforms', None), tuple):  # of scheduled image sizes: indexed by size and number
+        return _first(dataset.dataset)
     for index in range(min(len(dataset), MOST_IN_A_ROW)):  # type: ignore[arg-type]
         try:
             item = dataset[index]
