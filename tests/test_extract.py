@@ -152,6 +152,18 @@ def test_extraction_leaves_modes_and_hooks_alone():
     assert not any(module._forward_hooks for network in (model, dense) for module in network.modules())
 
 
+@pytest.mark.parametrize('name', ['resnet20_cifar', 'test_resnet', 'test_efficientnet'])
+def test_a_network_in_training_and_its_extract_keep_their_running_statistics(name):
+    model = timm.create_model(f'gradaug_{name}', num_classes=5).train()
+    for buffer in model.buffers():
+        buffer.copy_(torch.rand(buffer.shape) + .5) if buffer.is_floating_point() else buffer.fill_(3)
+    before = copy.deepcopy(dict(model.named_buffers()))
+    dense = extract(model, Subnet(0.5))
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+    for name, buffer in dense.named_buffers():
+        assert torch.equal(buffer, before[name][:len(buffer)] if buffer.dim() else before[name])
+
+
 def test_statistics_of_another_subnetwork_are_not_used():
     model = copy.deepcopy(elastic('test_resnet'))
     kept = extract(model, Subnet(0.5)).bn1.num_features

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .features import evaluation
+from .modes import evaluation
 from .planning.replica import probe_shape
 
 WORD = r'(?:ch|chs|chan|chans|channels?|dims?|features?|filters|planes)'

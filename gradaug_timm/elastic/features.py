@@ -1,11 +1,10 @@
 """Feature sizes that timm's networks report, corrected for a network that keeps a part of the channels."""
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
+from .modes import evaluation
 from .planning.replica import probe_shape
 
 # Attributes of networks and their heads from which timm makes a new classifier.
@@ -91,16 +90,3 @@ def _shape(output) -> tuple[int, ...]:
     if isinstance(output, tuple | list):
         return sum(map(_shape, output), ())
     return tuple(output.shape)
-
-
-@contextmanager
-def evaluation(network: nn.Module) -> Iterator[None]:
-    """Return a context in which a network is in evaluation mode; afterwards the modes are as before."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train()  # makes some layers of timm clear values cached for evaluation
-        for module, training in modes:
-            module.training = training

@@ -11,6 +11,7 @@ from torch import nn
 
 from ...cli import one_line
 from ...upstream import remove_forward_hooks, stop_recomputing
+from ..modes import evaluation
 from ..swap import without_caches
 
 SIZE = ('img_size', 'image_size')  # attributes with the size of images: of timm, and of torchvision and open_clip
@@ -67,19 +68,21 @@ def _random_like(tensor: torch.Tensor) -> torch.Tensor:
 def probe_shape(model: nn.Module) -> tuple[int, int, int]:
     """Return the shape (C, H, W) of a small image that the network takes and in which attention sees many tokens.
 
+    The network runs in evaluation mode, on its own device, and is not changed.
+
     Raises:
         ValueError: The network takes no image of the sizes that were tried.
     """
     usual = tuple((getattr(model, 'pretrained_cfg', None) or {}).get('input_size', (3, 224, 224)))
     first = next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), usual[0])
     channels = dict.fromkeys((getattr(model, 'in_chans', first), first, usual[0], 3))
-    dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
+    weight = next(model.parameters(), torch.zeros(0))
     reason = ''
     for shape in itertools.product(channels, dict.fromkeys([*_probe_sizes(model, usual[1:]), usual[1:]])):
         image = (shape[0], *shape[1])
         try:
-            with torch.no_grad():
-                model(torch.zeros(1, *image, dtype=dtype))
+            with evaluation(model), torch.no_grad(), weight.device:
+                model(torch.zeros(1, *image, dtype=weight.dtype))
             return image
         except Exception as error:  # the network's own code may raise anything
             reason = one_line(error, kind=True)
