@@ -41,6 +41,11 @@ def one_line(error: BaseException, limit: int | None = 200, *, kind: bool = Fals
     return ' '.join([f'{name}:', *parts] if kind and parts else parts or [name])[:limit]
 
 
+def printable(text: str) -> str:
+    """Return a text that terminals and fonts can show: names of files that are not in UTF-8 are escaped."""
+    return text.encode('utf-8', 'backslashreplace').decode()
+
+
 def cause(error: BaseException) -> str:
     """Return the whole message, in one line, of the error that an error was raised from first of all.
 

@@ -20,7 +20,8 @@ from timm.data.loader import MultiEpochsDataLoader, PrefetchLoader, adapt_to_chs
 from timm.data.random_erasing import RandomErasing
 from timm.data.readers.class_map import load_class_map
 from timm.data.readers.reader_image_folder import ReaderImageFolder
-from timm.data.readers.reader_image_in_tar import CACHE_FILENAME_SUFFIX, ReaderImageInTar
+from timm.data.readers.reader_image_in_tar import CACHE_FILENAME_SUFFIX
+from timm.data.readers.reader_image_in_tar import ReaderImageInTar as ReaderOfOneProcess
 from timm.models._features import feature_take_indices
 from timm.scheduler import PlateauLRScheduler
 from timm.task import TrainingTask
@@ -427,6 +428,32 @@ class _DecodedStream:
                 self._unreadable(f'{name} can\'t be read ({type(error).__name__}: {" ".join(str(error).split())})')
                 continue
             yield {**sample, self._key: image}
+
+
+class ReaderImageInTar(ReaderOfOneProcess):
+    """timm's reader of tar files, also for data sets that are read before data workers start.
+
+    timm's keeps files open. Workers that inherit an open file move its position for each other, and get other images
+    without an error. Publicly, files are only kept open for all images or for none (`cache_tarfiles`), which is slow.
+    """
+
+    _opened_in: int | None = None
+
+    def __getitem__(self, index: int) -> Any:
+        if self._opened_in != os.getpid():
+            self._forget_files()
+            self._opened_in = os.getpid()
+        return super().__getitem__(index)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._forget_files()  # cannot be pickled, and are opened again
+        return vars(self)
+
+    def _forget_files(self) -> None:
+        for state in [self.tar_state] if self.root_is_tar else self.tar_state.values():
+            state.reset()
+            for inner in state.children.values():
+                inner.reset()
 
 
 def sort_tar_samples(reader: ReaderImageInTar) -> None:

@@ -1,16 +1,19 @@
 """The data check: what it counts, which faults it finds, and its exit status."""
 import io
 import json
+import os
 import tarfile
+import unicodedata
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 from train_helpers import arguments
 from train_helpers import main as train_main
 
 from gradaug_timm.check_data.images import PART, image_facts
 from gradaug_timm.check_data.main import main
+from gradaug_timm.data.images import read_image
 
 FORMATS = {'.jpg': 'JPEG', '.png': 'PNG', '.gif': 'GIF', '.webp': 'WEBP', '.bmp': 'BMP', '.tif': 'TIFF', '.ppm': 'PPM'}
 
@@ -128,6 +131,22 @@ def test_damage_inside_of_a_file_is_found_by_decoding(tmp_path):
     assert image_facts(io.BytesIO(content), decode=True).problem
 
 
+def test_a_mode_that_only_becomes_colours_is_read(tmp_path):
+    srgb, lab = ImageCms.createProfile('sRGB'), ImageCms.createProfile('LAB')
+    path = tmp_path / 'lab.tif'
+    ImageCms.profileToProfile(picture(0), srgb, lab, outputMode='LAB').save(path)
+    assert not image_facts(io.BytesIO(path.read_bytes()), decode=True).problem
+    assert read_image(str(path), 'RGB').mode == 'RGB'
+
+
+def test_accents_are_the_same_however_file_systems_write_them(capsys, folder):
+    for split, form in (('train', 'NFC'), ('validation', 'NFD')):
+        folder.add(f'{split}/{unicodedata.normalize(form, "café")}')
+    code, lines = check(capsys, folder.root, '--num-classes', 3)
+    assert code == 0 and lines[-1] == '0 errors, 0 warnings.'
+    assert [line.split() for line in lines if 'caf' in line] == [['café', '4', '4']]
+
+
 def test_unreadable_files_are_named_with_the_reason(capsys, folder, tmp_path):
     (folder.root / 'train/a/0.png').write_bytes(b'')
     (folder.root / 'train/a/1.png').write_text('<html>not found</html>')
@@ -235,28 +254,61 @@ def test_tar_files_are_checked_like_folders(capsys, folder, tmp_path):
     assert 'a/0.png in ' in text_of(found, 'unreadable')
 
 
-def test_a_web_data_set_is_checked(capsys, tmp_path):
+def web_data_set(root, parts_of=lambda number: {'cls': number % 2}, *, stated=4, **replaced):
+    """The flags of a web data set whose training samples have the parts `replaced`; None: they lack the part."""
     pytest.importorskip('webdataset')
-    contents = {'train': {}, 'validation': {}}
-    for split, files in contents.items():
-        for number in range(4):
-            file = io.BytesIO()
-            picture(number + 10 * (split == 'train')).save(file, 'png')
-            files[f'{number}.png'], files[f'{number}.cls'] = file.getvalue(), str(number % 2).encode()
-    contents['train']['3.png'] = b'no image'
-    del contents['train']['2.cls']
     splits = {}
-    for split, files in contents.items():
-        with tarfile.open(tmp_path / f'{split}.tar', 'w') as tar:
-            for name, content in files.items():
-                info = tarfile.TarInfo(name)
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-        splits[split] = dict(name=split, num_samples=4, filenames=[f'{split}.tar'], shard_lengths=[4])
-    (tmp_path / '_info.json').write_text(json.dumps({'splits': splits}))
-    code, found = result(capsys, tmp_path, '--data-dir', tmp_path, '--dataset', 'wds/x', '--num-classes', 2)
+    for split in ('train', 'validation'):
+        with tarfile.open(root / f'{split}.tar', 'w') as tar:
+            for number in range(4):
+                file = io.BytesIO()
+                picture(number + 10 * (split == 'train')).save(file, 'png')
+                parts = {'png': file.getvalue(), **parts_of(number)}
+                if split == 'train':
+                    parts.update({name: content for name, (place, content) in replaced.items() if place == number})
+                for name, content in parts.items():
+                    content = content if isinstance(content, bytes) else json.dumps(content).encode()
+                    info = tarfile.TarInfo(f'{number}.{name}')
+                    info.size = len(content)
+                    if content != b'null':
+                        tar.addfile(info, io.BytesIO(content))
+        splits[split] = dict(name=split, num_samples=stated, filenames=[f'{split}.tar'], shard_lengths=[4])
+    (root / '_info.json').write_text(json.dumps({'splits': splits}))
+    return '--data-dir', root, '--dataset', 'wds/x'
+
+
+def test_a_web_data_set_is_checked(capsys, tmp_path):
+    argv = web_data_set(tmp_path, png=(3, b'no image'), cls=(2, None))
+    code, found = result(capsys, tmp_path, *argv, '--num-classes', 2)
     assert code == 1 and found['splits']['validation']['classes'] == {'0': 2, '1': 2}
     assert kinds(found)['wrong_labels'] == 'error' and '3 in train.tar (no image' in text_of(found, 'unreadable')
+    assert found['data'] == f'wds/x {tmp_path}'
+
+
+@pytest.mark.parametrize(('label', 'flags', 'classes', 'expected'), [
+    (lambda number: {'cls': 1 + number % 2}, ['--class-map', 'map.txt'], {'1': 2, '2': 2}, {}),
+    (lambda number: {'cls': 2 * number}, ['--class-map', 'map.txt'], {'1': 0, '2': 1}, {'wrong_labels': 'error'}),
+    (lambda number: {'json': {'y': str(number % 2)}}, ['--target-key', 'y'], {'0': 2, '1': 2}, {}),
+    (lambda number: {'json': {'y': [1, number % 2]}}, ['--target-key', 'y', '--task', 'multilabel'], {'0': 2, '1': 4},
+     {}),
+    (lambda number: {'json': {'y': number % 2 - (number == 2)}}, ['--target-key', 'y'], {'0': 1, '1': 2},
+     {'row_count': 'warning'}),  # timm leaves out labels below 0
+])
+def test_labels_of_a_web_data_set_are_those_of_training(capsys, tmp_path, monkeypatch, label, flags, classes, expected):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'map.txt').write_text('1\n2\n')
+    code, found = result(capsys, tmp_path, *web_data_set(tmp_path, label), *flags, '--num-classes', 2)
+    assert found['splits']['validation']['classes'] == classes
+    assert {kind: level for kind, level in kinds(found).items() if kind in ('wrong_labels', 'row_count')} == expected
+    assert code == ('error' in expected.values())
+
+
+def test_a_part_of_a_stream_says_nothing_about_all_of_it(capsys, tmp_path):
+    argv = (*web_data_set(tmp_path, lambda number: {'cls': number // 2}, stated=6), '--num-classes', 2)
+    code, found = result(capsys, tmp_path, *argv, '--limit', 2)
+    assert code == 0 and not found['findings']
+    assert (found['splits']['train']['images'], found['splits']['train']['looked_at']) == (6, 2)
+    assert 'train: the shards have 4 samples, and 6 by' in text_of(result(capsys, tmp_path, *argv)[1], 'row_count')
 
 
 def test_a_data_set_of_hugging_face_is_checked(capsys, folder, tmp_path, monkeypatch):
@@ -273,6 +325,11 @@ def test_a_data_set_of_hugging_face_is_checked(capsys, folder, tmp_path, monkeyp
             capsys, tmp_path, '--dataset', f'{kind}/{tmp_path}/hf', '--data-dir', tmp_path / 'cache', *more)
         assert code == 1 and found['splits']['train']['classes'] == {'x': 3, 'y': 4, 'z': 0}
         assert kinds(found)['empty_classes'] == 'warning' and 'row 0 (no image' in text_of(found, 'unreadable')
+        (tmp_path / 'map.txt').write_text('y\n')
+        code, found = result(
+            capsys, tmp_path, '--dataset', f'{kind}/{tmp_path}/hf', '--data-dir', tmp_path / 'cache', *more,
+            '--class-map', tmp_path / 'map.txt')
+        assert code == 1 and kinds(found)['class_map' if kind == 'hfds' else 'wrong_labels'] == 'error'
 
 
 def test_digits_and_a_part_of_a_split_are_checked(capsys, tmp_path):
@@ -289,6 +346,11 @@ def test_a_class_map_numbers_the_classes(capsys, folder, tmp_path):
     (tmp_path / 'map.txt').write_text('b\na\n')
     code, found = result(capsys, tmp_path, folder.root, '--class-map', tmp_path / 'map.txt', '--num-classes', 2)
     assert code == 0 and list(found['splits']['train']['classes']) == ['b', 'a']
+    for split in ('train', 'validation'):
+        (folder.root / split / 'a').rename(folder.root / split / '1')
+    (tmp_path / 'map.json').write_text('{"1": 0, "b": 2}')  # no class has label 1
+    code, found = result(capsys, tmp_path, folder.root, '--class-map', tmp_path / 'map.json', '--num-classes', 3)
+    assert code == 0 and found['splits']['train']['classes'] == {'1': 4, 'b': 4} and not found['findings']
 
 
 def test_flags_come_from_the_yaml_file_of_a_training(capsys, folder, tmp_path):
@@ -309,9 +371,15 @@ def test_wrong_flags_and_paths_end_with_2_and_one_line(capsys, argv, words):
     assert ended.value.code == 2 and len(lines) == 1 and words in lines[0]
 
 
-def test_the_picture_shows_classes_and_sizes(capsys, folder, tmp_path):
+def test_the_picture_shows_classes_and_sizes_of_all_names_in_spite_of_damage(capsys, folder, tmp_path):
     folder.add('train/c$', 2, mode='L'), folder.add('validation/c$', 2)
-    check(capsys, folder.root, '--picture', tmp_path / 'check.png')
+    for split in ('train', 'validation'):
+        os.rename(folder.root / split / 'b', os.fsencode(folder.root / split) + b'/caf\xe9')  # in Latin 1
+    whole = (folder.add('train/a', size=(64, 64)) / '0.png').read_bytes()
+    middle = len(whole) // 2
+    (folder.root / 'train/a/0.png').write_bytes(whole[:middle] + bytes(9) + whole[middle + 9:])
+    code, lines = check(capsys, folder.root, '--picture', tmp_path / 'check.png')
+    assert code == 0 and [line.split() for line in lines if 'caf' in line] == [['caf\\udce9', '4', '4']]
     with Image.open(tmp_path / 'check.png') as image:
         assert image.format == 'PNG' and image.width > 800
         assert len(set(image.convert('L').resize((64, 64)).tobytes())) > 20

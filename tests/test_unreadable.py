@@ -16,6 +16,7 @@ from gradaug_timm import EvaluationSettings, evaluate
 from gradaug_timm.data import ReadableDataset, ReadRows, create_dataset, leave_out_unreadable
 from gradaug_timm.data.guarded import ReadingError, TransformError
 from gradaug_timm.data.images import read_image
+from gradaug_timm.evaluation.metrics import Metrics
 
 NETWORK = dict(num_classes=2, depth=8)
 
@@ -66,6 +67,34 @@ def test_results_are_those_of_the_images_that_can_be_read(spoilt, caplog, settin
         assert len(named) == 3 and str(whole / 'validation' / 'a' / '0.png') in named[0]
         assert 'More images cannot be read; they are only counted.' in caplog.messages
     assert caplog.messages[-1] == 'Split validation: 4 images could not be read and are left out of the results.'
+
+
+def test_real_labels_are_those_of_the_images_that_can_be_read(tmp_path):
+    folder, truth = tmp_path / 'data' / 'validation', [[0], [1], [2, 3], [4], [], [5]]
+    folder.mkdir(parents=True)
+    draw, images, net = np.random.default_rng(0), [], timm.create_model('resnet20_cifar', num_classes=6, depth=8).eval()
+    for number in range(1, 7):
+        images.append(Image.fromarray(draw.integers(0, 255, (16, 16, 3), dtype=np.uint8)))
+        (folder / 'abcdef'[-number]).mkdir()  # in another order than that of the numbers
+        images[-1].save(folder / 'abcdef'[-number] / f'ILSVRC2012_val_{number:08d}.JPEG', 'png')
+    (folder / 'd' / 'ILSVRC2012_val_00000003.JPEG').write_text('no image')
+    (tmp_path / 'real.json').write_text(json.dumps(truth))
+    settings = EvaluationSettings(
+        data_dir=str(tmp_path / 'data'), img_size=16, crop_pct=1., workers=0, device='cpu', batch_size=4,
+        real_labels=str(tmp_path / 'real.json'), mean=(0.,) * 3, std=(1.,) * 3)
+    pixels = torch.stack([torch.as_tensor(np.asarray(image)).permute(2, 0, 1) / 255 for image in images])
+    with torch.no_grad():
+        ranks = net(pixels).argsort(1, descending=True).tolist()
+    seen = [number for number in range(6) if truth[number] and number != 2]
+    found = evaluate(settings, net)[0]
+    for name, most in (('top1', 1), ('top5', 5)):
+        expected = np.mean([bool({*ranks[number][:most]} & {*truth[number]}) for number in seen])
+        assert found[name] == pytest.approx(100 * expected)
+    (folder / 'a' / 'ILSVRC2012_val_00000006.JPEG').rename(folder / 'a' / 'other.JPEG')
+    with pytest.raises(ValueError, match='it must have one entry for each evaluated image, named as in ImageNet'):
+        evaluate(settings, net)
+    with pytest.raises(ValueError, match='--real-labels needs a data set whose images are numbered, not a stream'):
+        Metrics(settings, timm.data.IterableImageDataset(None, reader=[]), device=torch.device('cpu'))
 
 
 def test_errors_on_adversarial_images_are_those_of_the_images_that_can_be_read(spoilt):

@@ -8,6 +8,9 @@ import ast
 import importlib
 import io
 import json
+import multiprocessing
+import os
+import pickle
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -456,6 +459,29 @@ def test_images_in_tar_files_are_sorted_with_their_labels_and_noted(tmp_path):
     assert [(dataset.filename(index), dataset[index][1]) for index in range(3)] == [
         ('a/0.png', 5), ('a/1.png', 5), ('b/2.png', 6)]
     assert upstream.reader_of(dataset).class_name_to_idx == {'a': 5, 'b': 6} and list(reader.targets) == [5, 5, 6]
+
+
+@pytest.mark.parametrize('nested', [False, True])
+def test_an_open_tar_file_is_not_shared_with_workers(tmp_path, nested):
+    contents = {f'{name}/{number}.png': png() + bytes(5000) + name.encode() for name in 'ab' for number in range(3)}
+    write_tar(tmp_path / 'train.tar', contents)
+    path = tmp_path / 'train.tar'
+    if nested:
+        path = tmp_path / 'outer.tar'
+        write_tar(path, {'train.tar': (tmp_path / 'train.tar').read_bytes()})
+    reader = upstream.ReaderImageInTar(str(path))
+    read = [reader[index][0].read() for index in range(6)]
+    assert read == [*contents.values()]
+
+    def position() -> int:
+        return os.lseek(reader.tar_state.tf.fileobj.fileno(), 0, os.SEEK_CUR)
+
+    before = position()
+    worker = multiprocessing.get_context('fork').Process(target=lambda: [reader[index][0].read() for index in (4, 1)])
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0 and position() == before
+    assert pickle.loads(pickle.dumps(reader))[4][0].read() == read[4]  # as for a worker that is spawned
 
 
 def test_an_image_in_tar_files_is_found_by_its_place(tmp_path):

@@ -10,10 +10,12 @@ from ..data import class_names, match_validation
 from ..data.class_names import innermost
 from ..data.factory import local_table
 from ..data.findings import Finding, Level
+from ..data.labels import known_labels
 from ..data.layout import layout_findings, unread_kinds
 from ..data.tables import check_cache_files, stored_rows
 from ..training.arguments.settings import TrainSettings
 from ..training.building.loaders import open_datasets, select_part
+from ..upstream import reader_of
 from .judge import class_findings, duplicate_findings, split_findings
 from .report import Report
 from .samples import read_samples
@@ -49,7 +51,7 @@ def check_training_data(
     train, validation = select_part(args, opened[0]), opened[1]
     named = {'train': train} if validation is None else {'train': train, 'validation': validation}
     names, table = class_names(train), local_table(args.dataset)
-    report = Report(args.data_dir or args.dataset)
+    report = Report(' '.join(filter(None, (args.dataset, args.data_dir))))
     if table:
         report.findings += _table_findings(table, args, named)
     splits: list[Split] = []
@@ -60,7 +62,7 @@ def check_training_data(
         split = count_samples(
             name,
             read_samples(dataset, decode=decode, threads=max(1, args.workers), limit=limit),
-            total=None if isinstance(dataset, IterableDataset) else len(dataset),
+            total=_images_of(dataset, limit),
             names=class_names(dataset),
             dense=args.target_format == 'multihot',
         )
@@ -68,13 +70,19 @@ def check_training_data(
         splits.append(split)
         by_name = name != 'train' and names is not None and class_names(dataset) is not None
         report.findings += split_findings(split, num_classes=None if by_name else num_classes)
+        if args.class_map:
+            report.findings += _unmapped_labels(name, dataset)
+        if limit is None:
+            report.findings += _other_samples(split, dataset)
     report.splits = splits
     other = splits[1] if validation is not None else None
     report.findings += _differing_classes(train, validation, dense=args.target_format == 'multihot')
-    if limit is None or all(split.images < limit for split in splits):  # a part does not show which classes are absent
+    whole = limit is None or all(split.images < limit for split in splits)
+    if whole:  # a part does not show which classes are absent
         report.findings += class_findings(splits[0], other, multi_label=args.task == 'multilabel')
     report.findings += duplicate_findings(splits[0], other, names)
-    report.findings += _unused_outputs(splits, num_classes, len(names or ()))
+    if whole or names:
+        report.findings += _unused_outputs(splits, num_classes, len(names or ()))
     return report, list(named.values())
 
 
@@ -96,6 +104,28 @@ def layout_of(dataset: Dataset) -> Any:
     return getattr(getattr(source, 'reader', source), 'root', source)
 
 
+def _images_of(dataset: Any, limit: int | None) -> int:
+    """Return the number of images of a split; of a stream as stated, which matters only if a part is looked at."""
+    if isinstance(dataset, IterableDataset):
+        return reader_of(dataset).num_samples if limit is not None else 0
+    return len(dataset)
+
+
+def _unmapped_labels(name: str, dataset: Dataset) -> Iterator[Finding]:
+    try:
+        known_labels(dataset)
+    except ValueError as error:
+        yield Finding(Level.ERROR, 'class_map', f'{name}: {error}')
+
+
+def _other_samples(split: Split, dataset: Dataset) -> Iterator[Finding]:
+    """Yield a finding if a web data set has another number of samples than its description says."""
+    stated = getattr(getattr(reader_of(dataset), 'split_info', None), 'num_samples', 0)
+    if stated and stated != split.images:
+        yield Finding(Level.WARNING, 'row_count', f'{split.name}: the shards have {split.images:,} samples, and '
+                      f'{stated:,} by _info.json, or by the name of the split')
+
+
 def _differing_classes(train: Dataset, validation: Dataset | None, *, dense: bool) -> Iterator[Finding]:
     try:
         if validation is not None:
@@ -109,7 +139,7 @@ def _unused_outputs(splits: Sequence[Split], num_classes: int | None, named: int
     needed = max([named, *(max(split.labels) + 1 for split in splits if split.labels)])
     if num_classes is None and needed:
         yield Finding(Level.NOTE, 'num_classes', f'the data have {needed} classes: train with --num-classes {needed}')
-    elif num_classes is not None and num_classes > needed:
+    elif num_classes is not None and num_classes > needed > 0:
         yield Finding(
             Level.WARNING, 'unused_outputs', f'the network has {num_classes} classes, and the data have {needed}; use '
             f'--num-classes {needed}')

@@ -62,7 +62,7 @@ def image_facts(content: IO[bytes] | Image.Image, *, decode: bool = False) -> Im
             kind = image.format or ''
             size, mode, turned = image.size, image.mode, _is_turned(image)
             if decode or mode in WIDE or not is_complete(kind, start, end, length):
-                in_mode(image, 'L')
+                in_mode(image, 'RGB')
     except Exception as error:  # Pillow raises anything on a broken file
         return ImageFacts(digest=digest, whole=whole, problem=_reason(error))
     return ImageFacts(size, mode, kind, digest, whole, turned)

@@ -6,7 +6,7 @@ from typing import NoReturn
 from PIL import Image
 from torch.utils.data import Dataset
 
-from ..cli import StrictParser
+from ..cli import StrictParser, printable
 from ..training.arguments.parsing import parse_arguments
 from .arguments import CheckSettings, build_parser
 from .collect import check_training_data
@@ -56,7 +56,7 @@ def finish(
         settings: What is written.
         datasets: The data set of each split, of images and labels, for samples in the picture; None: no samples.
     """
-    print('\n'.join(report.lines()))
+    print(printable('\n'.join(report.lines())))
     if settings.results_file:
         report.write(settings.results_file)
     if settings.picture:

@@ -1,12 +1,14 @@
 """The picture of a data check: samples of each class, and histograms of classes and sizes."""
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset, IterableDataset
 
+from ..cli import printable
 from ..data.class_names import class_names, title_of
 from ..files import written_aside
 from .report import Report
@@ -50,10 +52,16 @@ def sample_rows(split: Split, dataset: Dataset) -> Iterator[tuple[str, list[Imag
     by_size = sorted(split.examples, key=lambda label: -split.labels[label])
     chosen = sorted({*by_size[:CLASSES // 2], *by_size[len(by_size) - CLASSES // 2:]})
     found = _streamed_images(dataset, chosen) if isinstance(dataset, IterableDataset) else {
-        label: [dataset[index][0] for index in split.examples[label]] for label in chosen}
+        label: list(_images(dataset, split.examples[label])) for label in chosen}
     for label in chosen:
         if found.get(label):
             yield f'{title_of(label, names)} ({split.labels[label]:,})', found[label]
+
+
+def _images(dataset: Any, indices: list[int]) -> Iterator[Image.Image]:
+    for index in indices:
+        with suppress(Exception):  # damage that headers do not show: image libraries raise anything on a broken file
+            yield dataset[index][0]
 
 
 def _streamed_images(dataset: IterableDataset, labels: list[int]) -> dict[int, list[Image.Image]]:
@@ -76,7 +84,7 @@ def _draw_samples(figure: Any, rows: list[tuple[str, list[Image.Image]]], report
             panel.axis('off')
         for panel, image in zip(row, images):
             panel.imshow(_thumbnail(image), cmap='gray')
-        row[0].set_title(title[:40], fontsize=7, loc='left')
+        row[0].set_title(printable(title[:40]), fontsize=7, loc='left')
 
 
 def _thumbnail(image: Image.Image) -> np.ndarray:
@@ -98,8 +106,8 @@ def _draw_classes(axis: Any, report: Report) -> None:
         for number, split in enumerate(report.splits):
             places = [place + number * width for place in range(len(names))]
             axis.bar(places, [split.classes.get(name, 0) for name in names], width, align='edge', label=split.name)
-        axis.set_xticks([place + 0.4 for place in range(len(names))], [name[:20] for name in names], rotation=90,
-                        fontsize=7)
+        axis.set_xticks([place + 0.4 for place in range(len(names))], [printable(name[:20]) for name in names],
+                        rotation=90, fontsize=7)
         axis.set_ylabel(what)
     axis.set_title(f'{what} by class', fontsize=9)
     if report.splits:

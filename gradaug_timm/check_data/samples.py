@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from timm.data.readers.targets import get_field, multi_field_target, parse_target_keys
+from timm.data.readers.targets import get_field, multi_field_target
 from torch.utils.data import Dataset, IterableDataset, Subset
 from torchvision.datasets import DatasetFolder
 
+from ..cli import one_line
+from ..data.labels import remapped
 from ..upstream import ReaderImageFolder, image_places, reader_of
 from .images import ImageFacts, image_facts
 
@@ -86,7 +88,7 @@ def _sample(
         if hasattr(content, 'read'):
             content.close()
     except Exception as error:  # of the file system, of the reader, or of what decodes images
-        facts = ImageFacts(problem=f'{type(error).__name__}: {" ".join(str(error).split())}'[:160])
+        facts = ImageFacts(problem=one_line(error, 160, kind=True))
     return Sample(name_item(), label, facts, index)
 
 
@@ -120,11 +122,12 @@ def _rows(reader: Any, decode: bool) -> Iterator[Sample]:
     import datasets
     builder = reader.builder
     rows = builder.as_dataset(split=reader.split) if reader.download else builder.as_streaming_dataset(reader.split)
-    keys = reader.target_keys
     for number, row in enumerate(rows.cast_column(reader.input_key, datasets.Image(decode=False))):
         def open_row(row=row) -> tuple[Any, Any]:
             stored = row[reader.input_key]
-            label = multi_field_target(row, keys) if keys else get_field(row, reader.target_key)
+            if not stored:
+                raise ValueError('there is no image')
+            label = _mapped(reader, _label(reader, row, reader.target_key))
             return io.BytesIO(stored['bytes']) if stored.get('bytes') else open(stored['path'], 'rb'), label
         yield _sample(open_row, partial('row {}'.format, number), decode)
 
@@ -132,8 +135,7 @@ def _rows(reader: Any, decode: bool) -> Iterator[Sample]:
 def _web_samples(reader: Any, decode: bool) -> Iterator[Sample]:
     """Yield the samples of a web data set, with undecoded images."""
     import webdataset
-    keys = reader.target_key or reader.split_info.alt_label
-    fields = parse_target_keys(keys)
+    key = reader.target_key or reader.split_info.alt_label
     urls = [os.path.join(reader.root, name) for name in reader.split_info.filenames]
     errors: list[str] = []
 
@@ -147,14 +149,29 @@ def _web_samples(reader: Any, decode: bool) -> Iterator[Sample]:
             image = next((sample[each] for each in reader.input_key.split(';') if each in sample), None)
             if image is None:
                 raise ValueError(f'no field {reader.input_key} (fields: {", ".join(_fields(sample))})')
-            if not keys:
-                return io.BytesIO(image), int(sample['cls']) if 'cls' in sample else None
-            content = json.loads(sample.get('json', b'{}'))
-            label = multi_field_target(content, fields) if fields else get_field(content, keys)
-            return io.BytesIO(image), label
-        yield _sample(open_sample, partial(_web_name, sample), decode)
+            if not key:
+                return io.BytesIO(image), _mapped(reader, int(sample['cls'])) if 'cls' in sample else None
+            label = _label(reader, json.loads(sample.get('json', b'{}')), key)
+            if isinstance(label, list):
+                return io.BytesIO(image), _mapped(reader, label)
+            return io.BytesIO(image), int(label) if int(label) < 0 else _mapped(reader, int(label))
+        found = _sample(open_sample, partial(_web_name, sample), decode)
+        if not (key and isinstance(found.label, int) and found.label < 0):  # timm leaves these out
+            yield found
     for error in errors:
         yield Sample(error, None, ImageFacts(problem='the shard is damaged'))
+
+
+def _label(reader: Any, fields: dict, key: str) -> Any:
+    return multi_field_target(fields, reader.target_keys) if reader.target_keys else get_field(fields, key)
+
+
+def _mapped(reader: Any, label: Any) -> Any:
+    """Return a label after the class map; a text, which is no label, if the map lacks it."""
+    try:
+        return remapped(reader, label)
+    except ValueError:
+        return f'{label}, which --class-map lacks'
 
 
 def _fields(sample: dict) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any, NamedTuple
 
+from ..data.by_name import plain
 from ..data.class_names import title_of
 from .samples import Sample
 
@@ -88,7 +89,7 @@ def count_samples(
         name: str,
         samples: Iterable[Sample],
         *,
-        total: int | None = None,
+        total: int = 0,
         names: Sequence[str] | None = None,
         dense: bool = False,
 ) -> Split:
@@ -97,7 +98,7 @@ def count_samples(
     Args:
         name: Its name.
         samples: Its samples.
-        total: Number of images of the split; None: of `samples`.
+        total: Number of images of the split, if it is more than `samples`.
         names: Names of the classes.
         dense: Whether labels are vectors of 0 and 1.
     """
@@ -124,20 +125,20 @@ def count_samples(
         split.formats[facts.format or 'pixels'] += 1
         split.turned += facts.turned
         split.contents.setdefault(facts.digest, []).append(Entry(sample.name, labels, facts.whole))
-    split.total = split.images if total is None else total
-    every = {*range(len(names or ())), *split.labels}
-    split.classes = {title_of(label, names): split.labels[label] for label in sorted(every)}
+    split.total = max(split.images, total)
+    every = {*split.labels, *(label for label, name in enumerate(names or ()) if name)}
+    split.classes = {plain(title_of(label, names)): split.labels[label] for label in sorted(every)}
     return split
 
 
 def _labels(label: Any, dense: bool) -> tuple[int, ...] | None:
-    """Return the labels of an image; None if they are no whole numbers from 0 on."""
+    """Return the labels of an image, each once and in order; None if they are no whole numbers from 0 on."""
     if hasattr(label, 'tolist'):
         label = label.tolist()
     if isinstance(label, (list, tuple)):
         if dense:
             return tuple(place for place, value in enumerate(label) if value)
         found = [_labels(each, False) for each in label]
-        return None if None in found else tuple(each for some in found for each in some or ())
+        return None if None in found else tuple(sorted({each for some in found for each in some or ()}))
     usable = isinstance(label, Integral) and not isinstance(label, bool) and int(label) >= 0
     return (int(label),) if usable else None

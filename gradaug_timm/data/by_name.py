@@ -81,14 +81,14 @@ def use_labels_of(
     if labels is None or in_order(labels) == tuple(names):
         return
     places = places_of(names)
-    unknown = _with_images([name for name in labels if _plain(name) not in places], labels, dataset)
+    unknown = _with_images([name for name in labels if plain(name) not in places], labels, dataset)
     if unknown and mapped and not _contradicted(labels, places):
         return
     if unknown:
         hint = '' if mapped else '; remove them, or number all classes by --class-map'
         raise ValueError(f'{what} has classes that {known_to} does not have: {listed(unknown)}; it has '
                          f'{listed(name for name in names if name)}{hint}')
-    found = {label: places[_plain(name)] for name, label in labels.items() if _plain(name) in places}
+    found = {label: places[plain(name)] for name, label in labels.items() if plain(name) in places}
     missing = sorted(set(range(len(names))) - {*found.values()} - _unnamed(names))
     if missing:
         _logger.info(f'{what} lacks {len(missing)} of the {len(names)} classes of {known_to}: '
@@ -97,17 +97,17 @@ def use_labels_of(
 
 
 def places_of(names: Sequence[str]) -> dict[str, int]:
-    """Return labels by name, without names of two classes; accents are written in one way, file systems have two."""
+    """Return labels by name, without names of two classes."""
     found: dict[str, set[int]] = {}
     for label, name in enumerate(names):
         for part in {name, *name.split(MERGED)} - {''}:
-            found.setdefault(_plain(part), set()).add(label)
+            found.setdefault(plain(part), set()).add(label)
     return {name: labels.pop() for name, labels in found.items() if len(labels) == 1}
 
 
 def same_names(first: Sequence[str], second: Sequence[str]) -> bool:
     """Return whether two data sets have the same classes in the same order."""
-    return [*map(_plain, first)] == [*map(_plain, second)]
+    return [*map(plain, first)] == [*map(plain, second)]
 
 
 def _with_images(names: Sequence[str], labels: Mapping[str, int], dataset: Dataset) -> list[str]:
@@ -118,12 +118,13 @@ def _with_images(names: Sequence[str], labels: Mapping[str, int], dataset: Datas
 
 def _contradicted(labels: Mapping[str, int], places: Mapping[str, int]) -> bool:
     """Return whether a known class has another label."""
-    return any(places.get(_plain(name), label) != label for name, label in labels.items())
+    return any(places.get(plain(name), label) != label for name, label in labels.items())
 
 
 def _unnamed(names: Sequence[str]) -> set[int]:
     return {label for label, name in enumerate(names) if not name}
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """Return a name with accents written in one way; file systems write them in two."""
     return unicodedata.normalize('NFC', name)

@@ -29,6 +29,7 @@ _logger = logging.getLogger(__name__)
 FOLDERS = ('', 'torch/image_folder', 'torch/folder')  # kinds of data sets that are class folders
 TWO_SPLITS = tuple(f'torch/{name}' for name in ('cifar10', 'cifar100', 'mnist', 'fashion_mnist', 'kmnist', 'qmnist'))
 PREFIXES = ('torch', 'hfds', 'hfids', 'tfds', 'wds')  # of names in timm's notation
+SEVERAL_LABELS = ('torch/inaturalist', 'torch/inat')  # the ranks of a species
 PACKAGES = ('hfds', 'hfids', 'tfds', 'wds')  # read by packages, whose errors have no common class
 EXPECTED = (AssertionError, FileNotFoundError, ImportError, RuntimeError)
 LAYOUT = 'expected DIR/train/CLASS/IMAGE and DIR/validation/CLASS/IMAGE'
@@ -86,8 +87,12 @@ def _open(
         **kwargs,
 ):
     """Create a whole split of a data set."""
+    kind, table = _kind(name), local_table(name)
+    if not kind.startswith(PACKAGES):
+        _check_fields(name, kwargs)
+        _check_single_labels(name, target_transform)
     if kwargs.get('class_map'):
-        if not is_folder(name) and not _kind(name).startswith(PACKAGES):
+        if not is_folder(name) and not kind.startswith(PACKAGES):
             raise ValueError(f'--class-map: --dataset {name} numbers its classes itself; leave the flag out')
         kwargs['class_map'] = read_class_map(kwargs['class_map'], root)
     if name.lower() == STL10_NAME:
@@ -96,13 +101,10 @@ def _open(
         if name.lower() != DIGITS:
             raise ValueError(f'--dataset {name} is unknown; data sets of this package are {DIGITS} and {STL10_NAME}')
         return Digits(split, input_img_mode=input_img_mode, target_transform=target_transform)
-    kind, table = _kind(name), local_table(name)
     if kind in TWO_SPLITS and split not in split_names('train') + split_names('validation') + ['test']:
         raise ValueError(f'--dataset {name} has no split {split!r}; it has train and validation')
     if table and checked:
         check_cache_files(table)
-    if kind in FOLDERS:
-        _check_fields(kind, kwargs.get('input_key'), kwargs.get('target_key'))
     if not kind and is_tar(root):
         dataset = open_tar(
             root, split, input_img_mode=input_img_mode, target_transform=target_transform,
@@ -207,13 +209,24 @@ def local_table(name: str) -> str | None:
     return folder if prefix.lower() in ('hfds', 'hfids') and os.path.isdir(folder) else None
 
 
-def _check_fields(kind: str, input_key: str | None, target_key: str | None) -> None:
-    """Raise ValueError if fields are named for images in folders; as in timm, an input key may list extensions."""
-    extensions = not kind and input_key and all(each.startswith('.') for each in input_key.split(';'))
-    fields = [flag(name) for name, value in (('input_key', input_key), ('target_key', target_key))
-              if value and not (extensions and value == input_key)]
-    if fields:
-        raise ValueError(f'{" and ".join(fields)}: image folders and tar files have no fields; use --dataset')
+def _check_fields(name: str, kwargs: Mapping[str, Any]) -> None:
+    """Raise ValueError if fields are named for data without fields; as in timm, an input key may list extensions."""
+    folder = is_folder(name)
+    extensions = folder and not _kind(name) and all(
+        each.startswith('.') for each in (kwargs.get('input_key') or '').split(';'))
+    given = [flag(key) for key in ('input_key', 'target_key', 'target_format')
+             if kwargs.get(key) and not (extensions and key == 'input_key')]
+    if given:
+        where = 'image folders and tar files have no fields; use --dataset' if folder else f'{name} has no fields'
+        raise ValueError(f'{" and ".join(given)}: {where}')
+
+
+def _check_single_labels(name: str, target_transform: Callable | None) -> None:
+    """Raise ValueError if several labels for each image are asked of data that have one."""
+    if isinstance(target_transform, timm.data.MultiLabelTarget) and _kind(name) not in SEVERAL_LABELS:
+        what = 'images in class folders have' if is_folder(name) else f'images of {name} have'
+        raise ValueError(f'--task multilabel: {what} one label; use a data set of hfds/, hfids/, tfds/ or wds/, and '
+                         '--target-key')
 
 
 def _open_folder(

@@ -88,14 +88,14 @@ def _check(name: str, what: str, flag: str, keys: list[str], fields: Mapping[str
 
 
 def _may_hold_images(kind: str) -> bool:
-    return kind in ('Image', 'string', 'binary', 'struct') or kind.startswith('{')
+    return kind in ('Image', 'string', 'binary', 'large_string', 'large_binary', 'str', 'bytes')
 
 
 def _kind(feature: Any) -> str:
     """Return a short name of a feature's type."""
     name = type(feature).__name__
-    if isinstance(feature, Image.Image):
-        return 'Image'
+    if isinstance(feature, Image.Image) or (isinstance(feature, Mapping) and {*feature} == {'bytes', 'path'}):
+        return 'Image'  # decoded, or as it is stored
     if name == 'Value':
         return str(feature.dtype)
     inner = getattr(feature, 'feature', None)

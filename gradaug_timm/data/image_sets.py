@@ -29,8 +29,8 @@ class Images(ImageDataset):
             image = self.transform(image)
         if target is None:
             target = -1
-        elif self.target_transform is not None:
-            target = self.target_transform(target)
+        else:
+            target = self.target_transform(target) if self.target_transform is not None else whole_number(target)
         return (image, target) if self.additional_features is None else (image, target, *features)
 
 
@@ -60,9 +60,7 @@ class StreamedImages(IterableImageDataset):
                 continue
             if self.transform is not None:
                 image = self.transform(image)
-            if self.target_transform is not None:
-                target = self.target_transform(target)
-            yield image, target
+            yield image, self.target_transform(target) if self.target_transform is not None else whole_number(target)
 
     def take_skipped(self) -> int:
         """Return how many images could not be read since the last call, in all workers."""
@@ -75,6 +73,12 @@ class StreamedImages(IterableImageDataset):
             raise
         except Exception as error:  # of the packages that read the data set
             raise ReadingError(one_line(error, None, kind=True)) from error
+
+
+def whole_number(label: Any) -> Any:
+    """Return a whole number that is stored as a float, or a truth value, as the int that losses need."""
+    whole = isinstance(label, bool) or (isinstance(label, float) and label.is_integer())
+    return int(label) if whole else label
 
 
 def read_at_depth(dataset: Dataset, mode: str) -> Dataset:

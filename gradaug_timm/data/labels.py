@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from ..upstream import reader_of, source_names
 from .class_names import innermost
 from .fields import distinct
+from .subset import labels_of
 
 SHOWN = 5
 
@@ -35,10 +36,11 @@ def known_labels(dataset: Dataset) -> list | None:
         return distinct(source.first_labels)
     if hasattr(reader, 'label_key'):
         return _table_labels(reader)
-    targets = getattr(source, 'targets', None)
-    if isinstance(targets, torch.Tensor):
-        targets = targets.tolist()
-    return None if targets is None else distinct(targets)
+    try:
+        targets = labels_of(source, 'the check')
+    except ValueError:
+        return None
+    return distinct(targets.tolist() if isinstance(targets, torch.Tensor) else targets)
 
 
 def _is_encoded(source: Any) -> bool:
@@ -50,33 +52,41 @@ def _is_encoded(source: Any) -> bool:
 def _table_labels(reader: Any) -> list:
     """Return the different labels of a table of Hugging Face, after its class map."""
     key, table = reader.label_key, reader.dataset
-    if reader.target_keys or '/' in key or type(table.features.get(key)).__name__ not in ('Value', 'ClassLabel'):
-        values = distinct(reader.iter_targets())
-        return values if not reader.remap_class else []  # iter_targets applies the class map
-    else:
-        values = table.unique(key)
-    if not reader.remap_class:
-        return values
-    return [_remapped(reader, value) for value in values]
-
-
-def _remapped(reader: Any, value: Any) -> int:
+    if type(table.features.get(key)).__name__ in ('Value', 'ClassLabel'):
+        return [remapped(reader, value) for value in table.unique(key)]
     try:
-        return remap_target(value, reader.class_to_idx, source_names(reader), dense=False)
-    except KeyError:
-        known = ', '.join(map(str, list(reader.class_to_idx)[:SHOWN]))
-        raise ValueError(f'--class-map has no label {value!r} of the data set; it begins with {known}') from None
+        return distinct(reader.iter_targets())
+    except KeyError as error:
+        raise _lacks(reader, error.args[0]) from None
+
+
+def remapped(reader: Any, label: Any) -> Any:
+    """Return the label, or labels, of an image after the class map of timm's reader.
+
+    Raises:
+        ValueError: The class map lacks the label.
+    """
+    if not reader.remap_class:
+        return label
+    try:
+        return remap_target(label, reader.class_to_idx, source_names(reader), dense=reader.dense_target)
+    except KeyError as error:
+        raise _lacks(reader, error.args[0]) from None
+
+
+def _lacks(reader: Any, label: Any) -> ValueError:
+    known = ', '.join(map(str, list(reader.class_to_idx)[:SHOWN]))
+    return ValueError(f'--class-map has no label {label!r} of the data set; it begins with {known}')
 
 
 def number_keys(reader: Any) -> None:
     """Let a class map of numbers, written as text, map labels that are numbers."""
-    mapping = getattr(reader, 'class_to_idx', None)
-    if not getattr(reader, 'remap_class', False) or not mapping or source_names(reader):
+    if not getattr(reader, 'remap_class', False) or source_names(reader):
         return
-    feature = (reader.dataset.features.get(reader.label_key) if hasattr(reader, 'label_key') else None)
-    text = str(getattr(feature, 'dtype', '')) in ('string', 'large_string')
-    if not text and all(isinstance(key, str) and key.lstrip('-').isdecimal() for key in mapping):
-        reader.class_to_idx = {int(key): label for key, label in mapping.items()}
+    mapping = reader.class_to_idx
+    if mapping and all(isinstance(key, str) and key.lstrip('-').isdecimal() for key in mapping):
+        numbered = {int(key): label for key, label in mapping.items()}
+        reader.class_to_idx = numbered if reader.dense_target else {**mapping, **numbered}
 
 
 def _problem(values: Sequence, num_classes: int) -> str | None:

@@ -113,11 +113,11 @@ def unread_files(root: str, paths: Sequence[str]) -> Iterator[Finding]:
             Level.ERROR, 'broken_links', f'{root} has links to folders or files that do not exist: {listed(dangling)}',
             tuple(dangling))
     others = [path for path in _others(root, paths) if path not in dangling]
-    outside = [path for path in others if not os.path.dirname(path) and is_image(path)]
+    outside = {path for path in others if not os.path.dirname(path) and is_image(path)}
     if outside:
         yield Finding(
-            Level.WARNING, 'images_outside', f'{root}: images outside of class folders are not read: {listed(outside)}',
-            tuple(outside))
+            Level.WARNING, 'images_outside', f'{root}: images outside of class folders are not read: '
+            f'{listed(sorted(outside))}', tuple(sorted(outside)))
     others = [path for path in others if path not in outside]
     if others:
         yield Finding(

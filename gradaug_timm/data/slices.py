@@ -95,5 +95,9 @@ def overlap(first: Dataset, second: Dataset) -> int:
 def _place(bound: str, images: int, default: int) -> int:
     if not bound:
         return default
-    place = int(images * float(bound[:-1]) / 100 + (.5 if bound[0] != '-' else -.5)) if bound[-1] == '%' else int(bound)
-    return min(max(place + images if bound[0] == '-' else place, 0), images)
+    from_end = bound[0] == '-'
+    if bound[-1] == '%':
+        place = int(images * (float(bound[:-1]) + 100 * from_end) / 100 + .5)  # -20% is the same place as 80%
+    else:
+        place = int(bound) + images * from_end
+    return min(max(place, 0), images)

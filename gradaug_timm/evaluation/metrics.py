@@ -2,6 +2,7 @@
 import torch
 from timm.data import RealLabelsImagenet
 from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
+from torch.utils.data import IterableDataset
 
 from ..confusion import ConfusionCounts
 from .settings import MetricSettings
@@ -97,8 +98,12 @@ def read_valid_labels(path: str, num_classes: int) -> list[int]:
 
 
 def _real_labels(path: str, dataset) -> RealLabelsImagenet:
+    if isinstance(dataset, IterableDataset):
+        raise ValueError('--real-labels needs a data set whose images are numbered, not a stream')
     try:
-        return RealLabelsImagenet(dataset.filenames(basename=True), real_json=path)
+        labels = RealLabelsImagenet(dataset.filenames(basename=True), real_json=path)
+        assert {*labels.filenames} <= {*labels.real_labels}
+        return labels
     except (OSError, ValueError, AttributeError, AssertionError) as error:
         reason = str(error) or 'it must have one entry for each evaluated image, named as in ImageNet'
         raise ValueError(f'--real-labels {path} doesn\'t fit the data set: {reason}') from error

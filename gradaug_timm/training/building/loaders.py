@@ -8,7 +8,7 @@ import torch
 from timm.data import AugMixDataset, FastCollateMixup, Mixup, MultiLabelTarget, create_loader
 from torch.utils.data import Dataset, IterableDataset
 
-from ...cli import one_line
+from ...cli import flag, one_line
 from ...data import (
     ReadableDataset,
     StreamedImages,
@@ -243,17 +243,18 @@ def _create_datasets(args, config: dict, num_classes: int) -> tuple[Dataset, Dat
 
 
 def _check_multi_label(args, dataset: Dataset) -> None:
-    if args.task != 'multilabel' or isinstance(dataset, IterableDataset):
+    """Raise ValueError if labels are not those of the classes, as far as they are known without reading images."""
+    if args.task != 'multilabel':
         return
     source: Any = innermost(dataset)
     try:
-        for target in getattr(reader_of(source), 'iter_targets', tuple)():
+        for target in getattr(source, 'first_labels', None) or getattr(reader_of(source), 'iter_targets', tuple)():
             source.target_transform(target)
-        dataset[0]
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(
-            f'--task multilabel with --target-key {args.target_key} and --target-format {args.target_format} '
-            f'does not fit the data set: {one_line(error, None)}') from error
+        given = ' and '.join(f'{flag(name)} {value}' for name in ('num_classes', 'target_key', 'target_format')
+                             if (value := getattr(args, name)))
+        raise ValueError(f'--task multilabel with {given} does not fit the data set: {one_line(error, None)}'
+                         ) from error
 
 
 def _create_mixup(args, num_classes: int) -> Mixup | FastCollateMixup | None:
