@@ -243,15 +243,18 @@ def test_a_photo_that_must_be_turned_is_noted(capsys, folder, tmp_path):
 def test_tar_files_are_checked_like_folders(capsys, folder, tmp_path):
     (folder.root / 'train/a/0.png').write_bytes(b'no image')
     for split in ('train', 'validation'):
-        with tarfile.open(tmp_path / f'{split}.tar', 'w') as tar:
+        (tmp_path / 'classes' / split).mkdir(parents=True)
+        (tmp_path / 'splits').mkdir(exist_ok=True)
+        with tarfile.open(tmp_path / 'splits' / f'{split}.tar', 'w') as tar:
             tar.add(folder.root / split, '.')
-    for split in ('train', 'validation'):
-        (tmp_path / f'tars/{split}').mkdir(parents=True)
-        (tmp_path / f'{split}.tar').rename(tmp_path / f'tars/{split}.tar')
-        (tmp_path / f'tars/{split}').rmdir()
-    code, found = result(capsys, tmp_path, tmp_path / 'tars')
-    assert code == 1 and found['splits']['train']['classes'] == {'a': 3, 'b': 4}
-    assert 'a/0.png in ' in text_of(found, 'unreadable')
+        for name in 'ab':
+            with tarfile.open(tmp_path / 'classes' / split / f'{name}.tar', 'w') as tar:
+                tar.add(folder.root / split / name, name)
+    for layout in ('splits', 'classes'):
+        code, found = result(capsys, tmp_path, tmp_path / layout, '--num-classes', 2)
+        assert code == 1 and found['splits']['train']['classes'] == {'a': 3, 'b': 4}
+        assert kinds(found) == {'unreadable': 'error'} and 'a/0.png in ' in text_of(found, 'unreadable')
+        assert found['splits']['train']['skipped_files'] == {}
 
 
 def web_data_set(root, parts_of=lambda number: {'cls': number % 2}, *, stated=4, **replaced):

@@ -1,6 +1,7 @@
 """Splits of folders, and parts of them: what is trained on is not validated on."""
 import tarfile
 from collections import Counter
+from contextlib import nullcontext
 from itertools import product
 
 import numpy as np
@@ -107,11 +108,23 @@ def test_a_place_counted_from_the_end_is_the_same_place_from_the_start():
         assert Slice('', f'-{min(share, images)}', '').bounds(images)[0] == images - min(share, images)
 
 
+@pytest.mark.parametrize(('train_split', 'val_split', 'shared'), [
+    ('train', 'train[80%:]', True), ('train[:80%]', 'train[70%:]', True), ('train[:80%]', 'train[-1000:]', False),
+    ('train[:1000]', 'train[900:2000]', True), ('train[:80%]', 'train[80%:]', False), ('train', 'validation', False),
+    ('train[:80%]', 'validation[:90%]', False), ('train[:10%]+train[90%:]', 'train', False)])
+def test_parts_that_other_readers_take_are_compared_as_far_as_possible(train_split, val_split, shared):
+    with pytest.raises(ValueError, match=r'^validation images are training images') if shared else nullcontext():
+        check_parts('hfds/any/name', None, (train_split, val_split), [], [])
+
+
 def test_the_same_split_twice_is_warned_of(tmp_path, caplog):
     root = str(make_image_folder(tmp_path, splits=['train']))
     same = [create_dataset('', root, 'train') for _ in range(2)]
     check_parts('', root, ('train', 'train'), *same)
     assert '8 of 8 validation images are training images' in caplog.text
+    caplog.clear()
+    check_parts('hfds/any/name', None, ('train', 'train'), *same)
+    assert 'validation images are training images: --train-split train and' in caplog.text
 
 
 def test_a_class_that_a_part_lacks_is_named(tmp_path, caplog):

@@ -33,9 +33,10 @@ def split_findings(
             [f'{name} ({reason})' for name, reason in split.unreadable.items()])
     if split.wrong_labels:
         shown = [f'{label} of {name}' for name, label in split.wrong_labels.items()]
+        hint = '; --class-map FILE numbers texts' if shown[0][0] in '"\'' else ''
         yield Finding(
-            Level.ERROR, 'wrong_labels', f'{split.name}: labels are not whole numbers from 0 on: {listed(shown, 3)}',
-            tuple(shown))
+            Level.ERROR, 'wrong_labels',
+            f'{split.name}: labels are not whole numbers from 0 on: {listed(shown, EXAMPLES)}{hint}', tuple(shown))
     if split.labels and num_classes is not None and max(split.labels) >= num_classes:
         yield _beyond_range(split, num_classes)
     if split.turned:

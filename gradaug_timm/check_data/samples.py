@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, IterableDataset, Subset
 from torchvision.datasets import DatasetFolder
 
 from ..cli import one_line
+from ..data.image_sets import whole_number
 from ..data.labels import remapped
 from ..upstream import ReaderImageFolder, image_places, reader_of
 from .images import ImageFacts, image_facts
@@ -152,11 +153,10 @@ def _web_samples(reader: Any, decode: bool) -> Iterator[Sample]:
             if not key:
                 return io.BytesIO(image), _mapped(reader, int(sample['cls'])) if 'cls' in sample else None
             label = _label(reader, json.loads(sample.get('json', b'{}')), key)
-            if isinstance(label, list):
-                return io.BytesIO(image), _mapped(reader, label)
-            return io.BytesIO(image), int(label) if int(label) < 0 else _mapped(reader, int(label))
+            label = int(label) if isinstance(label, str) else whole_number(label)
+            return io.BytesIO(image), label if _is_negative(label) else _mapped(reader, label)
         found = _sample(open_sample, partial(_web_name, sample), decode)
-        if not (key and isinstance(found.label, int) and found.label < 0):  # timm leaves these out
+        if not (key and _is_negative(found.label)):  # timm leaves these out
             yield found
     for error in errors:
         yield Sample(error, None, ImageFacts(problem='the shard is damaged'))
@@ -164,6 +164,10 @@ def _web_samples(reader: Any, decode: bool) -> Iterator[Sample]:
 
 def _label(reader: Any, fields: dict, key: str) -> Any:
     return multi_field_target(fields, reader.target_keys) if reader.target_keys else get_field(fields, key)
+
+
+def _is_negative(label: Any) -> bool:
+    return isinstance(label, int) and label < 0
 
 
 def _mapped(reader: Any, label: Any) -> Any:

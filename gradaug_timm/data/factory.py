@@ -19,7 +19,7 @@ from .folders import VisibleImageFolder, is_ignored, open_folder
 from .hints import flat_hint, split_hint
 from .image_sets import StreamedImages, read_at_depth
 from .labels import number_keys
-from .slices import overlap, parse_split, sliced
+from .slices import overlap, parse_split, sliced, surely_overlap
 from .stl10 import STL10_NAME, TRAIN, Stl10
 from .tables import check_cache_files, warn_of_other_rows
 from .tars import check_tar_splits, find_tar, is_tar, open_tar, split_names
@@ -113,7 +113,7 @@ def _open(
         if not kind:
             _check_root(name, root)
             check_folder(root, split)
-        if kind.startswith('torch/') and not root:
+        if kind.startswith(('torch/', 'wds/')) and not root:
             raise ValueError(f'--dataset {name} needs --data-dir, the folder that contains the data set')
         opened = partial(_open_folder, kind) if kind in FOLDERS else partial(timm.data.create_dataset, name)
         try:
@@ -174,14 +174,17 @@ def check_parts(name: str, root: str | None, splits: tuple[str, str], train: Dat
         train: The training images.
         validation: The validation images.
     """
-    if not is_sliced_here(name):
-        return
-    places = [_place(name, root, split) for split in splits]
-    shared = overlap(train, validation) if places[0] == places[1] else 0
+    counted = ''
+    if is_sliced_here(name):
+        places = [_place(name, root, split) for split in splits]
+        shared = overlap(train, validation) if places[0] == places[1] else 0
+        counted = f'{shared} of {len(validation)} '
+    else:
+        shared = surely_overlap(*splits)
     if not shared:
         return
-    text = f'{shared} of {len(validation)} validation images are training images: --train-split {splits[0]} and ' \
-           f'--val-split {splits[1]} read the same data'
+    text = f'{counted}validation images are training images: --train-split {splits[0]} and --val-split {splits[1]} ' \
+           'read the same data'
     if splits[0] == splits[1]:
         _logger.warning(f'{text}, so the validation metric says nothing about other images.')
     else:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from PIL import Image
-from timm.data.readers.targets import has_field
+from timm.data.readers.targets import get_field, has_field
 from torch.utils.data import Dataset
 
 from ..upstream import reader_of
@@ -129,26 +129,32 @@ def _parts_of_first(reader: Any) -> str:
     if not set(images.split(';')) & {*parts}:
         hints.append(f'images are read from {images}: use --input-key with the ending of the images')
     if reader.target_key is None and 'cls' not in parts:
-        field = f', such as {", ".join(_json_fields(sample)[:SHOWN])}' if 'json' in parts else ''
+        field = f', such as {", ".join(sorted(_json_fields(sample))[:SHOWN])}' if 'json' in parts else ''
         hints.append('labels are read from cls' + (
             f': use --target-key with a field of json{field}' if field else
             ', and the files of a sample must be neighbours in the tar file (tar --sort=name)'))
     elif reader.target_key is None and not _is_number(sample['cls']):
         hints.append(f'cls must be a number, not {sample["cls"][:20]!r}')
     elif reader.target_key and 'json' in parts:
-        fields = ', '.join(_json_fields(sample)[:SHOWN])
-        hints.append(f'--target-key {reader.target_key} must be a field of json: {fields}')
+        hints.append(f'--target-key {reader.target_key} {_json_problem(sample, reader.target_key)}')
     elif reader.target_key:
         hints.append(f'--target-key {reader.target_key} needs a part json')
     return f': {"; ".join(hints)} (the first sample has {", ".join(parts)})' if hints else ''
 
 
-def _json_fields(sample: Mapping[str, bytes]) -> list[str]:
+def _json_fields(sample: Mapping[str, bytes]) -> dict[str, Any]:
     try:
         content = json.loads(sample['json'])
     except ValueError:
-        return []
-    return sorted(content) if isinstance(content, dict) else []
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _json_problem(sample: Mapping[str, bytes], key: str) -> str:
+    fields = _json_fields(sample)
+    if ',' not in key and has_field(fields, key):
+        return f'must hold a number, or a list of numbers, not {get_field(fields, key)!r:.40}'
+    return f'must be a field of json: {", ".join(sorted(fields)[:SHOWN]) or "it has none"}'
 
 
 def _is_number(content: bytes) -> bool:

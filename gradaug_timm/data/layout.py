@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from torch.utils.data import Dataset
 from torchvision.datasets import DatasetFolder
 
-from ..upstream import image_places, reader_of
+from ..upstream import ReaderImageInTar, image_places, reader_of
 from .class_names import listed
 from .findings import Finding, Level, counted
 from .folders import is_ignored, is_image, kinds_of, visible_files
@@ -45,13 +45,13 @@ def layout_findings(dataset: Dataset, *, mapped: bool = False, lacking: bool = F
     if found is None:
         return
     root, paths, innermost = found
+    if not mapped and innermost:
+        yield from merged_classes(root, sorted({os.path.dirname(path) for path in paths}))
+    if _is_packed(dataset):
+        return
     if not mapped:
-        if innermost:
-            yield from merged_classes(root, sorted({os.path.dirname(path) for path in paths}))
-        if os.path.isdir(root):
-            yield from empty_folders(root, paths, lacking=lacking)
-    if os.path.isdir(root):
-        yield from unread_files(root, paths)
+        yield from empty_folders(root, paths, lacking=lacking)
+    yield from unread_files(root, paths)
 
 
 def merged_classes(root: str, folders: Sequence[str]) -> Iterator[Finding]:
@@ -128,7 +128,11 @@ def unread_files(root: str, paths: Sequence[str]) -> Iterator[Finding]:
 def unread_kinds(dataset: Dataset) -> Counter[str]:
     """Return how many files of each extension in the folder of a data set are not read."""
     found = image_paths(dataset)
-    return kinds_of(_others(*found[:2])) if found is not None and os.path.isdir(found[0]) else Counter()
+    return Counter() if found is None or _is_packed(dataset) else kinds_of(_others(*found[:2]))
+
+
+def _is_packed(dataset: Dataset) -> bool:
+    return isinstance(reader_of(dataset), ReaderImageInTar)
 
 
 def _others(root: str, paths: Sequence[str]) -> list[str]:

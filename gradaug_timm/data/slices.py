@@ -13,6 +13,7 @@ from .subset import TransformedSubset, labels_of
 _logger = logging.getLogger(__name__)
 
 BOUND = r'(-?\d+(?:\.\d+)?%|-?\d+)?'
+MANY = 10 ** 9  # images, of which a number is a small share
 SLICE = re.compile(rf'([^\[\]+]*)\[{BOUND}:{BOUND}\]')
 
 
@@ -90,6 +91,16 @@ def overlap(first: Dataset, second: Dataset) -> int:
     ours, theirs = ({*(each.indices if isinstance(each, TransformedSubset) else range(len(each)))}
                     for each in (first, second))
     return len(ours & theirs)
+
+
+def surely_overlap(first: str, second: str) -> bool:
+    """Return whether two splits, written as for any reader, have images in common, however many images there are."""
+    try:
+        names, parts = zip(*map(parse_split, (first, second)))
+    except ValueError:  # of another notation
+        return False
+    bounds = [part.bounds(MANY) if part else (0, MANY) for part in parts]
+    return names[0] == names[1] and max(start for start, _ in bounds) < min(stop for _, stop in bounds)
 
 
 def _place(bound: str, images: int, default: int) -> int:

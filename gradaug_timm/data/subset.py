@@ -107,7 +107,5 @@ def labels_of(dataset: Dataset, flag: str) -> Sequence[int]:
     if labels is None and hasattr(source, 'samples'):
         labels = [label for _, label in source.samples]
     if labels is None:
-        raise ValueError(
-            f'{flag} needs a data set that lists its labels (image folders, torch/, gradaug/), '
-            f'not {type(dataset).__name__}')
+        raise ValueError(f'{flag} needs a data set that lists its labels: image folders, tar files, torch/ or gradaug/')
     return labels
