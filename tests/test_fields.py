@@ -181,7 +181,7 @@ def test_a_network_that_takes_other_channels_than_its_description_says_is_evalua
     (dict(in_chans=5), '--in-chans 5 must be 1 to 4'),
     (dict(in_chans=1, input_img_mode='RGB'), 'gives images of 3 channels, but the network takes 1'),
     (dict(input_img_mode='L'), 'gives images of 1 channel, but the network takes 3: use --input-img-mode RGB'),
-    (dict(input_img_mode='rgba'), 'rgba must be one of L, 1, P, LA, RGB,'),
+    (dict(input_img_mode='rgba'), 'rgba must be one of L, P, LA, RGB,'),
     (dict(in_chans=1, input_img_mode='I;16'), '--input-img-mode I;16 is not supported'),
 ])
 def test_modes_and_channels_that_do_not_fit_end_before_training(tmp_path, capsys, flags, words):

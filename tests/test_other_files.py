@@ -124,7 +124,10 @@ def test_weights_of_classes_in_yaml_are_those_of_the_command_line(image_folder, 
 @pytest.mark.parametrize(('weights', 'wanted'), [
     (['bright=1', 'c=2'], '--loss-class-weight lacks dark and has unknown c; the classes are bright, dark'),
     (['bright=1', 'dark=x'], 'the value of class dark must be a number'),
+    (['bright=1', 'dark=nan'], "the value of class dark must be a number, not 'nan'"),
     (['1', '2', '3'], '--loss-class-weight must have 2 entries'),
+    (['inverse'], '--loss-class-weight inverse must be numbers, CLASS=NUMBER for each class, an existing file, or '
+                  'inv_freq or effective_num with --class-stats: '),
 ])
 def test_weights_that_do_not_fit_the_classes_end_in_one_line(capsys, image_folder, tmp_path, weights, wanted):
     assert wanted in error_line(capsys, [

@@ -82,7 +82,7 @@ def test_real_labels_are_those_of_the_images_that_can_be_read(tmp_path):
     settings = EvaluationSettings(
         data_dir=str(tmp_path / 'data'), img_size=16, crop_pct=1., workers=0, device='cpu', batch_size=4,
         real_labels=str(tmp_path / 'real.json'), mean=(0.,) * 3, std=(1.,) * 3)
-    pixels = torch.stack([torch.as_tensor(np.asarray(image)).permute(2, 0, 1) / 255 for image in images])
+    pixels = torch.stack([torch.as_tensor(np.array(image)).permute(2, 0, 1) / 255 for image in images])
     with torch.no_grad():
         ranks = net(pixels).argsort(1, descending=True).tolist()
     seen = [number for number in range(6) if truth[number] and number != 2]

@@ -59,7 +59,7 @@ def class_findings(train: Split, validation: Split | None, *, multi_label: bool 
         most, least = max(filled, key=filled.__getitem__), min(filled, key=filled.__getitem__)
         yield Finding(
             Level.WARNING, 'imbalance', f'{train.name}: class {most!r} has {filled[most]:,} images, and {least!r} '
-            f'{filled[least]:,}; see --loss-class-weight')
+            f'{filled[least]:,}; see --loss-class-weight with --loss bce')
     if validation is None or not validation.labels:
         return
     missing = [name for name in filled if not validation.classes.get(name)]

@@ -8,7 +8,7 @@ from torch import nn
 from ..cli import nearest
 
 DEFAULTS = {1: 'L', 3: 'RGB'}  # channels -> mode without --input-img-mode
-MODES = {1: ('L', '1', 'P'), 2: ('LA',), 3: ('RGB', 'YCbCr', 'HSV', 'LAB'), 4: ('RGBA', 'CMYK', 'RGBX')}
+MODES = {1: ('L', 'P'), 2: ('LA',), 3: ('RGB', 'YCbCr', 'HSV', 'LAB'), 4: ('RGBA', 'CMYK', 'RGBX')}
 DEEP = ('I', 'F', 'I;16', 'I;16L', 'I;16B', 'I;16N')
 STEMS = (1, 4, 16)  # input channels of a first convolution for each channel of images; more after space-to-depth
 

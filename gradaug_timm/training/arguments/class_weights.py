@@ -1,5 +1,6 @@
 """Weights and counts of classes, by label or by name."""
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -112,7 +113,7 @@ def _are_labels(named: Mapping[str, Any]) -> bool:
 
 def _number(name: Any, value: Any) -> float:
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or not math.isfinite(float(value)):
             raise ValueError
         return float(value)
     except (TypeError, ValueError):

@@ -3,8 +3,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from timm.loss import resolve_class_weights
+from timm.loss import CLASS_WEIGHT_METHOD_KINDS, resolve_class_weights
 
+from ...cli import flag
 from .class_weights import by_label, given_by_name, names_in_stats, read_stats
 from .settings import TrainSettings
 
@@ -47,12 +48,17 @@ def loss_settings(args: TrainSettings, names: Sequence[str] | None = None, *, ch
 
 def _weights(args: TrainSettings, kind: str, stats, names: Sequence[str] | None, checked: bool):
     value: Any = getattr(args, f'loss_{kind}')
-    named = given_by_name(value)
+    what, named = flag(f'loss_{kind}'), given_by_name(value)
     if named is not None:
-        value = by_label(named, names if checked else list(named), f'--loss-{kind.replace("_", "-")}')
-    weights = resolve_class_weights(
-        value, kind, stats, power=args.loss_weight_power, beta=args.loss_weight_beta, max_weight=args.loss_weight_max)
+        value = by_label(named, names if checked else list(named), what)
+    try:
+        weights = resolve_class_weights(
+            value, kind, stats, power=args.loss_weight_power, beta=args.loss_weight_beta,
+            max_weight=args.loss_weight_max)
+    except ValueError as error:
+        methods = ' or '.join(name for name, own in CLASS_WEIGHT_METHOD_KINDS.items() if own == kind)
+        raise ValueError(f'{what} {value} must be numbers, CLASS=NUMBER for each class, an existing file, or {methods} '
+                         f'with --class-stats: {error}') from error
     if isinstance(weights, torch.Tensor) and args.num_classes and weights.numel() != args.num_classes:
-        flag = f'--loss-{kind.replace("_", "-")}'
-        raise ValueError(f'{flag} must have {args.num_classes} entries, one per class, not {weights.numel()}')
+        raise ValueError(f'{what} must have {args.num_classes} entries, one per class, not {weights.numel()}')
     return weights
