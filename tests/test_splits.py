@@ -6,12 +6,13 @@ from itertools import product
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from torchvision.datasets import CIFAR10
+from torchvision.datasets import CIFAR10, QMNIST
 from train_helpers import arguments, error_line, make_image_folder, train
 
 from gradaug_timm import EvaluationSettings
-from gradaug_timm.data import create_dataset, stratified
+from gradaug_timm.data import check_labels, create_dataset, stratified
 from gradaug_timm.data.factory import check_parts
 from gradaug_timm.data.slices import Slice, parse_split, sliced, spread
 from gradaug_timm.evaluation.loading import open_split
@@ -61,7 +62,7 @@ def test_every_first_part_has_each_class_within_one_image_of_its_share(counts):
         assert (abs(found - end / len(labels) * np.array(counts)) <= 1 + 1e-9).all()
 
 
-def test_parts_of_tar_files_and_of_torchvision_data_sets_are_taken(tmp_path, monkeypatch):
+def test_parts_of_tar_files_and_of_torchvision_data_sets_are_taken(tmp_path, monkeypatch, caplog):
     root = make_image_folder(tmp_path / 'images', images=5, splits=['train'])
     with tarfile.open(tmp_path / 'train.tar', 'w') as tar:
         tar.add(root / 'train', '.')
@@ -74,6 +75,16 @@ def test_parts_of_tar_files_and_of_torchvision_data_sets_are_taken(tmp_path, mon
     monkeypatch.setattr(CIFAR10, '__init__', load)
     part = create_dataset('torch/cifar10', str(tmp_path), 'train[:40%]')
     assert by_class(part) == {0: 2, 1: 2} and part.dataset.train  # it was the test split at a name unknown to timm
+
+    def load_rows(self, root, what=None, **kwargs):
+        load(self, root)
+        self.data = torch.zeros(10, 28, 28, dtype=torch.uint8)
+        self.targets, self.compat = torch.tensor([[label % 5, 7, label] for label in range(10)]), True
+
+    monkeypatch.setattr(QMNIST, '__init__', load_rows)
+    assert by_class(create_dataset('torch/qmnist', str(tmp_path), 'train[:50%]')) == dict.fromkeys(range(5), 1)
+    check_labels(create_dataset('torch/qmnist', str(tmp_path), 'train'), 10)
+    assert 'none of' not in caplog.text  # all classes are there
     with pytest.raises(ValueError, match="torch/cifar10 has no split 'trian'"):
         create_dataset('torch/cifar10', str(tmp_path), 'trian')
 

@@ -1,7 +1,6 @@
 """Slices of splits, such as `train[:80%]`, for data sets whose reader has none: folders, tar files and torchvision."""
 import logging
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,12 +59,12 @@ def sliced(dataset: Dataset, part: Slice) -> TransformedSubset:
     Raises:
         ValueError: The part has no images, or the labels are not known without reading all images.
     """
-    labels = labels_of(dataset, f'split {part.text!r}')
+    labels = np.asarray(labels_of(dataset, f'split {part.text!r}'))
     start, stop = part.bounds(len(labels))
     chosen = np.sort(spread(labels)[start:stop])
     if not len(chosen):
         raise ValueError(f'split {part.text!r} has none of the {len(labels)} images')
-    lost = sorted({*labels} - {*np.asarray(labels)[chosen].tolist()})
+    lost = sorted({*labels.tolist()} - {*labels[chosen].tolist()})
     if lost:
         names = class_names(dataset)
         _logger.warning(f'split {part.text!r} has {len(chosen)} of {len(labels)} images, and none of '
@@ -73,17 +72,16 @@ def sliced(dataset: Dataset, part: Slice) -> TransformedSubset:
     return TransformedSubset(dataset, chosen.tolist())
 
 
-def spread(labels: Sequence[int]) -> np.ndarray:
+def spread(labels: np.ndarray) -> np.ndarray:
     """Return the indices of all images in an order in which each first part has each class in proportion.
 
     Images of a class stay in their order.
     """
-    every = np.asarray(labels)
-    by_class = np.argsort(every, kind='stable')
-    _, first, counts = np.unique(every[by_class], return_index=True, return_counts=True)
-    rank = np.arange(len(every)) - np.repeat(first, counts)
+    by_class = np.argsort(labels, kind='stable')
+    _, first, counts = np.unique(labels[by_class], return_index=True, return_counts=True)
+    rank = np.arange(len(labels)) - np.repeat(first, counts)
     shares = (rank + .5) / np.repeat(counts, counts)
-    return by_class[np.lexsort((every[by_class], shares))]
+    return by_class[np.lexsort((labels[by_class], shares))]
 
 
 def overlap(first: Dataset, second: Dataset) -> int:

@@ -108,4 +108,4 @@ def labels_of(dataset: Dataset, flag: str) -> Sequence[int]:
         labels = [label for _, label in source.samples]
     if labels is None:
         raise ValueError(f'{flag} needs a data set that lists its labels: image folders, tar files, torch/ or gradaug/')
-    return labels
+    return labels[:, 0] if getattr(labels, 'ndim', 1) > 1 else labels  # QMNIST also lists where a digit is from
