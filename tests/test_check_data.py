@@ -139,6 +139,15 @@ def test_a_mode_that_only_becomes_colours_is_read(tmp_path):
     assert read_image(str(path), 'RGB').mode == 'RGB'
 
 
+@pytest.mark.parametrize(('bits', 'found'), [(12, {'dark_images': 'warning'}), (16, {})])
+def test_grey_images_that_use_12_of_16_bits_are_noticed(capsys, folder, tmp_path, bits, found):
+    for number, path in enumerate(sorted(folder.root.glob('train/*/*.png'))):
+        pixels = np.random.default_rng(number).integers(0, 2 ** bits, (8, 8), dtype=np.uint16)
+        Image.fromarray(pixels).save(path)
+    code, report = result(capsys, tmp_path, folder.root, '--num-classes', 2)
+    assert (code, kinds(report)) == (0, found)
+
+
 def test_accents_are_the_same_however_file_systems_write_them(capsys, folder):
     for split, form in (('train', 'NFC'), ('validation', 'NFD')):
         folder.add(f'{split}/{unicodedata.normalize(form, "café")}')

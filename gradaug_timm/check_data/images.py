@@ -4,6 +4,7 @@ import io
 from dataclasses import dataclass
 from typing import IO, Any
 
+import numpy as np
 from PIL import Image
 
 from ..cli import one_line
@@ -11,7 +12,7 @@ from ..data.images import in_mode
 
 PART = 2 ** 15  # bytes at the start and at the end of a large file that are read
 ORIENTATION = 0x0112  # EXIF tag; values above 1 are rotations and reflections
-WIDE = ('I', 'F')  # modes of 32 bits, of which some cannot be scaled to 8 bits
+WIDE = ('I', 'F')  # beginnings of modes of 16 and 32 bits, which are scaled to 8 bits or cannot be
 START_OF_SCAN, END_OF_IMAGE = 0xDA, b'\xff\xd9'
 
 
@@ -26,6 +27,7 @@ class ImageFacts:
         digest: Digest of the content; of large files only of their length, start and end.
         whole: Whether the digest is one of the whole content.
         turned: Whether the EXIF data say that the image must be rotated or reflected.
+        peak: The highest value of a grey image of 16 bits as training reads it, with 8 bits; None for others.
         problem: Why the image cannot be read; '' if it can.
     """
 
@@ -35,6 +37,7 @@ class ImageFacts:
     digest: bytes = b''
     whole: bool = True
     turned: bool = False
+    peak: int | None = None
     problem: str = ''
 
 
@@ -60,12 +63,14 @@ def image_facts(content: IO[bytes] | Image.Image, *, decode: bool = False) -> Im
         source.seek(0)
         with Image.open(source) as image:
             kind = image.format or ''
-            size, mode, turned = image.size, image.mode, _is_turned(image)
-            if decode or mode in WIDE or not is_complete(kind, start, end, length):
+            size, mode, turned, peak = image.size, image.mode, _is_turned(image), None
+            if mode.startswith(WIDE):
+                peak = int(np.asarray(in_mode(image, 'L')).max())
+            elif decode or not is_complete(kind, start, end, length):
                 in_mode(image, 'RGB')
     except Exception as error:  # Pillow raises anything on a broken file
         return ImageFacts(digest=digest, whole=whole, problem=_reason(error))
-    return ImageFacts(size, mode, kind, digest, whole, turned)
+    return ImageFacts(size, mode, kind, digest, whole, turned, peak)
 
 
 def full_digest(path: str) -> bytes:

@@ -5,12 +5,14 @@ from collections.abc import Iterator, Sequence
 
 from ..data.class_names import listed, title_of
 from ..data.findings import Finding, Level
+from ..data.images import DEPTH_16
 from .images import full_digest
 from .split import Entry, Split
 
 TOLERATED = 0.01  # share of a split up to which faults of single images are warnings
 UNEQUAL = 10  # ratio of the largest to the smallest class from which classes are called imbalanced
 EXAMPLES = 3
+DARK = 32  # highest value of images of 16 bits, read with 8, that come from cameras of 12 or 13 bits
 
 
 def split_findings(
@@ -43,6 +45,11 @@ def split_findings(
         yield Finding(
             Level.NOTE, 'exif_rotations', f'{split.name}: {split.turned:,} images have an EXIF rotation, which '
             'training and validation do not apply')
+    if split.peaks and max(split.peaks) <= DARK:
+        yield Finding(
+            Level.WARNING, 'dark_images', f'{split.name}: {split.peaks.total():,} grey images of 16 bits have values '
+            f'up to {max(split.peaks) * DEPTH_16:,} and become nearly black, because 0 to 65,535 are scaled to 0 to '
+            '255; stretch their values')
 
 
 def class_findings(train: Split, validation: Split | None, *, multi_label: bool = False) -> Iterator[Finding]:

@@ -37,6 +37,7 @@ class Split:
         unreadable: Reasons by image, for the first unreadable ones.
         faults: Number of unreadable images.
         turned: Number of images with an EXIF rotation.
+        peaks: Number of grey images of 16 bits with each highest value, of 0 to 255.
         labels: Number of images of each label.
         wrong_labels: The first labels that are not whole numbers from 0 on, by image.
         examples: Indices of the first images of each label.
@@ -55,6 +56,7 @@ class Split:
     unreadable: dict[str, str] = field(default_factory=dict)
     faults: int = 0
     turned: int = 0
+    peaks: Counter[int] = field(default_factory=Counter)
     labels: Counter[int] = field(default_factory=Counter)
     wrong_labels: dict[str, str] = field(default_factory=dict)
     examples: dict[int, list[int]] = field(default_factory=dict, repr=False)
@@ -124,6 +126,8 @@ def count_samples(
         split.modes[facts.mode] += 1
         split.formats[facts.format or 'pixels'] += 1
         split.turned += facts.turned
+        if facts.peak is not None:
+            split.peaks[facts.peak] += 1
         split.contents.setdefault(facts.digest, []).append(Entry(sample.name, labels, facts.whole))
     split.total = max(split.images, total)
     every = {*split.labels, *(label for label, name in enumerate(names or ()) if name)}
