@@ -110,6 +110,17 @@ def test_files_that_are_not_read_are_counted_by_kind(tmp_path, caplog, kind):
 
 
 @pytest.mark.parametrize('kind', KINDS)
+def test_folders_that_a_class_map_does_not_name_are_named(tmp_path, caplog, kind):
+    root = make_folder(tmp_path / 'data', classes=('a', 'b', 'c', 'd'))
+    (root / 'train' / 'c' / 'x.svg').write_text('nothing')
+    (tmp_path / 'map.txt').write_text('d\na\n')
+    dataset = create_dataset(kind, str(root), 'train', class_map=str(tmp_path / 'map.txt'))
+    assert contents(dataset) == [('a/0.png', 1), ('d/0.png', 0)]
+    assert 'folders of images that --class-map does not name are left out: b, c' in caplog.text
+    assert 'files that are not read: 1 .svg (such as c/x.svg)' in caplog.text
+
+
+@pytest.mark.parametrize('kind', KINDS)
 def test_images_beside_class_folders_are_no_class_and_are_named(tmp_path, caplog, kind):
     image(make_folder(tmp_path) / 'train' / 'cover.png')
     assert contents(create_dataset(kind, str(tmp_path), 'train')) == [('a/0.png', 0), ('b/0.png', 1)]

@@ -51,7 +51,7 @@ def layout_findings(dataset: Dataset, *, mapped: bool = False, lacking: bool = F
         return
     if not mapped:
         yield from empty_folders(root, paths, lacking=lacking)
-    yield from unread_files(root, paths)
+    yield from unread_files(root, paths, mapped=mapped)
 
 
 def merged_classes(root: str, folders: Sequence[str]) -> Iterator[Finding]:
@@ -105,8 +105,14 @@ def empty_folders(root: str, paths: Sequence[str], *, lacking: bool = False) -> 
             f'{"labels follow the names of the others" if lacking else "fill or delete them"}', tuple(empty))
 
 
-def unread_files(root: str, paths: Sequence[str]) -> Iterator[Finding]:
-    """Yield how many files below a folder are not read, and how many images are outside of class folders."""
+def unread_files(root: str, paths: Sequence[str], *, mapped: bool = False) -> Iterator[Finding]:
+    """Yield how many files below a folder are not read, and how many images are outside of class folders.
+
+    Args:
+        root: The folder of the class folders.
+        paths: The images that are read, relative to `root`.
+        mapped: Whether a class map says which folders are classes.
+    """
     dangling = sorted(entry.name for entry in os.scandir(root) if entry.is_symlink() and not os.path.exists(entry.path))
     if dangling:
         yield Finding(
@@ -118,7 +124,12 @@ def unread_files(root: str, paths: Sequence[str]) -> Iterator[Finding]:
         yield Finding(
             Level.WARNING, 'images_outside', f'{root}: images outside of class folders are not read: '
             f'{listed(sorted(outside))}', tuple(sorted(outside)))
-    others = [path for path in others if path not in outside]
+    unnamed = {os.path.dirname(path) for path in others if path not in outside and is_image(path)} if mapped else ()
+    if unnamed:
+        yield Finding(
+            Level.WARNING, 'unmapped_folders', f'{root}: folders of images that --class-map does not name are left '
+            f'out: {listed(sorted(unnamed))}', tuple(sorted(unnamed)))
+    others = [path for path in others if path not in outside and not (mapped and is_image(path))]
     if others:
         yield Finding(
             Level.WARNING, 'unread_files', f'{root}: files that are not read: {counted(kinds_of(others).items())} '
