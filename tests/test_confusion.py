@@ -104,6 +104,12 @@ def test_without_names_classes_are_numbers_and_a_csv_alone_needs_no_picture(tmp_
     assert read_csv(tmp_path / 'matrix.csv') == (['0', '1', '2'], {'0': [1, 0, 0], '1': [0, 1, 0], '2': [0, 0, 1]})
 
 
+def test_many_classes_without_a_mistake_have_no_list_of_mistakes(tmp_path):
+    write_confusion(torch.eye(31, dtype=torch.int64), None, str(tmp_path / 'matrix.png'))
+    with Image.open(tmp_path / 'matrix.png') as picture:
+        assert picture.width < 1.2 * picture.height
+
+
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
     root = tmp_path_factory.mktemp('confusion')

@@ -61,6 +61,8 @@ def test_keys_of_older_versions_that_ask_for_nothing_are_accepted_with_one_line(
     ('bn_tf: true\nmodel: resnet50', dict(bn_momentum=None, bn_eps=None)),
     ('opt: nvnovograd', dict(opt='novograd')),
     ('opt: lookahead_fusedmomentum', dict(opt='lookahead_momentum')),
+    ('bn_tf: true\nmodel: tf_efficientnet_b0_ns', dict(bn_momentum=0.01, bn_eps=1e-3)),
+    ('bn_tf: true\nmodel: gradaug_mixnet_s.ft_in1k', dict(bn_momentum=0.01, bn_eps=1e-3)),
     ('eval_metric: prec1', dict(eval_metric='top1')),
     ('prefetcher: false', dict(no_prefetcher=True)),
 ])
@@ -157,6 +159,7 @@ def test_null_is_what_it_is_in_timm(config):
     (['--mean', 'none'], dict(mean=None)),
     (['--drop', 'None'], dict(drop=None)),
     (['--experiment', 'none'], dict(experiment='none')),
+    (['--mean', 'none', '--scale', 'none'], dict(mean=None, scale=(0.08, 1.))),
 ])
 def test_none_on_the_command_line_is_null(argv, wanted):
     args = parse(*argv)
@@ -210,6 +213,7 @@ def test_a_hint_fits(capsys, argv, wanted):
     ('model_kwargs: &both {a: 1, b: 1}\nopt_kwargs: {<<: *both, b: 2}', dict(opt_kwargs=dict(a=1, b=2))),
     ('torchcompile: true\nexperiment: 2026-01-02', dict(torchcompile='inductor', experiment='2026-01-02')),
     ('torchcompile: off', dict(torchcompile=None)),
+    ('mean: [none]', dict(mean=None)),
     ('lr: 5e-4\nwarmup_lr: "1e-6"\namp: yes', dict(lr=5e-4, warmup_lr=1e-6, amp=True)),
     ('\ufefflr: 0.1\r\nepochs: 3\r\n', dict(lr=0.1, epochs=3)),
 ])
@@ -224,6 +228,7 @@ def test_each_form_of_yaml_is_read(config, text, wanted):
     ('lr: 0.1\n---\nepochs: 3', 'expected a single document'),
     ('lr: !!python/name:os.system', 'could not determine a constructor'),
     ('--lr: 0.1', "unknown key '--lr', did you mean lr?"),
+    ('eval_metric: [top1]', 'eval_metric must be one value, not list'),
     ('weight-decay: 0.1', "unknown key 'weight-decay', did you mean weight_decay?"),
 ])
 def test_what_yaml_does_not_say_clearly_ends_in_one_line(capsys, config, text, wanted):

@@ -53,8 +53,13 @@ def parse_split(split: str) -> tuple[str, Slice | None]:
     return name, Slice(split, start, stop)
 
 
-def sliced(dataset: Dataset, part: Slice) -> TransformedSubset:
+def sliced(dataset: Dataset, part: Slice, *, warn: bool = True) -> TransformedSubset:
     """Return a part of a data set in which each class has its share; parts that do not overlap share no image.
+
+    Args:
+        dataset: The data set.
+        part: The part.
+        warn: Whether to warn of classes without images.
 
     Raises:
         ValueError: The part has no images, or the labels are not known without reading all images.
@@ -65,7 +70,7 @@ def sliced(dataset: Dataset, part: Slice) -> TransformedSubset:
     if not len(chosen):
         raise ValueError(f'split {part.text!r} has none of the {len(labels)} images')
     lost = sorted({*labels} - {*np.asarray(labels)[chosen].tolist()})
-    if lost:
+    if lost and warn:
         names = class_names(dataset)
         _logger.warning(f'split {part.text!r} has {len(chosen)} of {len(labels)} images, and none of '
                         f'{listed(names[label] if names else str(label) for label in lost)}.')

@@ -5,12 +5,12 @@ from typing import Any
 
 import yaml
 
-from ...cli import OlderFlag, flag, import_named
-from ...flags import Settings, SettingsParser, add_flags
+from ...cli import OlderFlag, add_refused, flag, import_named
+from ...flags import Settings, SettingsParser
 from .checks import resolve
 from .config import add_config, load_config, origins
 from .older_timm import OLDER_FLAGS, apply_older
-from .run import add_refused
+from .run import REFUSED
 from .settings import TrainSettings
 
 
@@ -43,10 +43,8 @@ def _override_other_spellings(typed: argparse.Namespace, args: argparse.Namespac
 
 def settings_parser(settings: type[Settings], resolve, **kwargs) -> SettingsParser:
     """Return a parser of a class of settings and of their YAML files; the arguments are those of `SettingsParser`."""
-    parser = SettingsParser(settings, resolve, **kwargs)
-    add_config(parser)
-    add_flags(parser, settings)
-    add_refused(parser)
+    parser = SettingsParser(settings, resolve, before=add_config, **kwargs)
+    add_refused(parser, REFUSED)
     return parser
 
 

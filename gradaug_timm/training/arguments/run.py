@@ -1,8 +1,7 @@
 """Settings of devices, precision, logging and checkpoints, and the flags of timm that are not supported."""
-import argparse
 from dataclasses import dataclass
 
-from ...cli import Refuse, StrictParser, compile_backend, compile_mode
+from ...cli import compile_backend, compile_mode
 from ...flags import Role, Settings, needs, setting, switch
 from .conditions import NEVER, ON_CPU, ONE_PROCESS
 from .values import COUNT, NATURAL, PERCENT, POSITIVE
@@ -109,10 +108,3 @@ class ReportSettings(Settings, title='report', role=Role.JUDGED):
         None, 'published top-1, which reports show next to ours', type=PERCENT, metavar='PCT', role=Role.WRITTEN)
     published_top5: float | None = setting(
         None, 'published top-5, which reports show next to ours', type=PERCENT, metavar='PCT', role=Role.WRITTEN)
-
-
-def add_refused(parser: StrictParser):
-    """Add the flags of timm's script that are not supported; each ends the program with the reason."""
-    for flags, nargs, reason in REFUSED:
-        for flag in flags:
-            parser.add_argument(flag, action=Refuse, nargs=nargs, reason=reason, default=argparse.SUPPRESS)
