@@ -300,6 +300,6 @@ class StrictParser(HookedParser):
         switch = f'--{flag.removeprefix("--no-")}'
         if flag.startswith('--no-') and switch in known and known[switch].nargs == 0:
             return f'unknown flag {flag}: {switch} is off unless it is given'
-        close = renamed(flag, known)
+        close = renamed(flag, [each for each, action in known.items() if action.help is not argparse.SUPPRESS])
         hint = f'did you mean {close}?' if close else f'see {self.prog} --help'
         return f'unknown flag {flag}, {hint}'

@@ -176,7 +176,9 @@ def test_null_that_would_mean_nothing_is_rejected(capsys, config, name):
 @pytest.mark.parametrize(('name', 'known'), [
     ('--jsd', ['--std', '--seed']), ('mesa', ['mean', 'scale']), ('data_len', ['dataset', 'data_dir']),
     ('--version', ['--ratio', '--verbose']), ('timm/resnet18.a1_in1k', ['resnet101_clip', 'resnet18']),
-    ('amp_impl', ['warmup_lr', 'amp']), ('7', ['3', '8']), ('x', []),
+    ('amp_impl', ['warmup_lr', 'amp']), ('7', ['3', '8']), ('x', []), ('--kd', ['-d', '--lr']),
+    ('--weights', ['--gradaug-weight']), ('--resize', ['--resume', '--gradaug-sizes']), ('--cutout', ['--output']),
+    ('--max-lr', ['--min-lr', '--lr']),
 ])
 def test_no_hint_is_better_than_a_wrong_one(name, known):
     assert nearest(name, known) is None
@@ -185,6 +187,9 @@ def test_no_hint_is_better_than_a_wrong_one(name, known):
 @pytest.mark.parametrize(('argv', 'wanted'), [
     (['--learning-rate', '1'], 'unknown flag --learning-rate, did you mean --lr?'),
     (['--label-smoothing', '.1'], 'did you mean --smoothing?'),
+    (['--subnets', '1'], 'did you mean --gradaug-subnets?'),
+    (['--wandb'], 'did you mean --log-wandb?'),
+    (['--num-gpus', '4'], 'unknown flag --num-gpus, see train.py --help'),
     (['--eval'], 'unknown flag --eval, see train.py --help'),
     (['--no-amp'], 'unknown flag --no-amp: --amp is off unless it is given'),
     (['--amp=true'], "argument --amp: takes no value, not 'true'"),

@@ -172,7 +172,8 @@ def _flag(parser: StrictParser, actions: dict, key: Any, value: Any) -> dict[str
 
 
 def _unknown(parser: StrictParser, key: Any, known: dict) -> str:
-    close = renamed(str(key).lstrip('-').replace('-', '_'), known)
+    shown = [name for name, action in known.items() if action.help is not argparse.SUPPRESS]
+    close = renamed(str(key).lstrip('-').replace('-', '_'), shown)
     return f'unknown key {key!r}, {f"did you mean {close}?" if close else f"see {parser.prog} --help"}'
 
 
