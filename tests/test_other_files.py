@@ -125,6 +125,8 @@ def test_weights_of_classes_in_yaml_are_those_of_the_command_line(image_folder, 
     (['bright=1', 'c=2'], '--loss-class-weight lacks dark and has unknown c; the classes are bright, dark'),
     (['bright=1', 'dark=x'], 'the value of class dark must be a number'),
     (['1', '2', '3'], '--loss-class-weight must have 2 entries'),
+    (['1', 'dark=2'], "'1' must be written CLASS=W, as the others"),
+    (['inv_freq'], '--loss-class-weight inv_freq needs --class-stats, the number of images of each class'),
 ])
 def test_weights_that_do_not_fit_the_classes_end_in_one_line(capsys, image_folder, tmp_path, weights, wanted):
     assert wanted in error_line(capsys, [

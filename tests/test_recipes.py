@@ -83,6 +83,7 @@ def test_what_has_another_name_today_is_translated(config, text, wanted):
     (['--validation-batch-size-multiplier', '2', '-b', '16'], dict(validation_batch_size=32)),
     (['-d', 'torch/cifar10'], dict(dataset='torch/cifar10')),
     (['--opt', 'nvnovograd'], dict(opt='novograd')),
+    (['--eval-metric', 'prec1'], dict(eval_metric='top1')),
     (['--local-rank', '1'], dict(local_rank=1)),
 ])
 def test_flags_of_older_versions_are_translated_too(argv, wanted):
