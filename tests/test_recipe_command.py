@@ -134,6 +134,11 @@ COMMANDS = {
                                     '--model resnet18 --lr 0.1',
     'with flags in a variable': 'ARGS="--model resnet18 --lr 0.1"\npython train.py /data $ARGS',
     'with an array': 'ARGS=(\n  --model resnet18  # small\n  --lr 0.1\n)\npython train.py /data "${ARGS[@]}"',
+    'in quotes': 'srun bash -c "cd /x && python train.py /data --model resnet18 --lr 0.1"',
+    'in a variable': 'CMD="python train.py /data --model resnet18 --lr 0.1"; eval $CMD',
+    'with numbers': 'SIZE="3 32 32"; N=8\nlet LR=N/4-2/2*1\npython train.py /data --model resnet18 --input-size $SIZE '
+                    '--lr 0.$LR --epochs $((N * 2))',
+    'with two scripts': 'sh distributed_train.sh 4 train.py /data --model resnet18 --lr 0.1 --model-ema True',
     'with defaults': 'LR=${1:-0.1}\npython train.py /data --model ${MODEL:-resnet18} --lr ${LR} "$@"',
 }
 
@@ -145,6 +150,8 @@ def test_the_command_of_a_document_is_found_amid_prose(kind, tmp_path):
     wanted = {'data_dir': '/data', 'model': 'resnet18', 'lr': '0.1'}
     assert {name: found.values.get(name) for name in wanted} == wanted
     assert found.unknown == {}
+    assert found.values.get('input_size', ['3', '32', '32']) == ['3', '32', '32']
+    assert found.values.get('epochs', '16') == '16' and found.values.get('model_ema', True) is True
 
 
 def test_a_value_that_the_shell_computes_is_dropped_instead_of_guessed(capsys):

@@ -56,6 +56,9 @@ def read_flags(words: Sequence[str], *, version: str | None = None) -> Given:
         action = known[spelling]
         if not equals:
             values = _take(rest, _most(action))
+        if action.nargs == 0 and rest and rest[0].lower() in ('true', 'false'):  # in scripts that are like timm's
+            given.values[action.dest] = rest.pop(0).lower() == 'true'
+            continue
         if action.dest == 'config':  # timm takes one file, and what follows may be the folder of the data
             files = [value for place, value in enumerate(values) if not place or value.endswith('.yaml')]
             rest[:0] = [value for value in values if value not in files]

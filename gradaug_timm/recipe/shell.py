@@ -13,6 +13,8 @@ COMMENT = re.compile(r'(^|\s)#.*$', re.MULTILINE)
 VARIABLE = re.compile(r'\$\{(\w+)(?:\[[@*]])?(?::?-([^{}]*))?}|\$(\w+)')
 COMPUTED = re.compile(r'\$\(\([^()]*\)\)|\$\([^()]*\)|`[^`]*`')  # by the shell, from what the text does not tell
 OTHER_THAN_WORDS = re.compile(r'[\s;&|()<>`$\'"]')
+ARITHMETIC = re.compile(r'\$\[([^]]*)]')
+QUOTED = '\0'  # a $ in quotes
 ARGUMENTS = re.compile(r'\$\{?[@*].*')  # of the script that holds the command
 PROCESSES = re.compile(r'--?(nproc[-_]per[-_]node|num[-_]processes|np|ntasks)')
 NODES = re.compile(r'--(nnodes|num[-_]machines)')
@@ -55,10 +57,11 @@ def training_commands(text: str) -> list[ShellCommand]:
             problem = problem or f'{line[:80]!r} has an open quote' * bool(TRAINING.search(line))
             continue
         for words in commands:
+            numbers = words[:1] == ['let']
             while words and (words[0] in ('export', 'let', 'local') or ASSIGNMENT.fullmatch(words[0])):
                 assigned = ASSIGNMENT.fullmatch(words.pop(0))
                 if assigned:
-                    variables[assigned[1]] = _replaced(assigned[2], variables)
+                    variables[assigned[1]] = _replaced(f'$[{assigned[2]}]' if numbers else assigned[2], variables)
             words = [each for word in words for each in _expanded(word, variables)]
             command = _training_command(words)
             if command is not None:
@@ -120,7 +123,9 @@ def _training_command(words: Sequence[str]) -> ShellCommand | None:
     script, before = words[index], words[:index]
     after = tuple(word for word in words[index + 1:] if not ARGUMENTS.fullmatch(word))
     if script.endswith('.sh'):
-        return ShellCommand(script, after[1:], _number(after[0]) if after else None)
+        number, flags = after[:1], after[1:]
+        flags = flags[1:] if flags and TRAINING.fullmatch(flags[0]) else flags
+        return ShellCommand(script, flags, _number(number[0]) if number else None)
     processes, nodes = _option(before, PROCESSES), _option(before, NODES)
     return ShellCommand(os.path.basename(script), after, processes and processes * (nodes or 1))
 
@@ -139,11 +144,14 @@ def _commands(line: str) -> Iterator[list[str]]:
     before = ''
     while before != line:  # inner parentheses first
         before, line = line, COMPUTED.sub(_as_word, line)
+    line = re.sub(r'"[^"]*"', lambda quoted: quoted[0].replace('$', QUOTED), line)
     line = re.sub(r'\s(\d|&)?>{1,2}\s*(&\d|[^\s;&|]+)', ' ', line)
     lexer = shlex.shlex(line, posix=True, punctuation_chars=';&|()')
     lexer.whitespace_split, lexer.commenters = True, ''
     current: list[str] = []
     for word in lexer:
+        if ' ' in word and TRAINING.search(word):  # of bash -c, or of a variable
+            yield from _commands(word)
         if OPERATORS.fullmatch(word):
             yield current
             current = []
@@ -159,13 +167,26 @@ def _as_word(part: re.Match) -> str:
 
 
 def _replaced(word: str, variables: dict[str, str]) -> str:
-    return VARIABLE.sub(lambda found: variables.get(found[1] or found[3], found[2] or found[0]), word)
+    word = word.replace(QUOTED, '$')
+    word = VARIABLE.sub(lambda found: variables.get(found[1] or found[3], found[2] or found[0]), word)
+    return ARITHMETIC.sub(lambda found: _computed(found[1], variables) or found[0], word)
+
+
+def _computed(expression: str, variables: dict[str, str]) -> str | None:
+    """Return the value of whole numbers and variables with + - * /; None if it is not known."""
+    text = re.sub(r'[A-Za-z_]\w*', lambda name: variables.get(name[0], name[0]), expression)
+    if not re.fullmatch(r'\d+([-+*/]\d+)*', text):
+        return None
+    try:
+        return str(eval(re.sub(r'0*(\d+)', r'\1', text).replace('/', '//')))
+    except ZeroDivisionError:
+        return None
 
 
 def _expanded(word: str, variables: dict[str, str]) -> list[str]:
-    """Return the words that the shell makes of one: a variable that holds flags is several."""
+    """Return the words that the shell makes of one: a variable without quotes may be several, and so is an array."""
     text = _replaced(word, variables)
-    return text.split() if word.startswith('$') and text.startswith('-') else [text]
+    return text.split() if word.startswith('$') or '[@]' in word else [text]
 
 
 def _option(words: Sequence[str], name: re.Pattern) -> int | None:

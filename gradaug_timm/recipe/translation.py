@@ -109,7 +109,7 @@ def _row(parser: StrictParser, key: str, value: Any, others: Mapping[str, Any]) 
     try:
         today = converted(parser, action, value)
     except ValueError as error:
-        return Row(key, value, DROPPED, {}, f'not a value of {flag(key)}: {error}')
+        return Row(key, value, DROPPED, {}, f'not a value of {flag(key)}: {str(error).removeprefix(key + ": ")}')
     if isinstance(value, str) and value.lower() in ('none', 'null') and today != value:
         return Row(key, value, TRANSLATED, {key: today}, 'no value')
     if key == 'opt' and today.lower().removeprefix('lookahead_') in FUSED and not has_apex():
