@@ -5,16 +5,15 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from .variables import QUOTED, expanded, replaced
+
 TRAINING = re.compile(r'(.*/)?([\w-]*train[\w-]*|main)\.py|(.*/)?\w*distributed_train\w*\.sh|(.*/)?gradaug-train')
 SCRIPT = re.compile(r'(.*/)?[\w.-]+\.(py|sh)|(.*/)?gradaug-[\w-]+')
 ASSIGNMENT = re.compile(r'(\w+)=(.*)', re.DOTALL)
 ARRAY = re.compile(r'\b(\w+)=\(([^()"]*)\)')
 COMMENT = re.compile(r'(^|\s)#.*$', re.MULTILINE)
-VARIABLE = re.compile(r'\$\{(\w+)(?:\[[@*]])?(?::?-([^{}]*))?}|\$(\w+)')
 COMPUTED = re.compile(r'\$\(\([^()]*\)\)|\$\([^()]*\)|`[^`]*`')  # by the shell, from what the text does not tell
 OTHER_THAN_WORDS = re.compile(r'[\s;&|()<>`$\'"]')
-ARITHMETIC = re.compile(r'\$\[([^]]*)]')
-QUOTED = '\0'  # a $ in quotes
 ARGUMENTS = re.compile(r'\$\{?[@*].*')  # of the script that holds the command
 PROCESSES = re.compile(r'--?(nproc[-_]per[-_]node|num[-_]processes|np|ntasks)')
 NODES = re.compile(r'--(nnodes|num[-_]machines)')
@@ -61,8 +60,8 @@ def training_commands(text: str) -> list[ShellCommand]:
             while words and (words[0] in ('export', 'let', 'local') or ASSIGNMENT.fullmatch(words[0])):
                 assigned = ASSIGNMENT.fullmatch(words.pop(0))
                 if assigned:
-                    variables[assigned[1]] = _replaced(f'$[{assigned[2]}]' if numbers else assigned[2], variables)
-            words = [each for word in words for each in _expanded(word, variables)]
+                    variables[assigned[1]] = replaced(f'$[{assigned[2]}]' if numbers else assigned[2], variables)
+            words = [each for word in words for each in expanded(word, variables)]
             command = _training_command(words)
             if command is not None:
                 found.append(command)
@@ -164,29 +163,6 @@ def _as_word(part: re.Match) -> str:
     """Return what the shell would compute as one word; a command in the backquotes of a document without them."""
     text = part[0].strip('`')
     return text if text != part[0] and TRAINING.search(text) else f'$[{OTHER_THAN_WORDS.sub("", text)}]'
-
-
-def _replaced(word: str, variables: dict[str, str]) -> str:
-    word = word.replace(QUOTED, '$')
-    word = VARIABLE.sub(lambda found: variables.get(found[1] or found[3], found[2] or found[0]), word)
-    return ARITHMETIC.sub(lambda found: _computed(found[1], variables) or found[0], word)
-
-
-def _computed(expression: str, variables: dict[str, str]) -> str | None:
-    """Return the value of whole numbers and variables with + - * /; None if it is not known."""
-    text = re.sub(r'[A-Za-z_]\w*', lambda name: variables.get(name[0], name[0]), expression)
-    if not re.fullmatch(r'\d+([-+*/]\d+)*', text):
-        return None
-    try:
-        return str(eval(re.sub(r'0*(\d+)', r'\1', text).replace('/', '//')))
-    except ZeroDivisionError:
-        return None
-
-
-def _expanded(word: str, variables: dict[str, str]) -> list[str]:
-    """Return the words that the shell makes of one: a variable without quotes may be several, and so is an array."""
-    text = _replaced(word, variables)
-    return text.split() if word.startswith('$') or '[@]' in word else [text]
 
 
 def _option(words: Sequence[str], name: re.Pattern) -> int | None:
