@@ -34,7 +34,9 @@ from torch.nn.modules.conv import _ConvNd as AnyConvolution
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+from torch.utils.flop_counter import flop_registry
 
 if TYPE_CHECKING:
     from torch._dynamo.exc import FailOnRecompileLimitHit
@@ -450,6 +452,21 @@ def shard_count(dataset: Dataset) -> int | None:
 # timm does not export `feature_take_indices`, which its networks use for `forward_intermediates(indices=...)`.
 
 PARAMETER_CACHES = frozenset({'attention_bias_cache'})  # attributes that hold values computed from parameters
+
+
+class FlopCount(TorchDispatchMode):
+    """Floating-point operations of the passes within this context, by torch's formulas.
+
+    torch's own counter, FlopCounterMode, also counts by module, which takes several times as long as a small network.
+    """
+    total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        if formula := flop_registry.get(func.overloadpacket):
+            self.total += formula(*args, **kwargs, out_val=output)
+        return output
 
 
 def recomputes(module: nn.Module) -> bool:

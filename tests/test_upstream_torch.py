@@ -9,6 +9,7 @@ from timm.utils import NativeScaler
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from torch.nn.utils import prune
+from torch.utils.flop_counter import FlopCounterMode
 
 from gradaug_timm import upstream
 from gradaug_timm.task import loss_scale
@@ -170,6 +171,16 @@ def test_our_loss_scale_has_the_numbers_of_torchs_own():
     assert (scaler.get_scale(), scaler.get_growth_factor(), scaler.get_backoff_factor(),
             scaler.get_growth_interval()) == (
         loss_scale.INITIAL_SCALE, loss_scale.GROWTH_FACTOR, loss_scale.BACKOFF_FACTOR, loss_scale.GROWTH_INTERVAL)
+
+
+@torch.no_grad()
+def test_operations_are_counted_as_torch_counts_them():
+    network = timm.create_model('test_vit').eval()
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(2, 3, 160, 160))
+    with upstream.FlopCount() as count:
+        network(torch.zeros(2, 3, 160, 160))
+    assert count.total == counter.get_total_flops() > 0
 
 
 # torch.compile

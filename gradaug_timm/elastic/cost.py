@@ -3,13 +3,13 @@ from contextlib import nullcontext
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from ..upstream import FlopCount
 from .network import activate
 from .subnet import Subnet
 
 
-@torch.enable_grad()  # without gradients torch's counter fails if a network passes parameters to modules, as cait does
+@torch.no_grad()
 def multiply_adds(
         model: nn.Module,
         subnet: Subnet | None = None,
@@ -36,9 +36,9 @@ def multiply_adds(
     model.eval()
     try:
         active = nullcontext() if subnet is None else activate(model, subnet)
-        with active, FlopCounterMode(display=False) as counter:
+        with active, FlopCount() as count:
             model(torch.zeros(1, *input_size, device=weight.device, dtype=weight.dtype))
     finally:
         for module, training in modes:
             module.training = training
-    return counter.get_total_flops() // 2
+    return count.total // 2
