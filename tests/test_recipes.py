@@ -243,6 +243,20 @@ def test_what_yaml_does_not_say_clearly_ends_in_one_line(capsys, config, text, w
     assert wanted in error and str(path) in error
 
 
+@pytest.mark.parametrize(('text', 'argv', 'wanted'), [
+    ('bce_loss: true', ['--loss', 'ce'], dict(loss='ce', bce_loss=False)),
+    ('loss: ce', ['--bce-loss'], dict(loss='bce')),
+    ('jsd: true\naug_splits: 3', ['--bce-loss'], dict(loss='bce', jsd_loss=False)),
+    ('drop_path: 0.2', ['--drop-connect', '0.1'], dict(drop_path=0.1)),
+    ('bce_loss: true\nloss_pos_weight: 3', ['--bce-pos-weight', '2'], dict(loss_pos_weight='2.0')),
+    ('recovery_interval: 9', ['--checkpoint-steps', '5'], dict(checkpoint_steps=5, recovery_interval=0)),
+    ('bce_loss: true', [], dict(loss='bce')),
+])
+def test_the_command_line_overrides_the_other_spelling_of_a_file(config, text, argv, wanted):
+    args = parse('-c', config(text), *argv)
+    assert {name: getattr(args, name) for name in wanted} == wanted
+
+
 def test_a_size_on_the_command_line_overrides_the_other_spelling_of_the_file(config):
     args = parse('-c', config('input_size: [1, 224, 224]'), '--img-size', '64')
     assert (args.input_size, args.img_size, args.in_chans) == (None, 64, 1)
