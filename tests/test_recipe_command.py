@@ -67,6 +67,9 @@ def test_each_key_is_kept_translated_or_dropped(capsys, tmp_path):
 def test_the_written_file_trains(capsys, tmp_path, image_folder):
     (tmp_path / 'args.yaml').write_text(OLD)
     main([str(tmp_path / 'args.yaml'), '--output', str(tmp_path / 'new.yaml')])
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / 'args.yaml'), '--output', f'{tmp_path}/../{tmp_path.name}/args.yaml'])
+    assert (tmp_path / 'args.yaml').read_text() == OLD and 'is the recipe itself' in capsys.readouterr().err
     text = (tmp_path / 'new.yaml').read_text()
     assert '#   mesa: 1.0 (no flag of timm)' in text and yaml.safe_load(text)['amp'] is True
     folder = train(image_folder, tmp_path / 'out', config=tmp_path / 'new.yaml', amp_dtype='bfloat16')

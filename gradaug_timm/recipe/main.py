@@ -1,6 +1,7 @@
 """The command that translates a recipe."""
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -50,6 +51,8 @@ def main(argv: list[str] | None = None) -> None:
                   else read_recipe(words, version=args.timm))
         translation = translate(recipe, version=args.timm)
         if args.output:
+            if os.path.exists(args.output) and os.path.realpath(args.output) == os.path.realpath(recipe.source):
+                raise ValueError(f'--output {args.output} is the recipe itself; name another file')
             with replacing(args.output) as file:
                 file.write(written(translation))
     except (OSError, ValueError) as error:
