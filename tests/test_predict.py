@@ -217,6 +217,7 @@ def test_a_sub_network_predicts_as_when_it_is_extracted(trained, predict, tmp_pa
              '--workers', '0', '--device', 'cpu'])
     expected, _ = predict(checkpoint=small)
     assert [row['prob'] for row in rows] == pytest.approx([row['prob'] for row in expected], abs=1e-4)
+    assert rows == predict(*common, '--train-dir', str(root / 'data' / 'train'), checkpoint=run / 'last.pth.tar')[0]
     assert rows != predict(checkpoint=run / 'last.pth.tar')[0]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 from ..cli import add_refused, file_to_write, flag
+from ..data.factory import split_folder
 from ..evaluation.arguments import NO_COMPILERS
 from ..evaluation.settings import (
     COUNT,
@@ -122,7 +123,10 @@ class PredictSettings(
         names = {each.name for group in SHARED for each in fields(group)} - {'model', 'class_map'}
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if training:
-            given |= {'data': None, 'data_dir': self.train_dir}
+            root, split = str(self.train_dir), self.train_split
+            if os.path.isdir(root) and split_folder(root, split) is None:  # it is the folder of the split itself
+                root, split = os.path.split(os.path.abspath(root))
+            given |= {'data': None, 'data_dir': root, 'train_split': split}
         return EvaluationSettings(model=model, **given)
 
 
