@@ -282,6 +282,9 @@ def test_versions_have_the_defaults_and_flags_of_timms_releases():
 
 def test_a_text_may_hold_yaml_or_a_log():
     assert read_text('lr: 0.1\nmodel: resnet18', 'x').values == {'lr': 0.1, 'model': 'resnet18'}
+    assert read_text('Namespace(l\nr=0.1, model="a")\npython train.py --lr 0.2', 'x').values == {'lr': '0.2'}
+    with pytest.raises(ValueError, match='is not complete'):
+        read_text('Namespace(l\nr=0.1, model="a")', 'x')
     assert read_text('mean: !!python/tuple [0, 1]', 'x').values == {'mean': [0, 1]}
     log = 'python train.py \\\n --lr 1\nNamespace(lr=0.1, \\\nmodel="a(b)", device=device(type="cuda"))\nf()'
     assert read_text(log, 'x').values == {'lr': 0.1, 'model': 'a(b)', 'device': "device(type='cuda')"}

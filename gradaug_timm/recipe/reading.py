@@ -82,15 +82,18 @@ def read_text(text: str, source: str, *, version: str | None = None) -> Recipe:
     Raises:
         ValueError: There is no recipe in it.
     """
-    if NAMESPACE in text:
-        return _mapping(source, _namespace(source, text))
+    arguments = _namespace(text)
+    if arguments is not None:
+        return _mapping(source, arguments)
     try:
         return _command(training_commands(text), source, version)
     except ValueError:
         content = _yaml(text)
-        if not isinstance(content, dict):
-            raise
-    return _mapping(source, content)
+        if isinstance(content, dict):
+            return _mapping(source, content)
+        if NAMESPACE in text:
+            raise ValueError(f'{source}: {NAMESPACE}...) is not complete, or holds more than plain values') from None
+        raise
 
 
 def _yaml(text: str) -> Any:
@@ -107,17 +110,17 @@ def _checkpoint(path: str) -> Recipe:
     return _mapping(path, settings)
 
 
-def _namespace(path: str, text: str) -> dict[str, Any]:
-    """Return the arguments in the first `Namespace(...)` of a log."""
+def _namespace(text: str) -> dict[str, Any] | None:
+    """Return the arguments in the first `Namespace(...)` of a log; None if it has none that is complete."""
     text = text.replace('\\\n', '\n')
-    text = text[text.index(NAMESPACE):][:LONGEST]
+    text = text[text.find(NAMESPACE):][:LONGEST] if NAMESPACE in text else ''
     for end in (index for index, char in enumerate(text, 1) if char == ')'):
         try:
             call = ast.parse(text[:end], mode='eval').body
         except (SyntaxError, ValueError):
             continue
         return {each.arg: _plain(each.value) for each in getattr(call, 'keywords', ()) if each.arg}
-    raise ValueError(f'{path}: Namespace(...) is not complete, or holds more than plain values')
+    return None
 
 
 def _plain(value: ast.expr) -> Any:
