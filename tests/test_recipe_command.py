@@ -247,6 +247,12 @@ def test_what_is_no_recipe_ends_in_one_line(capsys, argv, wanted):
     assert ended.value.code == 2 and len(error.splitlines()) == 1 and wanted in error
 
 
+def test_a_value_of_null_is_shown(capsys, tmp_path):
+    (tmp_path / 'a.yaml').write_text('color_jitter: null\nlr: 0.1\n')
+    main([str(tmp_path / 'a.yaml')])
+    assert 'color_jitter  null   kept' in capsys.readouterr().out
+
+
 def test_the_report_names_models_and_files_that_are_not_here(capsys):
     main(['train.py /no/data --model unknown_net --lr 0.1 --batch-size $B'])
     out = capsys.readouterr().out
