@@ -123,7 +123,7 @@ def test_a_flag_means_what_it_does_in_timm(argv, name, value):
     (['--loss', 'zlpr'], '--loss zlpr'),
     (['--task', 'multilabel', '--loss', 'db'], '--loss db'),
     (['--task', 'multilabel', '--loss-class-weight', 'missing.json'], '--loss bce'),
-    (['--task', 'multilabel', '--loss-pos-weight', 'neg_pos'], '--class-stats'),
+    (['--task', 'multilabel', '--loss-pos-weight', 'neg_pos'], 'class stats'),
     (['--target-format', 'multihot'], '--target-format multihot needs --task multilabel'),
     (['--task', 'multilabel', '--eval-metric', 'top1'], '--eval-metric top1 must be one of loss, map'),
     (['--amp', '--model-dtype', 'bfloat16'], '--amp needs --model-dtype float32'),

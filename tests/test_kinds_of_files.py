@@ -150,6 +150,20 @@ def test_the_size_of_training_is_used_and_both_sizes_are_told(files, caplog):
     assert '--model resnet20_cifar --num-classes 2' in caplog.text
 
 
+@pytest.mark.parametrize(('dataset', 'run', 'other'), [
+    ('', {'dataset': 'hfds/x'}, True), ('hfds/x', {'dataset': 'hfds/x'}, False), ('', {'dataset': None}, False),
+    ('', {'target_key': 'kind'}, True), ('', {'input_key': 'img'}, True), ('hfds/x', {'target_key': 'kind'}, False),
+    ('', {'input_key': '.bmp;.tif'}, False), ('', {}, False),
+])
+def test_fields_of_a_table_are_not_asked_of_a_folder(dataset, run, other):
+    assert is_other_data(dataset, run) == other
+    extraction = ExtractionSettings(checkpoint='x', output='x.safetensors', data_dir='x', dataset=dataset)
+    opened = Trained(None, {}, '', settings={**run, 'input_img_mode': 'L'})
+    images = extraction.images(opened)
+    assert images.input_img_mode == 'L' and (images.target_key, images.input_key) == (
+        (None, None) if other else (run.get('target_key'), run.get('input_key')))
+
+
 def test_without_any_data_the_validation_images_of_the_run_are_evaluated(files):
     settings = EvaluationSettings(checkpoint=files['checkpoint'], workers=0, batch_size=8, device='cpu')
     named = EvaluationSettings(
@@ -224,17 +238,3 @@ def test_best_weights_keep_the_data_flags_of_the_run_but_not_its_data_set():
     assert with_data_of_run(settings, replace(trained, settings={**known, 'dataset': 'hfds/other'})) == settings
     reading = ExtractionSettings(dataset='hfds/some/where').images(replace(trained, settings=known))
     assert (reading.task, reading.target_key, reading.dataset) == ('multilabel', 'tags', 'hfds/some/where')
-
-
-@pytest.mark.parametrize(('dataset', 'run', 'other'), [
-    ('', {'dataset': 'hfds/x'}, True), ('hfds/x', {'dataset': 'hfds/x'}, False), ('', {'dataset': None}, False),
-    ('', {'target_key': 'kind'}, True), ('', {'input_key': 'img'}, True), ('hfds/x', {'target_key': 'kind'}, False),
-    ('', {'input_key': '.bmp;.tif'}, False), ('', {}, False),
-])
-def test_fields_of_a_table_are_not_asked_of_a_folder(dataset, run, other):
-    assert is_other_data(dataset, run) == other
-    extraction = ExtractionSettings(checkpoint='x', output='x.safetensors', data_dir='x', dataset=dataset)
-    opened = Trained(None, {}, '', settings={**run, 'input_img_mode': 'L'})
-    images = extraction.images(opened)
-    assert images.input_img_mode == 'L' and (images.target_key, images.input_key) == (
-        (None, None) if other else (run.get('target_key'), run.get('input_key')))

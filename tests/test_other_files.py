@@ -125,12 +125,15 @@ def test_weights_of_classes_in_yaml_are_those_of_the_command_line(image_folder, 
     (['bright=1', 'c=2'], '--loss-class-weight lacks dark and has unknown c; the classes are bright, dark'),
     (['bright=1', 'dark=x'], 'the value of class dark must be a number'),
     (['1', '2', '3'], '--loss-class-weight must have 2 entries'),
-    (['1', 'dark=2'], "'1' must be written CLASS=W, as the others"),
-    (['inv_freq'], '--loss-class-weight inv_freq needs --class-stats, the number of images of each class'),
 ])
 def test_weights_that_do_not_fit_the_classes_end_in_one_line(capsys, image_folder, tmp_path, weights, wanted):
     assert wanted in error_line(capsys, [
         *arguments(image_folder, tmp_path, **WEIGHTED), '--loss-class-weight', *weights])
+
+
+def test_weights_are_given_for_all_classes_in_the_same_form():
+    with pytest.raises(ValueError, match="'1' must be written CLASS=W, as the others"):
+        TrainSettings(loss_class_weight=['1', 'dark=2'])
 
 
 @pytest.mark.parametrize('content', [

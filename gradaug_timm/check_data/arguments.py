@@ -1,8 +1,6 @@
 """The command line of `python -m gradaug_timm.check_data`."""
 import importlib.util
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from ..cli import file_to_write
 from ..flags import Role, Settings, SettingsParser, setting, switch
@@ -34,42 +32,28 @@ class CheckDataSettings(CheckSettings, TrainSettings):
 
 def build_parser() -> SettingsParser:
     """Return a new parser."""
-    return check_parser(
-        CheckDataSettings,
-        resolve_training,
-        usage='%(prog)s [DIR] [-c FILE...] [flags of train.py]',
-        description='Check the data of a training command. The flags are those of train.py, or after --coco those of '
-                    'gradaug_timm.detection.train; those of the data matter here.',
-    )
-
-
-def check_parser(
-        settings: type[CheckSettings],
-        resolve: Callable[[Any], Any],
-        *,
-        usage: str,
-        description: str,
-        kind: str = '',
-) -> SettingsParser:
-    """Return a new parser of a check.
-
-    Args:
-        settings: The settings of a training, and of the check.
-        resolve: Resolves those of the training.
-        usage: The usage without the flags of the check.
-        description: What is checked.
-        kind: The flag that selects the check.
-    """
-    def resolve_all(given: CheckSettings) -> Any:
-        if given.picture and importlib.util.find_spec('matplotlib') is None:
-            raise ValueError('--picture needs the package matplotlib: pip install "gradaug_timm[quickstart]"')
-        return resolve(given)
-
     return settings_parser(
-        settings,
-        resolve_all,
-        prog=f'python -m gradaug_timm.check_data{kind}',
-        usage=f'{usage} [--json FILE.json] [--picture FILE.png]',
-        description=f'{description} Exit status: 0, 1 if training would be wrong or would not start, 2 if a flag or a '
-                    'path is wrong.',
+        CheckDataSettings,
+        resolve,
+        prog='python -m gradaug_timm.check_data',
+        usage='%(prog)s [DIR] [-c FILE...] [flags of train.py] [--json FILE.json] [--picture FILE.png]',
+        description='Check the data of a training command. The flags are those of train.py, or after --coco those of '
+                    'gradaug_timm.detection.train; those of the data matter here. Exit status: 0, 1 if training would '
+                    'be wrong or would not start, 2 if a flag or a path is wrong.',
     )
+
+
+def resolve(settings: CheckDataSettings) -> TrainSettings:
+    """Return the settings of training, resolved.
+
+    Raises:
+        ValueError: Some settings exclude each other, or a package is missing.
+    """
+    check_picture(settings)
+    return resolve_training(settings)
+
+
+def check_picture(settings: CheckSettings) -> None:
+    """Raise ValueError if a picture cannot be drawn."""
+    if settings.picture and importlib.util.find_spec('matplotlib') is None:
+        raise ValueError('--picture needs the package matplotlib: pip install "gradaug_timm[quickstart]"')

@@ -70,10 +70,11 @@ def sliced(dataset: Dataset, part: Slice, *, warn: bool = True) -> TransformedSu
     if not len(chosen):
         raise ValueError(f'split {part.text!r} has none of the {len(labels)} images')
     lost = sorted({*labels} - {*np.asarray(labels)[chosen].tolist()})
-    if lost and warn:
+    if lost:
         names = class_names(dataset)
-        _logger.warning(f'split {part.text!r} has {len(chosen)} of {len(labels)} images, and none of '
-                        f'{listed(names[label] if names else str(label) for label in lost)}.')
+        _logger.log(logging.WARNING if warn else logging.DEBUG,
+                    f'split {part.text!r} has {len(chosen)} of {len(labels)} images, and none of '
+                    f'{listed(names[label] if names else str(label) for label in lost)}.')
     return TransformedSubset(dataset, chosen.tolist())
 
 

@@ -5,14 +5,15 @@ from dataclasses import dataclass, replace
 from PIL import Image
 from torch.utils.data import Dataset
 
-from ..check_data.arguments import CheckSettings, check_parser
+from ..check_data.arguments import CheckSettings, check_picture
 from ..check_data.main import finish
 from ..check_data.report import Report
 from ..check_data.split import DRAWN, Split
 from ..data.findings import Finding, Level
 from ..flags import SettingsParser
-from ..training.arguments.parsing import parse_arguments
-from .arguments import DetectionSettings, resolve
+from ..training.arguments.parsing import parse_arguments, settings_parser
+from .arguments import DetectionSettings
+from .arguments import resolve as resolve_detection
 from .check import CocoCheck, SplitCheck, check_coco
 from .coco import Coco
 from .findings import WARNED
@@ -26,14 +27,25 @@ class CheckCocoSettings(CheckSettings, DetectionSettings):
 
 def build_parser() -> SettingsParser:
     """Return a new parser."""
-    return check_parser(
+    return settings_parser(
         CheckCocoSettings,
         resolve,
-        kind=' --coco',
-        usage='%(prog)s --data-dir DIR [flags of detection.train]',
+        prog='python -m gradaug_timm.check_data --coco',
+        usage='%(prog)s --data-dir DIR [flags of detection.train] [--json FILE.json] [--picture FILE.png]',
         description='Check data in COCO\'s format. The flags are those of gradaug_timm.detection.train, of which those '
-                    'of the data matter here.',
+                    'of the data matter here. Exit status: 0, 1 if training would be wrong or would not start, 2 if a '
+                    'flag or a path is wrong.',
     )
+
+
+def resolve(settings: CheckCocoSettings) -> DetectionSettings:
+    """Return the settings of training, resolved.
+
+    Raises:
+        ValueError: Some settings exclude each other, or a package is missing.
+    """
+    check_picture(settings)
+    return resolve_detection(settings)
 
 
 def main(argv: list[str]) -> None:

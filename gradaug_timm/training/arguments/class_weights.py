@@ -8,7 +8,6 @@ from timm.loss import load_class_stats
 
 from ...cli import OwnForm
 
-COMPUTED = frozenset(('inv_freq', 'effective_num', 'neg_pos'))  # weights that follow from the counts of classes
 Stats = tuple[torch.Tensor, int]
 
 

@@ -1,8 +1,8 @@
 """Conditions under which settings have no effect, shared by several settings."""
+from timm.loss import CLASS_WEIGHT_METHOD_KINDS
 from timm.optim import get_optimizer_info
 
 from ...flags import Idle, Values, only_for
-from .class_weights import COMPUTED
 
 WARMED_UP = only_for('sched', 'cosine', 'tanh', 'step', 'multistep', 'poly', 'wsd', 'rsqrt', 'constant', 'plateau')
 CYCLIC = only_for('sched', 'cosine', 'tanh', 'poly')
@@ -41,7 +41,7 @@ def unused_by_optimizer(feature: str) -> Idle:
 
 
 def _computes_weights(values: Values) -> bool:
-    return bool(COMPUTED & {values['loss_class_weight'], values['loss_pos_weight']})
+    return bool(CLASS_WEIGHT_METHOD_KINDS.keys() & {values['loss_class_weight'], values['loss_pos_weight']})
 
 
 def _reads(values: Values, *kinds: str) -> bool:

@@ -5,8 +5,7 @@ from typing import Any
 import torch
 from timm.loss import resolve_class_weights
 
-from ...cli import flag
-from .class_weights import COMPUTED, by_label, given_by_name, names_in_stats, read_stats
+from .class_weights import by_label, given_by_name, names_in_stats, read_stats
 from .settings import TrainSettings
 
 # flags that timm's loss factory takes by the same name
@@ -50,12 +49,10 @@ def _weights(args: TrainSettings, kind: str, stats, names: Sequence[str] | None,
     value: Any = getattr(args, f'loss_{kind}')
     named = given_by_name(value)
     if named is not None:
-        value = by_label(named, names if checked else list(named), flag(f'loss_{kind}'))
-    elif value in COMPUTED and stats is None:
-        raise ValueError(f'{flag(f"loss_{kind}")} {value} needs --class-stats, the number of images of each class')
+        value = by_label(named, names if checked else list(named), f'--loss-{kind.replace("_", "-")}')
     weights = resolve_class_weights(
         value, kind, stats, power=args.loss_weight_power, beta=args.loss_weight_beta, max_weight=args.loss_weight_max)
     if isinstance(weights, torch.Tensor) and args.num_classes and weights.numel() != args.num_classes:
-        raise ValueError(
-            f'{flag(f"loss_{kind}")} must have {args.num_classes} entries, one per class, not {weights.numel()}')
+        flag = f'--loss-{kind.replace("_", "-")}'
+        raise ValueError(f'{flag} must have {args.num_classes} entries, one per class, not {weights.numel()}')
     return weights
