@@ -10,9 +10,11 @@ from coco_helpers import SIZE, make_coco
 
 pytest.importorskip('faster_coco_eval', reason='needs the extra detection')
 
+from gradaug_timm.detection.arguments import DetectionSettings
 from gradaug_timm.detection.categories import Category
 from gradaug_timm.detection.coco import CocoImages, check_trainable, read_coco, results_of, truth_of
 from gradaug_timm.detection.coco_metrics import coco_figures
+from gradaug_timm.detection.contents import DetectorContents
 
 
 def written(root, change, *, split='train2017', images=2, masks=True, **kwargs):
@@ -45,6 +47,9 @@ COMPLETED = {
                           'converted_ids'),
     'text image ids': (lambda c: (each(c['annotations'], lambda a: a.update(image_id=f'x{a["image_id"]}')),
                                   each(c['images'], lambda e: e.update(id=f'x{e["id"]}'))) and None, 'converted_ids'),
+    'text image ids that Python takes for equal numbers': (lambda c: (
+        each(c['annotations'], lambda a: a.update(image_id={10: '1_10', 11: '11_0'}[a['image_id']])),
+        each(c['images'], lambda e: e.update(id={10: '1_10', 11: '11_0'}[e['id']]))) and None, 'converted_ids'),
     'ids as floats in annotations': (lambda c: each(c['annotations'], lambda a: a.update(
         image_id=float(a['image_id']), category_id=float(a['category_id']))), None),
     'no sizes': (lambda c: each(c['images'], lambda e: (e.pop('height'), e.pop('width'))), 'sizes_read'),
@@ -69,6 +74,8 @@ COMPLETED = {
         segmentation=[*a['segmentation'], [1, 2, 3, 4]])), None),
     'names in coco_url': (lambda c: each(c['images'], lambda e: e.update(
         coco_url=f'http://images.cocodataset.org/train2017/{e.pop("file_name")}')), None),
+    'names of other files, and coco_url': (lambda c: each(c['images'], lambda e: e.update(
+        coco_url=f'http://images.cocodataset.org/train2017/{e["file_name"]}', file_name=f'x_{e["file_name"]}')), None),
     'names of COCO 2014': (lambda c: each(c['images'], lambda e: e.update(
         file_name=f'COCO_train2014_{e["file_name"]}')), None),
     'names with folders of another computer': (lambda c: each(c['images'], lambda e: e.update(
@@ -186,6 +193,13 @@ REFUSED = {
         'they seem to be corners [x1, y1, x2, y2]'),
     'fractions': (lambda c: each(c['annotations'], lambda a: a.update(bbox=[.1, .2, .3, .4])),
                   'they seem to be fractions of the image'),
+    'corners that are within their images': (lambda c: each(c['annotations'], lambda a: a.update(
+        segmentation=[[30, 30, 50, 30, 50, 50, 30, 50]], bbox=[30, 30, 50, 50])), '4 of 4 boxes are not where their'),
+    'boxes that begin at the centre': (lambda c: each(c['annotations'], lambda a: a.update(
+        bbox=[a['bbox'][0] + a['bbox'][2] / 2, a['bbox'][1] + a['bbox'][3] / 2, *a['bbox'][2:]])),
+        'COCO\'s boxes are [x, y, width, height], and polygons'),
+    'polygons in fractions': (lambda c: each(c['annotations'], lambda a: a.update(
+        segmentation=[[value / 112 for value in a['segmentation'][0]]])), '4 of 4 boxes are not where their masks are'),
     'a box in one text': (lambda c: c['annotations'][0].update(bbox='1234'), 'annotation 1 has no box [x, y, width,'),
     'a rotated box': (lambda c: c['annotations'][0].update(bbox=[1, 2, 3, 4, .5]), 'rotated boxes are not supported'),
     'no box and no mask': (lambda c: (c['annotations'][0].pop('bbox'), c['annotations'][0].pop('segmentation'))
@@ -195,6 +209,8 @@ REFUSED = {
     'an image without name': (lambda c: c['images'][0].pop('file_name') and None, 'image 10 has no file_name'),
     'an image without id': (lambda c: c['images'][0].pop('id') and None, 'image 10.png has no id'),
     'no images': (lambda c: c['images'].clear(), 'lists no images'),
+    'masks of empty lists': (lambda c: each(c['annotations'], lambda a: a.update(segmentation=[[]])),
+                             'annotation 1 has no mask; use --detector faster_rcnn'),
     'two names of one file': (lambda c: c['images'].append({**c['images'][0], 'id': 99, 'file_name': 'b/10.png'}),
                               '10.png and b/10.png are both found as'),
     'two images of one id': (lambda c: c['images'][1].update(id=10), 'has image 10 twice: 10.png and 11.png'),
@@ -241,6 +257,19 @@ def test_the_layouts_of_other_tools_are_found(tmp_path, path, folder):
     assert len(CocoImages(read_coco(str(root), 'x', masks=True), masks=True)[0][1]['boxes']) == 2
 
 
+def test_files_are_found_by_the_longest_part_of_their_names(tmp_path):
+    content, path = make_coco(tmp_path, images=2)
+    folder, goals = tmp_path / 'train2017', [tmp_path / 'train2017' / name / '1.png' for name in 'ab']
+    for name, goal in zip(('10.png', '11.png'), goals):
+        goal.parent.mkdir()
+        (folder / name).rename(goal)
+    (folder / '1.png').write_bytes(goals[0].read_bytes())
+    for image, name in zip(content['images'], ('C:\\me\\a\\1.png', '/home/you/b/1.png')):
+        image['file_name'] = name
+    path.write_text(json.dumps(content))
+    assert [image.path for image in read_coco(str(tmp_path), 'train2017', masks=True).images] == [*map(str, goals)]
+
+
 def test_an_image_that_is_listed_again_under_another_id_is_named(tmp_path):
     coco, _ = written(tmp_path, lambda c: c['images'].append({**c['images'][0], 'id': 99}))
     assert [len(target['boxes']) for target in targets(coco)] == [2, 2, 0]
@@ -259,6 +288,14 @@ def test_labels_of_validation_follow_the_names_of_training(tmp_path):
     assert coco.keys == [2, 1] and not found_kinds(coco)
     results = [{'image_id': 0, 'category_id': 2, 'bbox': [1, 2, 3, 4], 'score': .5}]
     assert [entry['category_id'] for entry in results_of(coco, results)] == [1]
+
+
+def test_a_name_in_validation_is_that_of_the_trained_category_of_this_id_which_had_none(tmp_path):
+    trained = DetectorContents(
+        DetectionSettings(categories=(3, 7)), {}, None, ('category 3', 'colour 7')).categories
+    assert [category.named for category in trained] == [False, True]
+    coco, _ = written(tmp_path, lambda c: None, split='val2017', trained=trained)
+    assert [target['labels'].tolist() for target in targets(coco)] == [[1, 2], [1, 2]]
 
 
 def test_a_validation_file_may_lack_a_category_which_is_named(tmp_path):
@@ -280,6 +317,16 @@ def test_a_validation_file_without_objects_is_named_and_its_figures_are_none(tmp
     for found in ([], results):
         evaluation = coco_figures(truth_of(coco, [0, 1]), found, ('box',))
         assert {*evaluation.figures.values()} == {-1.} and evaluation.by_label == {'box': [-1., -1.]}
+
+
+def test_without_detections_figures_are_zero_for_the_areas_that_objects_have(tmp_path):
+    coco, _ = written(tmp_path, lambda c: each(c['annotations'], lambda a: a.update(
+        area=1600, category_id=3)))
+    evaluation = coco_figures(truth_of(coco, [0, 1]), [], ('box', 'mask'))
+    assert {name for name, value in evaluation.figures.items() if value == -1} == {
+        f'{kind}_{figure}_{area}' for kind in ('box', 'mask') for figure in ('ap', 'ar') for area in ('small', 'large')}
+    assert {*evaluation.figures.values()} == {0., -1.}
+    assert evaluation.by_label == {'box': [0., -1.], 'mask': [0., -1.]}
 
 
 def test_objects_of_a_category_that_is_not_trained_are_refused_by_name(tmp_path):

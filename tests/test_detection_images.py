@@ -79,9 +79,12 @@ def test_an_image_of_another_size_is_left_out_and_named(tmp_path):
         read_coco(str(tmp_path), 'train2017', masks=True, strict=True)
 
 
-def test_grey_images_of_16_bits_are_not_clipped_to_white(tmp_path):
+def test_grey_images_of_16_bits_are_turned_and_not_clipped_to_white(tmp_path):
     make_coco(tmp_path, images=1)
     values = np.linspace(0, 65535, SIZE * (SIZE + 16)).astype(np.uint16).reshape(SIZE, SIZE + 16)
     Image.fromarray(values).save(tmp_path / 'train2017' / '10.png')
     image, _ = CocoImages(read_coco(str(tmp_path), 'train2017', masks=True), masks=True)[0]
     assert np.abs(image.numpy() - values / 65535).max() < 1 / 255
+    turn(tmp_path / 'train2017' / '10.png', 6)
+    turned, _ = CocoImages(read_coco(str(tmp_path), 'train2017', masks=True), masks=True)[0]
+    assert turned.equal(image)

@@ -55,12 +55,13 @@ def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_weights(data, tmp_
 
 def test_batches_of_like_shape_go_on_within_an_epoch(tmp_path):
     make_coco(tmp_path, images=6, upright=2)
-    make_coco(tmp_path, split='val2017', seed=1)
-    flags = '--epochs', '2', '--checkpoint-steps', '1', '--resume', 'auto', '--checkpoint-hist', '1'
+    make_coco(tmp_path, images=1, split='val2017', seed=1)
+    boxes = '--epochs', '2', '--detector', 'faster_rcnn'
+    flags = *boxes, '--checkpoint-steps', '1', '--resume', 'auto', '--checkpoint-hist', '1'
     with at_batch(5, out_of_memory) as batches, pytest.raises(MemoryError):
         run(tmp_path, tmp_path, 'parts', *flags)
     shapes = [[image.shape[1] > image.shape[2] for image in images] for images, _ in batches]
-    parts, whole = run(tmp_path, tmp_path, 'parts', *flags), run(tmp_path, tmp_path, 'whole', '--epochs', '2')
+    parts, whole = run(tmp_path, tmp_path, 'parts', *flags), run(tmp_path, tmp_path, 'whole', *boxes)
     assert all(torch.equal(value, parts['state_dict'][name]) for name, value in whole['state_dict'].items())
     assert sorted(shapes[:3]) == [[False, False], [False, False], [True, True]]
 
@@ -108,7 +109,7 @@ def test_figures_are_those_of_pycocotools(data, tmp_path):
     own = read_coco(str(data), 'train2017', masks=True)
     results = coco_metrics.as_results(outputs, range(len(ids)))
     evaluation = coco_metrics.coco_figures(truth_of(own, range(len(ids))), results, ('box', 'mask'))
-    ours, results = evaluation.figures, results_of(own, results)
+    ours, results = evaluation.figures, json.loads(json.dumps(results_of(own, results)))
     reference = coco.COCO(str(path))
     for kind, iou_type in coco_metrics.KINDS.items():
         found = [{k: v for k, v in entry.items() if kind == 'box' or k != 'bbox'} for entry in results]
@@ -126,10 +127,10 @@ def test_figures_are_those_of_pycocotools(data, tmp_path):
 def test_the_backbone_begins_with_the_weights_of_a_classifier(data, tmp_path):
     import timm
     classifier = timm.create_model('resnet10t', num_classes=5)
-    path = tmp_path / 'classifier.pth'
+    path = tmp_path / 'last.pth.tar'
     torch.save({'state_dict': classifier.state_dict()}, path)
     args, _ = parse_arguments(
-        train.build_parser(), [*SMALL, '--data-dir', str(data), '--checkpoint', str(path)])
+        train.build_parser(), [*SMALL, '--data-dir', str(data), '--checkpoint', str(tmp_path)])
     args = replace(args, num_classes=2)
     body = train.build_detector(args).backbone.pyramid.body
     expected = classifier.state_dict()
@@ -145,7 +146,8 @@ def test_the_backbone_begins_with_the_weights_of_a_classifier(data, tmp_path):
     (['--batch-size', '5'], '--batch-size 5 must be at most the images with objects of a process, 4'),
     (['--eval-metric', 'top1'], '--eval-metric top1 must be one of box_ap'),
     (['--data-dir', 'gone'], '--data-dir gone is not a folder; give the folder of a data set'),
-    (['--train-split', 'test'], 'instances_test.json is missing'),
+    (['--train-split', 'test'], '; the splits there are train2017, val2017'),
+    (['other'], 'the folder of the data is given twice: other and --data-dir'),
     (['--checkpoint', 'gone.pth'], '--checkpoint gone.pth does not exist'),
     (['--detector-kwargs', 'box_score_tresh=3'], 'did you mean box_score_thresh?'),
     (['--model-kwargs', 'in_chans=1'], '--model-kwargs in_chans=1 is not supported in detection: all images are'),
@@ -160,11 +162,16 @@ def test_wrong_flags_end_in_one_line(data, tmp_path, capsys, flags, message):
     assert not (tmp_path / 'wrong').exists()
 
 
-def test_a_checkpoint_of_a_classifier_is_refused_in_validation(data, tmp_path, capsys):
+@pytest.mark.parametrize('path, message', [
+    ('x.pth', 'is not a checkpoint of gradaug_timm.detection.train'),
+    ('.', 'is a folder; give a file'),
+    ('gone', 'gone does not exist'),
+])
+def test_what_is_no_detector_is_refused_in_validation(data, tmp_path, capsys, path, message):
     torch.save({'state_dict': {}}, tmp_path / 'x.pth')
     with pytest.raises(SystemExit):
-        validate.main([str(tmp_path / 'x.pth'), '--data-dir', str(data)])
-    assert 'is not a checkpoint of gradaug_timm.detection.train' in capsys.readouterr().err
+        validate.main([str(tmp_path / path), '--data-dir', str(data)])
+    assert message in capsys.readouterr().err
 
 
 def change(path, edit):
@@ -220,7 +227,7 @@ def test_what_cannot_be_read_or_has_no_area_is_named_and_the_epoch_kept(tmp_path
 
 
 def test_a_detector_is_validated_by_the_names_of_its_categories(data, trained, tmp_path, capsys):
-    checkpoint, others = str(trained / 'last.pth.tar'), tmp_path / 'others'
+    checkpoint, others = str(trained), tmp_path / 'others'
     make_coco(others, split='val2017', seed=1)
     expected = validate.main([checkpoint, '--data-dir', str(data), '--workers', '0'])
     path = others / 'annotations' / 'instances_val2017.json'

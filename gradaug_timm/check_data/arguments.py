@@ -1,10 +1,12 @@
 """The command line of `python -m gradaug_timm.check_data`."""
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ..cli import file_to_write
 from ..flags import Role, Settings, SettingsParser, setting, switch
-from ..training.arguments.checks import resolve as resolve_training
+from ..training.arguments.checks import resolve
 from ..training.arguments.parsing import settings_parser
 from ..training.arguments.settings import TrainSettings
 from ..training.arguments.values import NATURAL
@@ -32,28 +34,36 @@ class CheckDataSettings(CheckSettings, TrainSettings):
 
 def build_parser() -> SettingsParser:
     """Return a new parser."""
-    return settings_parser(
+    return check_parser(
         CheckDataSettings,
         resolve,
         prog='python -m gradaug_timm.check_data',
         usage='%(prog)s [DIR] [-c FILE...] [flags of train.py] [--json FILE.json] [--picture FILE.png]',
         description='Check the data of a training command. The flags are those of train.py, or after --coco those of '
-                    'gradaug_timm.detection.train; those of the data matter here. Exit status: 0, 1 if training would '
-                    'be wrong or would not start, 2 if a flag or a path is wrong.',
+                    'gradaug_timm.detection.train; those of the data matter here.',
     )
 
 
-def resolve(settings: CheckDataSettings) -> TrainSettings:
-    """Return the settings of training, resolved.
+def check_parser(
+        settings: type[CheckSettings],
+        resolve: Callable[[Any], Any],
+        *,
+        description: str,
+        **kwargs,
+) -> SettingsParser:
+    """Return a parser of the settings of training and of a check.
 
-    Raises:
-        ValueError: Some settings exclude each other, or a package is missing.
+    Args:
+        settings: The class of the settings.
+        resolve: Resolves those of training.
+        description: What is checked.
+        **kwargs: As for `settings_parser`.
     """
-    check_picture(settings)
-    return resolve_training(settings)
+    def resolve_all(args: CheckSettings) -> Any:
+        if args.picture and importlib.util.find_spec('matplotlib') is None:
+            raise ValueError('--picture needs the package matplotlib: pip install "gradaug_timm[quickstart]"')
+        return resolve(args)
 
-
-def check_picture(settings: CheckSettings) -> None:
-    """Raise ValueError if a picture cannot be drawn."""
-    if settings.picture and importlib.util.find_spec('matplotlib') is None:
-        raise ValueError('--picture needs the package matplotlib: pip install "gradaug_timm[quickstart]"')
+    return settings_parser(
+        settings, resolve_all, description=f'{description} Exit status: 0, 1 if training would be wrong or would not '
+        'start, 2 if a flag or a path is wrong.', **kwargs)

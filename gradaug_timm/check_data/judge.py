@@ -28,7 +28,7 @@ def split_findings(
         yield Finding(Level.ERROR, 'no_images', f'{split.name}: there are no images')
         return
     if split.faults:
-        yield _of_single_images(
+        yield of_single_images(
             split, 'unreadable', split.faults, 'cannot be read',
             [f'{name} ({reason})' for name, reason in split.unreadable.items()])
     if split.wrong_labels:
@@ -84,7 +84,7 @@ def duplicate_findings(train: Split, validation: Split | None, names: Sequence[s
     copies = [entries for entries in _groups(train.contents) if len(entries) > 1]
     doubted = [entries for entries in copies if len({entry.labels for entry in entries}) > 1]
     if doubted:
-        yield _of_single_images(
+        yield of_single_images(
             train, 'contradicting_labels', sum(map(len, doubted)), 'have the same content and different labels',
             [' = '.join(f'{entry.name} ({_titles(entry, names)})' for entry in entries) for entries in doubted])
     same = [entries for entries in copies if len({entry.labels for entry in entries}) == 1]
@@ -102,7 +102,7 @@ def duplicate_findings(train: Split, validation: Split | None, names: Sequence[s
                    if (key := _key(digest, entry)) in trained]
     if leaked:
         leaked.sort()
-        yield _of_single_images(
+        yield of_single_images(
             validation, 'leaks', len(leaked), f'are also in {train.name}',
             [f'{ours} = {theirs}' for ours, theirs in leaked])
 
@@ -115,7 +115,7 @@ def _beyond_range(split: Split, num_classes: int) -> Finding:
         f'{num_classes} classes ({beyond:,} images are beyond); use --num-classes {highest + 1}')
 
 
-def _of_single_images(split: Split, kind: str, number: int, text: str, examples: list[str]) -> Finding:
+def of_single_images(split: Split, kind: str, number: int, text: str, examples: list[str]) -> Finding:
     """Return a finding about single images: an error if they are more than a tolerated share of the split."""
     share = number / split.images
     level = Level.ERROR if share >= TOLERATED else Level.WARNING

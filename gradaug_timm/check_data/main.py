@@ -35,7 +35,9 @@ def main(argv: list[str] | None = None) -> None:
             report, datasets = check_training_data(settings, decode=settings.decode, limit=settings.limit)
         finish(parser, report, settings, datasets)
     except (OSError, ValueError) as error:
-        parser.error(str(error))
+        from ..detection.reading import splits_in
+        hint = settings.data_dir and splits_in(settings.data_dir) and f'; for data in COCO\'s format add {COCO}'
+        parser.error(f'{error}{hint or ""}')
     except KeyboardInterrupt:
         parser.exit(130, f'{parser.prog}: interrupted\n')
 

@@ -36,7 +36,7 @@ def draw(report: Report, path: str, dataset: Dataset | None = None) -> None:
         heights = [1.1 * len(rows), 4] if rows else [4]
         parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
         if rows:
-            _draw_samples(parts[0], rows, report.splits[0].name)
+            _draw_samples(parts[0], rows, report)
         classes, sizes = parts[-1].subplots(1, 2, width_ratios=(3, 2))
         _draw_classes(classes, report)
         _draw_sizes(sizes, report.splits)
@@ -68,8 +68,8 @@ def _streamed_images(dataset: IterableDataset, labels: list[int]) -> dict[int, l
     return found
 
 
-def _draw_samples(figure: Any, rows: list[tuple[str, list[Image.Image]]], split: str) -> None:
-    figure.suptitle(f'{split}: samples of classes (number of images)', fontsize=9)
+def _draw_samples(figure: Any, rows: list[tuple[str, list[Image.Image]]], report: Report) -> None:
+    figure.suptitle(f'{report.splits[0].name}: samples of classes (number of {report.counted})', fontsize=9)
     panels = figure.subplots(len(rows), DRAWN, squeeze=False)
     for row, (title, images) in zip(panels, rows):
         for panel in row:

@@ -92,6 +92,8 @@ def _summary(splits: list[Split]) -> Iterator[tuple[str, ...]]:
         yield row('looked at', lambda split: f'{split.images:,}')
     yield row('classes', lambda split: f'{sum(map(bool, split.classes.values()))} of {len(split.classes)}')
     yield row('labels', lambda split: f'{split.label_range[0]} to {split.label_range[1]}' if split.labels else '')
+    for name in dict.fromkeys(name for split in splits for name in split.further):
+        yield (name, *(f'{split.further[name]:,}' if name in split.further else '-' for split in splits))
     yield row('unreadable', lambda split: f'{split.faults:,}')
     yield row('files not read', lambda split: counted(split.skipped.items()))
     yield row('sizes', lambda split: sizes_of(split.sizes))

@@ -40,6 +40,7 @@ class Split:
         wrong_labels: The first labels that are not whole numbers from 0 on, by image.
         examples: Indices of the first images of each label.
         contents: The images of each content, by its digest.
+        further: Further counts by what is counted, such as 'crowds'.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Split:
     wrong_labels: dict[str, str] = field(default_factory=dict)
     examples: dict[int, list[int]] = field(default_factory=dict, repr=False)
     contents: dict[bytes, list[Entry]] = field(default_factory=dict, repr=False)
+    further: dict[str, int] = field(default_factory=dict)
 
     @property
     def label_range(self) -> tuple[int, int] | None:
@@ -78,6 +80,7 @@ class Split:
             'modes': dict(self.modes),
             'formats': dict(self.formats),
             'exif_rotations': self.turned,
+            **{name.replace(' ', '_'): number for name, number in self.further.items()},
         }
 
 

@@ -1,11 +1,12 @@
 """The command line of detection training: flags of the data and the detector, and the flags of train.py."""
 import importlib.util
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..cli import flag
+from ..evaluation.network import file_problem
+from ..evaluation.trained import weights_in
 from ..flags import Role, Settings, SettingsParser, derived, keywords, needs, setting, switch, toggle
 from ..training.arguments.checks import run_problems, schedule_problems
 from ..training.arguments.parsing import settings_parser
@@ -33,6 +34,9 @@ UNSUPPORTED = {
 class CocoSettings(Settings, title='data'):
     """Images and annotations in COCO's format."""
 
+    data: str | None = setting(
+        None, 'folder of the data; --data-dir is the newer spelling', positional=True, nargs='?', metavar='DIR',
+        role=Role.PLACE)
     data_dir: str | None = setting(
         None, 'folder with annotations/instances_SPLIT.json and images in SPLIT/', metavar='DIR', role=Role.PLACE)
     train_split: str = setting('train2017', 'split to train on (default: train2017)', metavar='NAME')
@@ -106,7 +110,7 @@ def build_parser() -> SettingsParser:
         DetectionSettings,
         resolve,
         prog='python -m gradaug_timm.detection.train',
-        usage='%(prog)s [-c FILE...] --data-dir DIR [flags]',
+        usage='%(prog)s [DIR] [-c FILE...] [flags]',
         description='Train Faster R-CNN or Mask R-CNN on data in COCO format, with or without GradAug.',
     )
 
@@ -120,6 +124,8 @@ def resolve(args: DetectionSettings) -> DetectionSettings:
     begins_with_weights = args.pretrained or bool(args.checkpoint)
     completed = replace(
         args,
+        data_dir=args.data_dir or args.data,
+        checkpoint=_weights(args.checkpoint),
         output=args.output or DEFAULT_OUTPUT,
         gradaug=args.model.startswith('gradaug_') if args.gradaug is None else args.gradaug,
         eval_metric=args.eval_metric or 'box_ap',
@@ -132,10 +138,17 @@ def resolve(args: DetectionSettings) -> DetectionSettings:
     return completed
 
 
+def _weights(checkpoint: str | None) -> str | None:
+    """Return the best weights of a run if the checkpoint is the folder of one."""
+    return checkpoint and (weights_in(checkpoint, use_ema=False) or checkpoint)
+
+
 def problems(args: DetectionSettings) -> Iterator[str]:
     """Yield one line for each problem of the settings."""
     if importlib.util.find_spec('faster_coco_eval') is None:
         yield 'detection needs the package faster-coco-eval: pip install "gradaug_timm[detection]"'
+    if args.data and args.data != args.data_dir:
+        yield f'the folder of the data is given twice: {args.data} and --data-dir {args.data_dir}'
     if not args.data_dir:
         yield '--data-dir is missing; give the folder of a data set in COCO format'
     for name, reason in UNSUPPORTED.items():
@@ -143,8 +156,8 @@ def problems(args: DetectionSettings) -> Iterator[str]:
             yield f'{flag(name)} is not supported in detection: {reason}'
     if args.pretrained and args.checkpoint:
         yield '--pretrained and --checkpoint exclude each other; use one of them'
-    if args.checkpoint and not os.path.isfile(args.checkpoint):
-        yield f'--checkpoint {args.checkpoint} does not exist'
+    if args.checkpoint and (problem := file_problem(args.checkpoint)):
+        yield f'--checkpoint {problem}'
     if args.freeze_stages > LEVELS:
         yield f'--freeze-stages {args.freeze_stages} must be at most {LEVELS}'
     if max(args.min_size) > args.max_size:

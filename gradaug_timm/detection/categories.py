@@ -1,15 +1,14 @@
 """Categories of an annotation file, and their labels: compared by name between files."""
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..cli import nearest
+from ..data.class_names import listed
+from ..hints import nearest
 from .findings import Findings
 from .reading import Annotation
 from .values import LARGEST, key_of
-
-SHOWN = 5  # names in a message
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,17 @@ def read_categories(content: dict, findings: Findings) -> list[Category]:
         named = name is not None and str(name) != ''
         if not named and content['categories']:
             findings.add('names_made', f'category {key}')
-        found.append(Category(key, str(name) if named else f'category {key}', named))
+        found.append(Category(key, str(name) if named else made_name(key), named))
     twice = [key for key, times in Counter(each.key for each in found).items() if times > 1]
     if twice:
         raise ValueError(f'{path} has category {twice[0]} twice')
     numbers = all(isinstance(each.key, int) and abs(each.key) < LARGEST for each in found)
     return sorted(found, key=lambda each: each.key) if numbers else found
+
+
+def made_name(key: int | str) -> str:
+    """Return the name of a category that has none in its file."""
+    return f'category {key}'
 
 
 def _categories_of(annotations: list[Annotation]) -> list[dict[str, Any]]:
@@ -130,14 +134,9 @@ def compare(
         close = nearest(used[0].name, lacking)
         hint = f', did you mean {close}?' if close else ''
         raise ValueError(
-            f'{findings.path} has objects of categories that are not trained: {_listed(each.name for each in used)}; '
-            f'the trained categories that it lacks: {_listed(lacking) or "none"}{hint}')
+            f'{findings.path} has objects of categories that are not trained: {listed(each.name for each in used)}; '
+            f'the trained categories that it lacks: {listed(lacking) or "none"}{hint}')
     for each in unknown:
         findings.add('unknown_unused', each.name)
     for name in lacking:
         findings.add('lacking_categories', name)
-
-
-def _listed(names: Iterable[str]) -> str:
-    every = list(names)
-    return f'{", ".join(every[:SHOWN])}{f", ... ({len(every)} in all)" if len(every) > SHOWN else ""}'

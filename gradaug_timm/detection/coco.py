@@ -1,7 +1,9 @@
 """Images with boxes and masks in COCO's format, checked before anything is trained on them."""
+import gc
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,10 +12,10 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from ..data.findings import Level
 from .categories import Category, compare, labels_by_key, read_categories
 from .findings import Findings
 from .images import ImageEntry, check_shared_files, compare_sizes, fill_sizes, find_files, open_image, read_images
-from .json_lists import without_collection
 from .objects import MARGIN, CocoObject, ObjectReader, counts_by_key
 from .reading import find_annotations, read_content
 from .rescale import Target
@@ -60,8 +62,8 @@ class Coco:
 
     def log_findings(self) -> None:
         """Log what was completed and left out, one line for each kind."""
-        for warns, line in self.findings.lines():
-            _logger.log(logging.WARNING if warns else logging.INFO, line)
+        for each in self.findings:
+            _logger.log(logging.WARNING if each.level is Level.WARNING else logging.INFO, each.text)
 
 
 def read_coco(
@@ -95,6 +97,19 @@ def read_coco(
     return coco
 
 
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Keep Python from looking for garbage among millions of objects that are just being made."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@without_collection()
 def read_annotations(
         path: str,
         findings: Findings,
@@ -118,7 +133,7 @@ def read_annotations(
     content = read_content(path)
     counts, listed = counts_by_key(content['annotations']), len(content['annotations'])
     own = read_categories(content, findings)
-    images, places = read_images(content, findings)
+    images, places = read_images(content.pop('images'), findings)
     if not images:
         raise ValueError(f'{path} lists no images')
     prepare(images)
@@ -131,8 +146,7 @@ def read_annotations(
                 findings.add('unused_categories', each.name)
     else:
         compare(own, trained, labels, counts, findings)
-    with without_collection():
-        objects = ObjectReader(images, places, labels, masks=masks, findings=findings).read(content['annotations'])
+    objects = ObjectReader(images, places, labels, masks=masks, findings=findings).read(content['annotations'])
     if listed and 'annotations_without_image' in findings:
         if findings.kinds['annotations_without_image'].count == listed:
             raise ValueError(f'{path}: none of the {listed} annotations is of an image that is listed')
@@ -233,7 +247,7 @@ class CocoImages(Dataset):
 
     def _target(self, place: int, size: tuple[int, int]) -> Target:
         objects = self.coco.trained(place)
-        boxes = torch.tensor([each.box for each in objects], dtype=torch.float32).reshape(-1, 4)
+        boxes = torch.tensor([[*each.box] for each in objects], dtype=torch.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         target = {
             'boxes': tv_tensors.BoundingBoxes(_cut(boxes, size), format='XYXY', canvas_size=size),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torchvision.ops import box_convert
 
 FIGURES = (
     'ap', 'ap50', 'ap75', 'ap_small', 'ap_medium', 'ap_large',
@@ -36,8 +37,7 @@ def as_results(outputs: Sequence[dict[str, torch.Tensor]], image_ids: Sequence[i
     """
     results = []
     for output, image_id in zip(outputs, image_ids):
-        boxes = output['boxes'].float().cpu()
-        boxes[:, 2:] -= boxes[:, :2]
+        boxes = box_convert(output['boxes'].float(), 'xyxy', 'xywh').cpu()
         labels, scores = output['labels'].tolist(), output['scores'].float().tolist()
         entries = [{'image_id': image_id, 'category_id': label, 'bbox': box, 'score': score}
                    for box, label, score in zip(boxes.tolist(), labels, scores)]
@@ -50,7 +50,8 @@ def as_results(outputs: Sequence[dict[str, torch.Tensor]], image_ids: Sequence[i
 def _encode(masks: torch.Tensor) -> list[dict]:
     from faster_coco_eval.core import mask as codes
     binary = (masks[:, 0] > MASK_THRESHOLD).to(torch.uint8).cpu().numpy()
-    return [codes.encode(np.asfortranarray(each)) for each in binary]
+    found = [codes.encode(np.asfortranarray(each)) for each in binary]
+    return [{**code, 'counts': code['counts'].decode()} for code in found]  # text, as in JSON
 
 
 def coco_figures(truth: dict, results: list[dict], kinds: Sequence[str]) -> Evaluation:
@@ -71,13 +72,10 @@ def coco_figures(truth: dict, results: list[dict], kinds: Sequence[str]) -> Eval
 
 def _figures_of(truth: dict, results: list[dict], kind: str) -> tuple[list[float], list[float]]:
     from faster_coco_eval import COCO, COCOeval_faster
+    results = results or [_nothing(truth)]
     if kind == 'mask':
         results = [_without_box(entry) for entry in results]
         truth = {**truth, 'annotations': [each for each in truth['annotations'] if 'segmentation' in each]}
-    labels = sorted(each['id'] for each in truth['categories'])
-    if not results:
-        present = {each['category_id'] for each in truth['annotations'] if not each.get('iscrowd')}
-        return [0. if present else -1.] * len(FIGURES), [0. if label in present else -1. for label in labels]
     whole = COCO(truth)
     evaluation = COCOeval_faster(
         whole, whole.loadRes(results), iouType=KINDS[kind], print_function=lambda *_: None)
@@ -87,6 +85,16 @@ def _figures_of(truth: dict, results: list[dict], kind: str) -> tuple[list[float
     precisions = evaluation.eval['precision'][:, :, :, 0, -1]  # thresholds, recalls, labels; all areas, 100 detections
     means = [float(values[values > -1].mean()) if (values > -1).any() else -1. for values in precisions.T]
     return [float(value) for value in evaluation.all_stats[:len(FIGURES)]], [_percent(value) for value in means]
+
+
+def _nothing(truth: dict) -> dict:
+    """Return a detection without area, which evaluators that take no empty lists count for nothing."""
+    from faster_coco_eval.core import mask as codes
+    image = truth['images'][0]
+    height, width = image['height'], image['width']
+    code = codes.frPyObjects({'size': [height, width], 'counts': [height * width]}, height, width)
+    return {'image_id': image['id'], 'category_id': truth['categories'][0]['id'], 'bbox': [0., 0., 0., 0.], 'score': 0.,
+            'segmentation': code}
 
 
 def _percent(value: float) -> float:

@@ -7,10 +7,15 @@ from typing import Any
 
 from torch import Tensor
 
+from ..evaluation.network import file_problem
+from ..evaluation.trained import BEST_CHECKPOINT
 from ..files import read_checkpoint
+from ..training.checkpoints.find import LAST
 from ..training.checkpoints.state import CheckpointState
 from .arguments import DetectionSettings
-from .categories import Category
+from .categories import Category, made_name
+
+IN_RUN = (BEST_CHECKPOINT, LAST)  # files of a run that hold its settings
 
 
 @dataclass(frozen=True)
@@ -33,18 +38,30 @@ class DetectorContents:
     def categories(self) -> tuple[Category, ...]:
         """The trained categories, in the order of labels."""
         keys = self.settings.categories
-        names = self.class_names or ('',) * len(keys)
-        return tuple(Category(key, name or f'category {key}', bool(name)) for key, name in zip(keys, names))
+        made = [made_name(key) for key in keys]
+        return tuple(Category(key, name, name != other)
+                     for key, name, other in zip(keys, self.class_names or made, made))
+
+
+def checkpoint_in(path: str) -> str:
+    """Return the best checkpoint of a run, else its last, if the path is the folder of one.
+
+    Raises:
+        ValueError: There is no such file.
+    """
+    path = next(filter(os.path.isfile, (os.path.join(path, name) for name in IN_RUN)), path)
+    problem = file_problem(path)
+    if problem:
+        raise ValueError(problem)
+    return path
 
 
 def read_detector(path: str) -> DetectorContents:
     """Read a checkpoint of gradaug_timm.detection.train.
 
     Raises:
-        ValueError: It does not exist, can't be read, or holds something else.
+        ValueError: It can't be read, or holds something else.
     """
-    if not os.path.exists(path):
-        raise ValueError(f'{path} does not exist')
     try:
         state = read_checkpoint(path)
     except (OSError, ValueError) as error:

@@ -6,6 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from ..data.class_names import listed
 from ..training.loop.between_steps import DataError
 from ..training.run import Run
 from .coco import Coco, truth_of
@@ -50,7 +51,7 @@ def figures_of(coco: Coco, results: list[dict], seen: list[int], kinds: tuple[st
         raise DataError(f'none of the {len(unread)} images of {coco.path} can be read')
     if unread:
         _logger.warning(f'{len(unread)} of {len(unread) + len(seen)} images of {coco.path} can\'t be read and are left '
-                        f'out of the figures: {", ".join(unread[:NAMED])}{", ..." if len(unread) > NAMED else ""}')
+                        f'out of the figures: {listed(unread, NAMED)}')
     return coco_figures(truth_of(coco, sorted(seen)), results, kinds)
 
 

@@ -2,6 +2,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ..data.findings import Finding, Level
+
 EXAMPLES = 3  # of each kind
 LEFT_OUT = {  # kinds of objects and images that are not used, by name
     'boxes_without_area': 'boxes without area are left out',
@@ -16,7 +18,7 @@ COMPLETED = {  # kinds of faults that are mended while the file is read
     'boxes_beyond': 'boxes reach beyond their image and are cut at its edge',
     'boxes_computed': 'boxes are missing and are computed from the masks',
     'areas_computed': 'areas are missing or not positive, and are computed from the masks or boxes',
-    'annotation_ids': 'annotation ids are missing or repeated; they are numbered anew',
+    'annotation_ids': 'annotation ids are missing, repeated or 0; they are numbered anew',
     'converted_ids': 'ids of images or categories are not whole numbers; they are numbered',
     'repeated_images': 'images are listed again under the same id and are used once',
     'repeated_files': 'images are listed again under another id; each is used with its own objects',
@@ -37,7 +39,7 @@ WARNED = {*LEFT_OUT, 'boxes_beyond', 'categories_listed', 'names_made', 'unused_
 
 
 @dataclass
-class Finding:
+class Faults:
     """Faults of one kind.
 
     Args:
@@ -61,7 +63,7 @@ class Findings:
 
     path: str
     strict: bool = False
-    kinds: dict[str, Finding] = field(default_factory=dict)
+    kinds: dict[str, Faults] = field(default_factory=dict)
 
     def add(self, kind: str, example: str, problem: str = '') -> None:
         """Count a fault.
@@ -76,7 +78,7 @@ class Findings:
         """
         if self.strict and kind in LEFT_OUT:
             raise ValueError(f'{self.path}: {example} {problem or "is wrong"} (--strict-annotations)')
-        found = self.kinds.setdefault(kind, Finding())
+        found = self.kinds.setdefault(kind, Faults())
         found.count += 1
         if len(found.examples) < EXAMPLES:
             found.examples.append(example)
@@ -84,9 +86,11 @@ class Findings:
     def __contains__(self, kind: str) -> bool:
         return kind in self.kinds
 
-    def lines(self) -> Iterator[tuple[bool, str]]:
-        """Yield for each kind whether it is worth a warning, and a line that counts and names."""
+    def __iter__(self) -> Iterator[Finding]:
+        """Yield a finding for each kind, with a line that counts and names."""
         for kind, found in self.kinds.items():
             more = ', ...' if found.count > len(found.examples) else ''
             text = {**LEFT_OUT, **COMPLETED}[kind]
-            yield kind in WARNED, f'{self.path}: {found.count:,} {text} ({", ".join(found.examples)}{more})'
+            yield Finding(
+                Level.WARNING if kind in WARNED else Level.NOTE, kind,
+                f'{self.path}: {found.count:,} {text} ({", ".join(found.examples)}{more})', tuple(found.examples))

@@ -2,12 +2,13 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, product
+from functools import cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from PIL import Image, ImageOps
 
+from ..cli import one_line
 from ..data.images import in_mode
 from .findings import Findings
 from .values import LARGEST, key_of, whole
@@ -28,6 +29,7 @@ class ImageEntry:
         name: Its name in the file.
         width: Its width in pixels; 0 if it is unknown.
         height: Its height in pixels; 0 if it is unknown.
+        url: Its `coco_url`; empty if it has none.
         path: The file; empty if it is not known.
         usable: Whether it can be used; False if its size is not that of the annotations.
     """
@@ -36,20 +38,22 @@ class ImageEntry:
     name: str
     width: int
     height: int
+    url: str = ''
     path: str = ''
     usable: bool = True
 
 
-def read_images(content: dict, findings: Findings) -> tuple[list[ImageEntry], dict[int | str, int]]:
-    """Return the images of a file, and the place of each image by its id.
+def read_images(entries: list[dict], findings: Findings) -> tuple[list[ImageEntry], dict[int | str, int]]:
+    """Return the images that a file lists, and the place of each image by its id.
 
     Raises:
         ValueError: An image has no id or name, or several have the same id.
     """
     path, images, places = findings.path, [], {}
-    for number, entry in enumerate(content['images']):
-        name, key = _name(entry), key_of(entry.get('id'))
-        if name is None:
+    for number, entry in enumerate(entries):
+        url, key = str(entry.get('coco_url') or ''), key_of(entry.get('id'))
+        name = str(entry.get('file_name') or _in_url(url))
+        if not name:
             raise ValueError(f'{path}: image {entry.get("id", number)} has no file_name')
         if key is None:
             raise ValueError(f'{path}: image {name} has no id')
@@ -64,16 +68,13 @@ def read_images(content: dict, findings: Findings) -> tuple[list[ImageEntry], di
             findings.add('not_exhaustive', f'image {key}')
         places[key] = len(images)
         width, height = (min(max(0, whole(entry.get(side)) or 0), LARGEST) for side in ('width', 'height'))
-        images.append(ImageEntry(entry['id'], name, width, height))
+        images.append(ImageEntry(entry['id'], name, width, height, url))
     return images, places
 
 
-def _name(entry: dict) -> str | None:
-    name = entry.get('file_name')
-    if isinstance(name, str) and name:
-        return name
-    url = entry.get('coco_url')  # LVIS
-    return '/'.join(urlsplit(url).path.split('/')[-2:]) if isinstance(url, str) and url else None
+def _in_url(url: str) -> str:
+    """Return folder and name of an image by its `coco_url`, which LVIS has in place of `file_name`."""
+    return '/'.join(urlsplit(url).path.split('/')[-2:])
 
 
 def find_files(images: Sequence[ImageEntry], root: str, split: str, annotations: str) -> None:
@@ -96,26 +97,30 @@ def find_files(images: Sequence[ImageEntry], root: str, split: str, annotations:
 
 def missing_files(images: Sequence[ImageEntry], root: str, split: str, annotations: str) -> Iterator[str]:
     """Fill in the path of each image, and yield the names of those without a file."""
-    folders = [*dict.fromkeys([*(os.path.join(root, form.format(split)) for form in FOLDERS),
-                               os.path.dirname(annotations)])]
-    last = (0, folders[0])  # where the previous image was found
+    folders = dict.fromkeys([*(os.path.join(root, form.format(split)) for form in FOLDERS),
+                             os.path.dirname(annotations)])
+    is_folder = cache(os.path.isdir)
     for image in images:
-        names = _spellings(image.name)
-        for place, folder in chain([last], product(range(len(names)), folders)):
-            path = os.path.join(folder, names[min(place, len(names) - 1)])
-            if os.path.isfile(path):
-                image.path, last = path, (place, folder)
-                break
-        else:
+        paths = (os.path.join(folder, name) for name in _spellings(image) for folder in folders)
+        image.path = next((path for path in paths if is_folder(os.path.dirname(path)) and os.path.isfile(path)), '')
+        if not image.path:
             yield image.name
 
 
-def _spellings(name: str) -> list[str]:
-    """Return a name as it is, with other separators, without escapes of URLs, folders, and the prefix of COCO 2014."""
-    plain = name.replace('\\', '/')
-    base = os.path.basename(unquote(plain))
-    return [*dict.fromkeys([name, plain, unquote(plain), os.path.basename(plain), base,
-                            base.rpartition('_')[2] if base.startswith('COCO_') else base])]
+def _spellings(image: ImageEntry) -> Iterator[str]:
+    """Yield the names that the file of an image may have: as it is, then with fewer and fewer of its outer folders.
+
+    Each comes with other separators, without escapes of URLs, and as in the image's URL; the last one is without the
+    prefix of COCO 2014.
+    """
+    yield image.name
+    plain = image.name.replace('\\', '/')
+    forms = [each.split('/') for each in (plain, unquote(plain), _in_url(image.url)) if each]
+    for length in range(max(map(len, forms)), 0, -1):
+        yield from dict.fromkeys('/'.join(each[-length:]) for each in forms)
+    base = forms[0][-1]
+    if base.startswith('COCO_'):
+        yield base.rpartition('_')[2]
 
 
 def check_shared_files(images: Sequence[ImageEntry], findings: Findings) -> None:
@@ -146,7 +151,7 @@ def fill_sizes(images: Sequence[ImageEntry], findings: Findings) -> None:
             findings.add('sizes_read', image.name)
 
 
-def compare_sizes(images: Sequence[ImageEntry], findings: Findings, limit: int | None = HEADERS) -> list[str]:
+def compare_sizes(images: Sequence[ImageEntry], findings: Findings, limit: int | None = HEADERS) -> None:
     """Compare the sizes by the annotations with those of the files.
 
     Args:
@@ -154,21 +159,17 @@ def compare_sizes(images: Sequence[ImageEntry], findings: Findings, limit: int |
         findings: Where to note them.
         limit: The number of files that are read, evenly spread over the images; None: all.
 
-    Returns:
-        The names of files that can't be read, with the reason.
-
     Raises:
         ValueError: Most of the images have other sizes, or none can be read.
     """
-    step = step_of(len(images), limit)
-    compared, swapped, mismatches, unreadable = 0, 0, [], []
-    for image in images[::step]:
+    compared, swapped, mismatches, unreadable = 0, 0, [], ''
+    for image in images[::step_of(len(images), limit)]:
         if not image.path:
             continue
         try:
             stored = stored_size(image.path)
         except Exception as error:  # image libraries raise anything on a broken file
-            unreadable.append(f'{image.name} ({type(error).__name__}: {error})')
+            unreadable = unreadable or f'{image.name} ({one_line(error, kind=True)})'
             continue
         compared += 1
         kind = _rotation(stored, (image.width, image.height))
@@ -180,14 +181,13 @@ def compare_sizes(images: Sequence[ImageEntry], findings: Findings, limit: int |
         elif kind:
             findings.add(kind, image.name)
     if unreadable and not compared:
-        raise ValueError(f'{findings.path}: none of its images can be read, the first is {unreadable[0]}')
+        raise ValueError(f'{findings.path}: none of its images can be read, the first is {unreadable}')
     if 2 * len(mismatches) > compared:
         advice = 'height and width are swapped; correct them' if swapped == len(mismatches) else (
             'resize the images, or correct height and width')
         raise ValueError(f'{findings.path}: {len(mismatches)} of {compared} images have another size than their '
                          f'annotations say, the first is {mismatches[0]}; {advice} (without them, they are read from '
                          'the files)')
-    return unreadable
 
 
 def step_of(images: int, limit: int | None) -> int:
@@ -242,4 +242,5 @@ def open_image(entry: ImageEntry) -> Image.Image:
             raise ValueError(_mismatch(stored, size))
         turned = file.size != size or orientation not in TURNED or file.width == file.height
         image = in_mode(file, 'RGB')
+        image.info = file.info  # with the rotation, which images of 16 bits lose
         return ImageOps.exif_transpose(image) if orientation != 1 and turned else image

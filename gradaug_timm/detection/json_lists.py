@@ -1,9 +1,7 @@
 """JSON files whose lists are larger than the memory that their text would need."""
-import gc
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, TextIO
 
 CHUNK = 2 ** 22  # characters
@@ -26,24 +24,12 @@ def load_json(path: str, hook: Callable[[dict], Any]) -> Any:
     if start.startswith(GZIP):
         raise ValueError('it is compressed by gzip; unpack it')
     encoding = json.detect_encoding(start)  # as json.loads does; PowerShell writes UTF-16
-    with open(path, encoding=encoding) as file, without_collection():
+    with open(path, encoding=encoding) as file:
         reader = _Reader(file, json.JSONDecoder(object_hook=hook))
         content = reader.members() if reader.next() == '{' else reader.value()
         if reader.next():
             raise ValueError(f'extra data at character {reader.position}')
         return content
-
-
-@contextmanager
-def without_collection() -> Iterator[None]:
-    """Keep Python from looking for garbage among millions of objects that are just being made."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class _Reader:

@@ -4,7 +4,11 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
+
+import torch
+from torchvision.ops import box_convert, box_iou
 
 from .findings import Findings
 from .images import ImageEntry
@@ -15,7 +19,9 @@ from .values import finite, is_set, key_of
 THIN = 0.01  # pixels: a side below this vanishes where boxes are rounded to 32 bits
 MARGIN = 1.  # pixels that a box may reach beyond its image, by the rounding of tools
 CORNERS = 0.2  # share of boxes beyond their images from which they may be corners
-Box = tuple[float, float, float, float]
+COMPARED = 200  # boxes that are compared with polygons
+OVERLAP = 0.3  # intersection over union of a box and its mask, at least; 1/7 if boxes begin at the centre
+Box = Sequence[float]  # x, y, width and height
 
 
 @dataclass(slots=True)
@@ -61,7 +67,6 @@ class ObjectReader:
     ):
         self._images, self._places, self._labels = images, places, labels
         self._masks, self._findings = masks, findings
-        self._ids: set = set()
         self._boxes = self._beyond = self._corners = self._fractions = 0
         self._first_beyond = ''
 
@@ -72,6 +77,7 @@ class ObjectReader:
             ValueError: Annotations are wrong, so that training on them would be.
         """
         objects: dict[int, list[CocoObject]] = {}
+        note_ids(entries, self._findings)
         entries.reverse()
         number = 0
         while entries:
@@ -82,15 +88,11 @@ class ObjectReader:
             if found is not None:
                 objects.setdefault(place, []).append(found)
         self._check_form()
+        self._check_masks(objects)
         return objects
 
     def _read(self, entry: Annotation, place: int | None, number: int) -> CocoObject | None:
-        key = key_of(entry.id)
-        name = f'annotation {f"number {number}" if entry.id is None else entry.id}'
-        if key is None or key in self._ids or key == 0:
-            self._findings.add('annotation_ids', name)
-        else:
-            self._ids.add(key)
+        name = name_of(entry, number)
         if place is None:
             self._findings.add(
                 'annotations_without_image', name, f'is of image {entry.image_id}, which is not listed')
@@ -125,8 +127,11 @@ class ObjectReader:
         if not given and segmentation is not None:
             self._findings.add('boxes_computed', name)
             return mask_box(segmentation, image.height, image.width)
+        box = given
         try:
-            x, y, w, h = map(float, () if isinstance(given, str) else given)
+            if not isinstance(given, array):
+                box = [*map(float, () if isinstance(given, str) else given)]
+            x, y, w, h = box
         except OverflowError:
             x = math.nan
         except (TypeError, ValueError):
@@ -140,7 +145,7 @@ class ObjectReader:
         if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(w) and math.isfinite(h)):
             self._findings.add('boxes_not_finite', name, f'has a box that is not of finite numbers: {_shown(given)}')
             return None
-        return x, y, w, h
+        return box
 
     def _has_place(self, box: Box, entry: Annotation, image: ImageEntry, name: str, crowd: bool) -> bool:
         """Return whether a box has an area within its image, and count the forms that it may have."""
@@ -193,13 +198,47 @@ class ObjectReader:
                              f'{self._first_beyond}; they seem to be corners [x1, y1, x2, y2]. COCO\'s boxes are '
                              '[x, y, width, height]')
 
+    def _check_masks(self, objects: dict[int, list[CocoObject]]) -> None:
+        """Raise ValueError if boxes are not where the polygons of the first objects are."""
+        first = [*islice(((place, each) for place, found in objects.items() for each in found
+                          if each.trained and isinstance(each.segmentation, list)), COMPARED)]
+        boxes = _corners([each.box for _, each in first])
+        masks = _corners([mask_box(each.segmentation, 0, 0) for _, each in first])
+        apart = (box_iou(boxes, masks).diagonal() < OVERLAP).nonzero().flatten().tolist()
+        if 2 * len(apart) > len(first):
+            place, each = first[apart[0]]
+            raise ValueError(
+                f'{self._findings.path}: {len(apart)} of {len(first)} boxes are not where their masks are, the first '
+                f'is of {self._images[place].name}: box {_shown(each.box)}, mask within '
+                f'{_shown(mask_box(each.segmentation, 0, 0))}. COCO\'s boxes are [x, y, width, height], and polygons '
+                '[x1, y1, x2, y2, ...], all in pixels')
+
     def _error(self, name: str, problem: str) -> ValueError:
         return ValueError(f'{self._findings.path}: {name} {problem}')
 
 
+def name_of(entry: Annotation, number: int) -> str:
+    """Return an annotation's name in messages: its id, or its place in the file if it has none."""
+    return f'annotation {f"number {number}" if entry.id is None else entry.id}'
+
+
+def note_ids(entries: Sequence[Annotation], findings: Findings) -> None:
+    """Note annotations whose id is missing, repeated or 0."""
+    seen = set()
+    for number, entry in enumerate(entries, 1):
+        key = key_of(entry.id)
+        if not key or key in seen:
+            findings.add('annotation_ids', name_of(entry, number))
+        seen.add(key)
+
+
+def _corners(boxes: Sequence[Box]) -> torch.Tensor:
+    return box_convert(torch.tensor([[*box] for box in boxes]).reshape(-1, 4), 'xywh', 'xyxy')
+
+
 def _shown(box: Any) -> str:
     """Return a box as text."""
-    return f'[{", ".join(f"{value:g}" for value in box)}]' if isinstance(box, array) else str(box)
+    return f'[{", ".join(f"{value:g}" for value in box)}]' if isinstance(box, (array, tuple)) else str(box)
 
 
 def counts_by_key(entries: list[Annotation]) -> Counter:

@@ -1,8 +1,10 @@
 """Annotation files as they lie on the disk: where they are, and whether they are in COCO's format."""
+import glob
 import os
 from array import array
 from typing import Any, NamedTuple
 
+from ..data.class_names import listed
 from .json_lists import load_json
 
 FILES = (  # of COCO, CVAT; DETR's derivatives; Roboflow; LVIS, FiftyOne, Label Studio
@@ -51,8 +53,20 @@ def find_annotations(root: str, split: str) -> str:
             return path
     if not os.path.isdir(root):
         raise ValueError(f'--data-dir {root} is not a folder; give the folder of a data set in COCO\'s format')
+    found = splits_in(root)
     raise ValueError(f'--data-dir: {paths[0]} is missing (COCO\'s layout: annotations/instances_SPLIT.json and a '
-                     f'folder SPLIT of images; also {", ".join(form.format("SPLIT") for form in FILES[1:])})')
+                     f'folder SPLIT of images; also {", ".join(form.format("SPLIT") for form in FILES[1:])})'
+                     f'{f"; the splits there are {listed(found)}" if found else ""}')
+
+
+def splits_in(root: str) -> list[str]:
+    """Return the splits that have annotations in the folder of a data set."""
+    splits: dict[str, str] = {}
+    for form in FILES:
+        before, _, after = os.path.join(root, form).rpartition('{}')
+        for path in sorted(glob.glob(f'{glob.escape(before)}*{after}')):
+            splits.setdefault(path, path[len(before):-len(after)])
+    return [*splits.values()]
 
 
 def read_content(path: str) -> dict:

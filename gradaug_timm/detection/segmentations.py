@@ -29,6 +29,8 @@ def read_segmentation(value: Any, height: int, width: int) -> Segmentation | Non
         return None
     if type(value) is list and all(map(_is_polygon, value)):
         return value
+    if isinstance(value, list) and all(isinstance(each, array) and not each for each in value):
+        return None
     if isinstance(value, list) and all(isinstance(each, dict) and 'counts' in each for each in value):
         return _merged([_read_code(each, height, width) for each in value])
     if isinstance(value, dict):

@@ -19,7 +19,7 @@ from ..training.processes import Precision, Process
 from ..training.run import Run
 from .arguments import DetectionSettings, build_parser
 from .building import build_detector
-from .check_data import check_of, report_of
+from .check_data import check_of
 from .coco import Coco, check_trainable, read_coco
 from .detectors import has_masks
 from .evaluate import evaluate
@@ -54,7 +54,7 @@ def prepare(args: DetectionSettings, text: str, process: Process) -> Run:
     random_seed(args.seed, process.rank)
     masks = args.detector == 'mask_rcnn'
     if args.dry_run and process.primary:
-        print('\n'.join(report_of(check_of(args, limit=HEADERS), args.data_dir).lines()), end='\n\n')
+        print('\n'.join(check_of(args, limit=HEADERS)[0].lines()), end='\n\n')
     training, validation = read_splits(args, masks=masks)
     if process.primary:
         training.log_findings()

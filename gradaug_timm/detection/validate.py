@@ -3,11 +3,13 @@ import csv
 import json
 import os
 from collections import Counter
+from dataclasses import replace
 
 import torch
 from torch import nn
 
-from ..cli import table
+from ..cli import log_to_terminal, table
+from ..data.class_names import listed
 from ..devices import pick_device
 from ..files import replacing
 from ..training.loop.between_steps import DataError
@@ -16,7 +18,7 @@ from .arguments import DetectionSettings
 from .building import build_detector
 from .coco import Coco, CocoImages, read_coco, results_of
 from .coco_metrics import FIGURES, Evaluation
-from .contents import read_detector
+from .contents import checkpoint_in, read_detector
 from .evaluate import detect, figures_of, unread_images
 from .loaders import as_lists, validation_loader
 from .pictures import draw, save_picture
@@ -36,9 +38,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     Raises:
         SystemExit: With 2 and one line on wrong flags, files or data.
     """
+    log_to_terminal()
     parser = build_parser()
     args = parser.parse_settings(argv)
     try:
+        args = replace(args, checkpoint=checkpoint_in(args.checkpoint))
         network, trained, coco, device = _prepare(args)
         if args.pictures:
             os.makedirs(args.pictures, exist_ok=True)
@@ -126,9 +130,8 @@ def _draw_some(
         picture = draw(image, output, images.coco.names, score=args.score)
         print(save_picture(picture, args.pictures, images.coco.images[place].name))
     if empty:
-        names = ', '.join(empty[:NAMED]) + (', ...' if len(empty) > NAMED else '')
         print(f'{len(empty)} of {len(shown)} pictures show no detection, because none has a score of at least '
-              f'--score {args.score:g} ({names}); the highest score in all pictures is {highest:.2g}')
+              f'--score {args.score:g} ({listed(empty, NAMED)}); the highest score in all pictures is {highest:.2g}')
 
 
 def figures_table(figures: dict[str, float]) -> list[str]:

@@ -12,7 +12,7 @@ class DataSettings(Settings, title='data'):
     """Detector and images."""
 
     checkpoint: str = setting(
-        '', 'checkpoint of gradaug_timm.detection.train', positional=True, metavar='CHECKPOINT')
+        '', 'checkpoint or run folder of gradaug_timm.detection.train', positional=True, metavar='CHECKPOINT')
     data_dir: str = setting(
         '', 'folder with annotations/instances_SPLIT.json and images in SPLIT/', required=True, metavar='DIR')
     split: str = setting('val2017', 'split to validate on (default: val2017)', metavar='NAME')

@@ -1,17 +1,17 @@
 """Numbers and ids as annotation files of many tools write them."""
 import math
+import re
 from typing import Any
 
 LARGEST = 2 ** 31  # of ids that are used as they are
+WHOLE = re.compile(r'\s*([+-]?\d+)(\.0*)?\s*', re.ASCII)  # not 1_11 and 1e5, which Python takes for numbers
 
 
 def whole(value: Any) -> int | None:
     """Return a whole number that may be written as a float or as text; None if it is none."""
     if isinstance(value, str):
-        try:
-            value = float(value) if not value.strip().lstrip('+-').isdigit() else int(value)
-        except ValueError:
-            return None
+        match = WHOLE.fullmatch(value)
+        return int(match[1]) if match else None
     if isinstance(value, float):
         return int(value) if value.is_integer() else None
     return value if isinstance(value, int) and not isinstance(value, bool) else None
