@@ -143,12 +143,12 @@ def import_named(modules: Iterable[str]) -> None:
             raise ValueError(f'--device-modules {name} cannot be imported: {error}') from error
 
 
-def file_to_write(ending: str = '') -> Callable[[str], str]:
-    """Return an argument's `type`: the path of a file that ends in `ending`, in an existing folder."""
+def file_to_write(*endings: str) -> Callable[[str], str]:
+    """Return an argument's `type`: the path of a file with one of the endings, in an existing folder."""
     def convert(path: str) -> str:
         folder = os.path.dirname(path) or '.'
-        if not path.endswith(ending):
-            raise argparse.ArgumentTypeError(f'{path!r} must end in {ending}, which selects the format')
+        if endings and not path.endswith(endings):
+            raise argparse.ArgumentTypeError(f'{path!r} must end in {", ".join(endings)}, which selects the format')
         if not os.path.isdir(folder):
             raise argparse.ArgumentTypeError(f'{path!r} must be in a folder that exists; {folder} does not exist')
         if os.path.isdir(path):
@@ -212,7 +212,7 @@ class OwnForm(argparse.Action):
 
 
 class Refuse(argparse.Action):
-    """A flag of timm's train.py that is not supported: it ends the program with the reason."""
+    """A flag of timm that is not supported: it ends the program with the reason."""
 
     def __init__(self, *args, reason: str, **kwargs):
         super().__init__(*args, help=argparse.SUPPRESS, **kwargs)
@@ -220,6 +220,13 @@ class Refuse(argparse.Action):
 
     def __call__(self, parser, namespace, values, option_string=None):
         parser.error(f'{option_string} is not supported: {self.reason}')
+
+
+def add_refused(parser: argparse.ArgumentParser, refused: Iterable[tuple[Sequence[str], Any, str]]) -> None:
+    """Add flags of timm that are not supported: spellings, number of values, and the reason."""
+    for flags, nargs, reason in refused:
+        for each in flags:
+            parser.add_argument(each, action=Refuse, nargs=nargs, reason=reason, default=argparse.SUPPRESS)
 
 
 class OlderFlag(argparse.Action):
@@ -298,6 +305,6 @@ class StrictParser(HookedParser):
         switch = f'--{flag.removeprefix("--no-")}'
         if flag.startswith('--no-') and switch in known and known[switch].nargs == 0:
             return f'unknown flag {flag}: {switch} is off unless it is given'
-        close = renamed(flag, known)
+        close = renamed(flag, [each for each, action in known.items() if action.help is not argparse.SUPPRESS])
         hint = f'did you mean {close}?' if close else f'see {self.prog} --help'
         return f'unknown flag {flag}, {hint}'

@@ -17,10 +17,18 @@ def converted(parser: StrictParser, action: argparse.Action, value: Any) -> Any:
     Raises:
         ValueError: The value is not allowed; the message names the setting, and what is allowed.
     """
+    try:
+        return _converted(parser, action, value)
+    except ValueError:
+        several = isinstance(value, (list, tuple)) and action.nargs is not None
+        if parser.stands_for_null(action, [*map(str, value)] if several else [str(value)]):
+            return copy.copy(parser.nulls[action.dest])
+        raise
+
+
+def _converted(parser: StrictParser, action: argparse.Action, value: Any) -> Any:
     if value is None:
-        if action.dest not in parser.nulls:
-            raise ValueError(f'{action.dest} must be {_expected(action)}, not null')
-        return copy.copy(parser.nulls[action.dest])
+        raise ValueError(f'{action.dest} must be {_expected(action)}, not null')
     if isinstance(action, OwnForm):
         try:
             return action.stored(value)
@@ -55,8 +63,6 @@ def _converted_one(parser: StrictParser, action: argparse.Action, value: Any) ->
     try:
         return check_choice(parser, action, convert_text(parser, action, str(value)))
     except argparse.ArgumentError as error:
-        if parser.stands_for_null(action, [str(value)]):
-            return copy.copy(parser.nulls[action.dest])
         raise ValueError(f'{action.dest}: {error.message}') from None
 
 

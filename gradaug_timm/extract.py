@@ -9,4 +9,5 @@ if __name__ == '__main__':
     main()
 else:
     from .elastic import extract
+    extract.__spec__ = __spec__  # type: ignore[attr-defined]  # by which runpy finds the module again
     sys.modules[__name__] = extract  # type: ignore[assignment]

@@ -253,17 +253,27 @@ def add_flags(parser: StrictParser, cls: type[Settings]) -> None:
 
 
 class SettingsParser(StrictParser):
-    """A parser that turns flags into an object of settings.
+    """A parser of the flags of a class of settings, which turns them into an object.
 
     Args:
         settings: The class of the settings.
         resolve: Fills in settings that follow from others and checks all of them together; raises ValueError.
+        before: Adds flags that --help shows before those of the settings.
         **kwargs: As for `StrictParser`.
     """
 
-    def __init__(self, settings: type[Settings], resolve: Callable[[Any], Any], **kwargs):
+    def __init__(
+            self,
+            settings: type[Settings],
+            resolve: Callable[[Any], Any],
+            *,
+            before: Callable[[StrictParser], None] = lambda parser: None,
+            **kwargs,
+    ):
         super().__init__(**kwargs)
         self.settings, self.resolve = settings, resolve
+        before(self)
+        add_flags(self, settings)
 
     def parse_settings(self, argv: list[str] | None = None) -> Any:
         """Return the settings of a command line, and warn of those without effect.

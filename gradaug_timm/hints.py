@@ -1,7 +1,7 @@
 """Suggestions for unknown names: by a table of renamed flags, or else a name that looks like a misspelling."""
 from collections.abc import Iterable
 
-SHORT = 5  # letters up to which only one may be wrong; else two
+SHORT = 7  # letters up to which only one may be wrong; else two
 ABBREVIATED = 3  # fewest letters of an abbreviation
 
 # Flags of older timm, and of other training scripts, by their names in train.py and validate.py; '': there is none.
@@ -13,7 +13,9 @@ RENAMED = dict(
     auto_augment='aa',
     bf16='amp',
     blr='lr_base',
+    bs='batch_size',
     clip_grad_norm='clip_grad',
+    compile='torchcompile',
     cutmix_alpha='cutmix',
     data_path='data_dir',
     data_set='dataset',
@@ -35,6 +37,7 @@ RENAMED = dict(
     lr_warmup_epochs='warmup_epochs',
     max_epochs='epochs',
     max_grad_norm='clip_grad',
+    mixed_precision='amp',
     mixup_alpha='mixup',
     native_amp='amp',
     nb_classes='num_classes',
@@ -48,10 +51,13 @@ RENAMED = dict(
     random_erase='reprob',
     repeated_aug='aug_repeats',
     scheduler='sched',
+    teacher='kd_model_name',
     teacher_model='kd_model_name',
+    tensorboard='log_tensorboard',
     update_freq='grad_accum_steps',
     use_amp='amp',
     validation_batch_size_multiplier='validation_batch_size',
+    wandb='log_wandb',
     warmup='warmup_epochs',
     wd='weight_decay',
 )
@@ -61,12 +67,13 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name of which `name` may be a misspelling, or None.
 
     Dashes before flags don't count, and neither does the prefix of GradAug's flags and models: they would make any two
-    of them similar. Names that have the prefix, or lack it, as `name` does come first.
+    of them similar. Names that have the prefix, or lack it, as `name` does come first; others must be the same.
     """
     bare: dict[str, str] = {}
-    for each in sorted(known, key=lambda each: _prefixed(each) != _prefixed(name)):
-        bare.setdefault(_bare(each), each)
     wanted = _bare(name)
+    for each in sorted(known, key=lambda each: _prefixed(each) != _prefixed(name)):
+        if _bare(each) == wanted or (_prefixed(each) == _prefixed(name) and len(_bare(each)) > 1):
+            bare.setdefault(_bare(each), each)
     distances = [(_mistakes(wanted, each), each) for each in bare if abs(len(each) - len(wanted)) <= 2]
     least, close = min(distances, default=(len(wanted), ''), key=lambda pair: pair[0])
     return bare[close] if least < len(wanted) and least <= (1 if len(wanted) <= SHORT else 2) else None

@@ -1,7 +1,7 @@
 """Every private part of timm, torch and argparse that the package uses, with the reason why no public part is enough.
 
 A private part is a name with a leading underscore, or an attribute that is not documented. The rest of the package
-imports private parts from here. `tests/test_upstream.py` tests each of them, and fails if a library changes one.
+imports private parts from here. `tests/test_upstream*.py` test each of them, and fail if a library changes one.
 """
 import argparse
 import importlib

@@ -47,13 +47,13 @@ def test_counts_are_those_of_a_count_by_hand():
     assert as_counter(counts.compute()) == counted_by_hand(predicted, labels)
 
 
-def test_images_that_fill_up_the_last_batch_and_labels_out_of_range_do_not_count():
+def test_labels_out_of_range_do_not_count():
     outputs, labels = random_batches(20, 3)
-    labels[4] = -1
-    counts = ConfusionCounts(3, CPU, max_samples=13)
+    labels[4], labels[9] = -1, 3
+    counts = ConfusionCounts(3, CPU)
     for output, target in zip(outputs.split(8), labels.split(8)):
         counts.update(output, target)
-    kept = [index for index in range(13) if index != 4]
+    kept = [index for index in range(20) if index not in (4, 9)]
     assert as_counter(counts.compute()) == counted_by_hand(outputs[kept].argmax(1), labels[kept])
 
 
@@ -102,6 +102,12 @@ def test_without_names_classes_are_numbers_and_a_csv_alone_needs_no_picture(tmp_
     write_confusion(torch.eye(3, dtype=torch.int64), None, str(tmp_path / 'matrix.csv'))
     assert [path.name for path in tmp_path.iterdir()] == ['matrix.csv']
     assert read_csv(tmp_path / 'matrix.csv') == (['0', '1', '2'], {'0': [1, 0, 0], '1': [0, 1, 0], '2': [0, 0, 1]})
+
+
+def test_many_classes_without_a_mistake_have_no_list_of_mistakes(tmp_path):
+    write_confusion(torch.eye(31, dtype=torch.int64), None, str(tmp_path / 'matrix.png'))
+    with Image.open(tmp_path / 'matrix.png') as picture:
+        assert picture.width < 1.2 * picture.height
 
 
 @pytest.fixture(scope='module')

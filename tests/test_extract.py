@@ -1,6 +1,6 @@
 """Sub-networks as files: what `save_extracted` writes, `load_extracted` opens as the same network."""
 import copy
-import importlib
+import importlib.util
 import sys
 from functools import cache, partial
 
@@ -211,6 +211,7 @@ def test_importing_the_command_does_not_hide_the_function_of_its_name(monkeypatc
     imported = importlib.import_module('gradaug_timm.extract')  # as `import gradaug_timm.extract` does
     from gradaug_timm import extract as named
     assert extract is imported is named is gradaug_timm.extract and callable(extract)
+    assert importlib.util.find_spec('gradaug_timm.extract').origin.endswith('extract.py')  # the command is still found
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from train_helpers import train
 
 from gradaug_timm import EvaluationSettings, Subnet, Trained, evaluate, make_elastic, open_trained
 from gradaug_timm import extract as dense_of
-from gradaug_timm.evaluation.as_trained import with_data_of_run
+from gradaug_timm.evaluation.as_trained import is_other_data, with_data_of_run
 from gradaug_timm.evaluation.main import main as validate
 from gradaug_timm.explain.main import main as explain
 from gradaug_timm.export.main import main as export
@@ -150,6 +150,20 @@ def test_the_size_of_training_is_used_and_both_sizes_are_told(files, caplog):
     assert '--model resnet20_cifar --num-classes 2' in caplog.text
 
 
+@pytest.mark.parametrize(('dataset', 'run', 'other'), [
+    ('', {'dataset': 'hfds/x'}, True), ('hfds/x', {'dataset': 'hfds/x'}, False), ('', {'dataset': None}, False),
+    ('', {'target_key': 'kind'}, True), ('', {'input_key': 'img'}, True), ('hfds/x', {'target_key': 'kind'}, False),
+    ('', {'input_key': '.bmp;.tif'}, False), ('', {}, False),
+])
+def test_fields_of_a_table_are_not_asked_of_a_folder(dataset, run, other):
+    assert is_other_data(dataset, run) == other
+    extraction = ExtractionSettings(checkpoint='x', output='x.safetensors', data_dir='x', dataset=dataset)
+    opened = Trained(None, {}, '', settings={**run, 'input_img_mode': 'L'})
+    images = extraction.images(opened)
+    assert images.input_img_mode == 'L' and (images.target_key, images.input_key) == (
+        (None, None) if other else (run.get('target_key'), run.get('input_key')))
+
+
 def test_without_any_data_the_validation_images_of_the_run_are_evaluated(files):
     settings = EvaluationSettings(checkpoint=files['checkpoint'], workers=0, batch_size=8, device='cpu')
     named = EvaluationSettings(
@@ -198,7 +212,7 @@ def test_the_data_flags_of_a_run_are_known_to_what_reads_its_data(command, tmp_p
         extract([str(tmp_path / 'x.pth.tar'), '--dataset', 'hfds/other', '--width', '0.5', '--divisor', '4',
                  '--recalibration-batches', '1', '--output', str(tmp_path / 'x.safetensors'), '--overwrite', *flags,
                  '--input-key', 'img', '--task', 'multilabel', '--train-split', 'train'])
-        assert (asked['input_key'], asked['target_key'], asked['input_img_mode']) == ('img', None, 'RGB')
+        assert (asked['input_key'], asked['target_key'], asked['input_img_mode']) == ('img', None, 'YCbCr')
 
 
 @pytest.mark.slow

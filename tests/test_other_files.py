@@ -134,6 +134,11 @@ def test_weights_that_do_not_fit_the_classes_end_in_one_line(capsys, image_folde
         *arguments(image_folder, tmp_path, **WEIGHTED), '--loss-class-weight', *weights])
 
 
+def test_weights_are_given_for_all_classes_in_the_same_form():
+    with pytest.raises(ValueError, match="'1' must be written CLASS=W, as the others"):
+        TrainSettings(loss_class_weight=['1', 'dark=2'])
+
+
 @pytest.mark.parametrize('content', [
     {'pos_counts': [30, 10], 'num_samples': 40}, {'pos_counts': {'dark': 10, 'bright': 30}, 'num_samples': 40},
     {'pos_counts': {'0': 30, '1': 10}, 'num_samples': 40}, {'bright': 30, 'dark': 10}])

@@ -134,7 +134,7 @@ def test_a_folder_without_a_readable_image_ends_in_one_line(trained, tmp_path, c
     _, run, _ = trained
     (tmp_path / 'a.png').write_bytes(b'no image')
     argv = ['--checkpoint', run, '--data-dir', tmp_path, '--workers', '0', '--device', 'cpu', '--results-dir', tmp_path]
-    assert 'none of 1 images can be read; the first is a.png' in refused(capsys, argv)
+    assert 'no image can be read; the first of 1 is a.png' in refused(capsys, argv)
     (tmp_path / 'a.png').rename(tmp_path / 'a.doc')
     assert 'has no images: .png' in refused(capsys, argv)
 
@@ -217,6 +217,7 @@ def test_a_sub_network_predicts_as_when_it_is_extracted(trained, predict, tmp_pa
              '--workers', '0', '--device', 'cpu'])
     expected, _ = predict(checkpoint=small)
     assert [row['prob'] for row in rows] == pytest.approx([row['prob'] for row in expected], abs=1e-4)
+    assert rows == predict(*common, '--train-dir', str(root / 'data' / 'train'), checkpoint=run / 'last.pth.tar')[0]
     assert rows != predict(checkpoint=run / 'last.pth.tar')[0]
 
 
@@ -249,8 +250,30 @@ def test_a_missing_package_is_named_by_its_extra(trained, monkeypatch, capsys):
     assert 'parquet needs the package pyarrow: pip install "gradaug_timm[predict]"' in line
 
 
-def test_data_sets_without_files_are_numbered():
-    assert names_of(Marked(TensorDataset(torch.zeros(2, 1)), 'RGB'), full=False) == ['00000000', '00000001']
+@pytest.mark.parametrize(('paths', 'wanted'), [
+    (None, ['00000000', '00000001']),
+    ([None, None], ['00000000', '00000001']),
+    (['x/a.png', 'x/b.png'], ['a.png', 'b.png']),
+    (['x/a.png', 'y/a.png'], ['x/a.png', 'y/a.png']),
+    (['x/a.png', 'x/a.png'], ['00000000', '00000001']),
+])
+def test_names_are_unique_and_numbers_where_there_are_no_files(paths, wanted):
+    dataset = TensorDataset(torch.zeros(2, 1))
+    if paths is not None:
+        dataset.filename = lambda index, basename: (paths[index] or '')[2 * basename:] or None
+    assert names_of(Marked(dataset, 'RGB'), full=False) == wanted
+
+
+def test_a_table_needs_no_labels(trained, predict, tmp_path):
+    datasets = pytest.importorskip('datasets')
+    _, _, flat = trained
+    expected, _ = predict()
+    images = {'picture': [{'bytes': (flat / row['filename']).read_bytes(), 'path': None} for row in expected]}
+    table = datasets.Dataset.from_dict(images, features=datasets.Features({'picture': datasets.Image()}))
+    table.to_parquet(tmp_path / 'hub' / 'test.parquet')
+    rows, _ = predict('--dataset', f'hfds/{tmp_path}/hub', '--split', 'test', '--input-key', 'picture',
+                      data=tmp_path / 'cache')
+    assert rows == [{**row, 'filename': f'{index:08d}'} for index, row in enumerate(expected)]
 
 
 def test_class_folders_that_are_named_by_wordnet_have_words(tmp_path):

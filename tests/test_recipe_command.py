@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 from train_helpers import read_summary, train
 
 from gradaug_timm.recipe.flags import read_flags
@@ -66,6 +67,9 @@ def test_each_key_is_kept_translated_or_dropped(capsys, tmp_path):
 def test_the_written_file_trains(capsys, tmp_path, image_folder):
     (tmp_path / 'args.yaml').write_text(OLD)
     main([str(tmp_path / 'args.yaml'), '--output', str(tmp_path / 'new.yaml')])
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / 'args.yaml'), '--output', f'{tmp_path}/../{tmp_path.name}/args.yaml'])
+    assert (tmp_path / 'args.yaml').read_text() == OLD and 'is the recipe itself' in capsys.readouterr().err
     text = (tmp_path / 'new.yaml').read_text()
     assert '#   mesa: 1.0 (no flag of timm)' in text and yaml.safe_load(text)['amp'] is True
     folder = train(image_folder, tmp_path / 'out', config=tmp_path / 'new.yaml', amp_dtype='bfloat16')
@@ -113,11 +117,69 @@ def test_each_way_to_start_a_training_is_known(text, processes):
     assert read_flags(command.flags).values['model'] == 'resnet18'
 
 
+DOCUMENT = """---
+title: How we train
+---
+# The model's recipe
+
+- First read `train.py`; don't skip it.
+- Run train.py with the flags below, or (see https://x.org) main.py.
+
+```bash
+{command}
+```
+"""
+COMMANDS = {
+    'in a block': 'python train.py /data --model resnet18 --lr 0.1',
+    'in one line': '`python train.py /data --model resnet18 --lr 0.1`',
+    'after another': 'cp train.py /tmp; python train.py /data --model resnet18 --lr 0.1',
+    'with what the shell computes': 'python train.py /data --output $(dirname $(pwd))/out --experiment `date +%F` '
+                                    '--model resnet18 --lr 0.1',
+    'with flags in a variable': 'ARGS="--model resnet18 --lr 0.1"\npython train.py /data $ARGS',
+    'with an array': 'ARGS=(\n  --model resnet18  # small\n  --lr 0.1\n)\npython train.py /data "${ARGS[@]}"',
+    'in quotes': 'srun bash -c "cd /x && python train.py /data --model resnet18 --lr 0.1"',
+    'in a variable': 'CMD="python train.py /data --model resnet18 --lr 0.1"; eval $CMD',
+    'with numbers': 'SIZE="3 32 32"; N=8\nlet LR=N/4-2/2*1\npython train.py /data --model resnet18 --input-size $SIZE '
+                    '--lr 0.$LR --epochs $((N * 2))',
+    'with two scripts': 'sh distributed_train.sh 4 train.py /data --model resnet18 --lr 0.1 --model-ema True',
+    'with defaults': 'LR=${1:-0.1}\npython train.py /data --model ${MODEL:-resnet18} --lr ${LR} "$@"',
+}
+
+
+@pytest.mark.parametrize('kind', COMMANDS)
+def test_the_command_of_a_document_is_found_amid_prose(kind, tmp_path):
+    (tmp_path / 'README.md').write_text(DOCUMENT.replace('{command}', COMMANDS[kind]))
+    found = read_recipe([str(tmp_path / 'README.md')])
+    wanted = {'data_dir': '/data', 'model': 'resnet18', 'lr': '0.1'}
+    assert {name: found.values.get(name) for name in wanted} == wanted
+    assert found.unknown == {}
+    assert found.values.get('input_size', ['3', '32', '32']) == ['3', '32', '32']
+    assert found.values.get('epochs', '16') == '16' and found.values.get('model_ema', True) is True
+
+
+def test_a_value_that_the_shell_computes_is_dropped_instead_of_guessed(capsys):
+    found = translated(capsys, 'python train.py --model resnet18 --epochs 90 --warmup-epochs $((EPOCHS / 20)) --lr 1')
+    assert verdicts(found)['warmup_epochs'] == 'dropped' and 'warmup_epochs' not in found['settings']
+    assert found['settings']['lr'] == 1 and found['settings']['epochs'] == 90
+
+
+def test_a_file_of_settings_in_a_command_is_read_and_the_command_overrides_it(capsys, tmp_path):
+    (tmp_path / 'a.yaml').write_text('model: resnet18\nlr: 0.1\nnative_amp: true\n')
+    command = f'./distributed_train.sh 4 -c {tmp_path}/a.yaml /data --lr 0.2'
+    found = translated(capsys, command)
+    assert found['settings'] == {'model': 'resnet18', 'lr': 0.2, 'amp': True, 'data_dir': '/data'} | {
+        name: value for name, value in found['settings'].items() if verdicts(found).get(name) == 'added'}
+    notes = translated(capsys, 'train.py -c nowhere.yaml --lr 0.2')['notes']
+    assert notes[0] == '-c is not read: nowhere.yaml does not exist'
+
+
 def test_a_command_after_two_dashes_is_one_in_quotes(capsys):
     words = ['torchrun', '--nproc-per-node', '2', 'train.py', '/my data', '--model', 'resnet18', '--sched', 'None']
     one = translated(capsys, '--', *words)
     other = translated(capsys, 'torchrun --nproc-per-node 2 train.py "/my data" --model resnet18 --sched None')
     assert one == other
+    named = translated(capsys, '--', 'train.py', '--model', 'resnet18', '--experiment', "what's #3; a test")
+    assert named['settings']['experiment'] == "what's #3; a test"
     assert one['settings'] == {'data_dir': '/my data', 'model': 'resnet18', 'sched': 'none'}
 
 
@@ -155,7 +217,8 @@ def test_arguments_in_logs_checkpoints_and_trackers_are_read(tmp_path):
     (tmp_path / 'config.yaml').write_text(yaml.safe_dump(
         {'wandb_version': 1, **{name: {'desc': None, 'value': value} for name, value in values.items()}}))
     (tmp_path / 'args.yaml').write_text(yaml.safe_dump(values))
-    for name in ('log.txt', 'last.pth.tar', 'config.yaml', 'args.yaml', ''):
+    save_file({'x': torch.zeros(1)}, tmp_path / 'best.safetensors', {'train_args': json.dumps(values)})
+    for name in ('log.txt', 'last.pth.tar', 'config.yaml', 'args.yaml', 'best.safetensors', ''):
         recipe = read_recipe([str(tmp_path / name)])
         assert (recipe.values, recipe.processes) == (values, 4)
 
@@ -184,12 +247,29 @@ def test_what_is_no_recipe_ends_in_one_line(capsys, argv, wanted):
     assert ended.value.code == 2 and len(error.splitlines()) == 1 and wanted in error
 
 
+def test_a_value_of_null_is_shown(capsys, tmp_path):
+    (tmp_path / 'a.yaml').write_text('color_jitter: null\nlr: 0.1\n')
+    main([str(tmp_path / 'a.yaml')])
+    assert 'color_jitter  null   kept' in capsys.readouterr().out
+
+
 def test_the_report_names_models_and_files_that_are_not_here(capsys):
     main(['train.py /no/data --model unknown_net --lr 0.1 --batch-size $B'])
     out = capsys.readouterr().out
     for wanted in ('does not exist here', 'is unknown', 'not a value of --batch-size',
                    'Rejected by train.py as it is: --model unknown_net is unknown', '3 kept, 1 dropped'):
         assert wanted in out
+
+
+@pytest.mark.parametrize(('teacher', 'problems'), [
+    ('resnet5O', ['--kd-model-name resnet5O is unknown, did you mean resnet50?']),
+    ('local-dir:exported', []), ('hf-hub:timm/resnet18.a1_in1k', [])])
+def test_a_teacher_is_named_as_a_model_is(capsys, teacher, problems):
+    assert translated(capsys, f'train.py --model resnet18 --kd-model-name {teacher}')['problems'] == problems
+
+
+def test_an_abbreviation_is_that_of_timm(capsys):
+    assert translated(capsys, 'train.py --checkpoint 3')['settings'] == {'checkpoint_hist': 3}
 
 
 def test_each_flag_of_older_versions_is_known_today():
@@ -208,7 +288,12 @@ def test_versions_have_the_defaults_and_flags_of_timms_releases():
 
 def test_a_text_may_hold_yaml_or_a_log():
     assert read_text('lr: 0.1\nmodel: resnet18', 'x').values == {'lr': 0.1, 'model': 'resnet18'}
-    assert read_text('Namespace(lr=0.1, \\\nmodel="a(b)")', 'x').values == {'lr': 0.1, 'model': 'a(b)'}
+    assert read_text('Namespace(l\nr=0.1, model="a")\npython train.py --lr 0.2', 'x').values == {'lr': '0.2'}
+    with pytest.raises(ValueError, match='is not complete'):
+        read_text('Namespace(l\nr=0.1, model="a")', 'x')
+    assert read_text('mean: !!python/tuple [0, 1]', 'x').values == {'mean': [0, 1]}
+    log = 'python train.py \\\n --lr 1\nNamespace(lr=0.1, \\\nmodel="a(b)", device=device(type="cuda"))\nf()'
+    assert read_text(log, 'x').values == {'lr': 0.1, 'model': 'a(b)', 'device': "device(type='cuda')"}
 
 
 def test_settings_of_this_package_are_recipes_too(capsys, project_root):

@@ -61,6 +61,8 @@ def test_keys_of_older_versions_that_ask_for_nothing_are_accepted_with_one_line(
     ('bn_tf: true\nmodel: resnet50', dict(bn_momentum=None, bn_eps=None)),
     ('opt: nvnovograd', dict(opt='novograd')),
     ('opt: lookahead_fusedmomentum', dict(opt='lookahead_momentum')),
+    ('bn_tf: true\nmodel: tf_efficientnet_b0_ns', dict(bn_momentum=0.01, bn_eps=1e-3)),
+    ('bn_tf: true\nmodel: gradaug_mixnet_s.ft_in1k', dict(bn_momentum=0.01, bn_eps=1e-3)),
     ('eval_metric: prec1', dict(eval_metric='top1')),
     ('prefetcher: false', dict(no_prefetcher=True)),
 ])
@@ -81,6 +83,7 @@ def test_what_has_another_name_today_is_translated(config, text, wanted):
     (['--validation-batch-size-multiplier', '2', '-b', '16'], dict(validation_batch_size=32)),
     (['-d', 'torch/cifar10'], dict(dataset='torch/cifar10')),
     (['--opt', 'nvnovograd'], dict(opt='novograd')),
+    (['--eval-metric', 'prec1'], dict(eval_metric='top1')),
     (['--local-rank', '1'], dict(local_rank=1)),
 ])
 def test_flags_of_older_versions_are_translated_too(argv, wanted):
@@ -157,6 +160,7 @@ def test_null_is_what_it_is_in_timm(config):
     (['--mean', 'none'], dict(mean=None)),
     (['--drop', 'None'], dict(drop=None)),
     (['--experiment', 'none'], dict(experiment='none')),
+    (['--mean', 'none', '--scale', 'none'], dict(mean=None, scale=(0.08, 1.))),
 ])
 def test_none_on_the_command_line_is_null(argv, wanted):
     args = parse(*argv)
@@ -173,7 +177,9 @@ def test_null_that_would_mean_nothing_is_rejected(capsys, config, name):
 @pytest.mark.parametrize(('name', 'known'), [
     ('--jsd', ['--std', '--seed']), ('mesa', ['mean', 'scale']), ('data_len', ['dataset', 'data_dir']),
     ('--version', ['--ratio', '--verbose']), ('timm/resnet18.a1_in1k', ['resnet101_clip', 'resnet18']),
-    ('amp_impl', ['warmup_lr', 'amp']), ('7', ['3', '8']), ('x', []),
+    ('amp_impl', ['warmup_lr', 'amp']), ('7', ['3', '8']), ('x', []), ('--kd', ['-d', '--lr']),
+    ('--weights', ['--gradaug-weight']), ('--resize', ['--resume', '--gradaug-sizes']), ('--cutout', ['--output']),
+    ('--max-lr', ['--min-lr', '--lr']),
 ])
 def test_no_hint_is_better_than_a_wrong_one(name, known):
     assert nearest(name, known) is None
@@ -182,6 +188,9 @@ def test_no_hint_is_better_than_a_wrong_one(name, known):
 @pytest.mark.parametrize(('argv', 'wanted'), [
     (['--learning-rate', '1'], 'unknown flag --learning-rate, did you mean --lr?'),
     (['--label-smoothing', '.1'], 'did you mean --smoothing?'),
+    (['--subnets', '1'], 'did you mean --gradaug-subnets?'),
+    (['--wandb'], 'did you mean --log-wandb?'),
+    (['--num-gpus', '4'], 'unknown flag --num-gpus, see train.py --help'),
     (['--eval'], 'unknown flag --eval, see train.py --help'),
     (['--no-amp'], 'unknown flag --no-amp: --amp is off unless it is given'),
     (['--amp=true'], "argument --amp: takes no value, not 'true'"),
@@ -210,6 +219,7 @@ def test_a_hint_fits(capsys, argv, wanted):
     ('model_kwargs: &both {a: 1, b: 1}\nopt_kwargs: {<<: *both, b: 2}', dict(opt_kwargs=dict(a=1, b=2))),
     ('torchcompile: true\nexperiment: 2026-01-02', dict(torchcompile='inductor', experiment='2026-01-02')),
     ('torchcompile: off', dict(torchcompile=None)),
+    ('mean: [none]', dict(mean=None)),
     ('lr: 5e-4\nwarmup_lr: "1e-6"\namp: yes', dict(lr=5e-4, warmup_lr=1e-6, amp=True)),
     ('\ufefflr: 0.1\r\nepochs: 3\r\n', dict(lr=0.1, epochs=3)),
 ])
@@ -224,12 +234,27 @@ def test_each_form_of_yaml_is_read(config, text, wanted):
     ('lr: 0.1\n---\nepochs: 3', 'expected a single document'),
     ('lr: !!python/name:os.system', 'could not determine a constructor'),
     ('--lr: 0.1', "unknown key '--lr', did you mean lr?"),
+    ('eval_metric: [top1]', 'eval_metric must be one value, not list'),
     ('weight-decay: 0.1', "unknown key 'weight-decay', did you mean weight_decay?"),
 ])
 def test_what_yaml_does_not_say_clearly_ends_in_one_line(capsys, config, text, wanted):
     path = config(text)
     error = error_line(capsys, ['-c', str(path)])
     assert wanted in error and str(path) in error
+
+
+@pytest.mark.parametrize(('text', 'argv', 'wanted'), [
+    ('bce_loss: true', ['--loss', 'ce'], dict(loss='ce', bce_loss=False)),
+    ('loss: ce', ['--bce-loss'], dict(loss='bce')),
+    ('jsd: true\naug_splits: 3', ['--bce-loss'], dict(loss='bce', jsd_loss=False)),
+    ('drop_path: 0.2', ['--drop-connect', '0.1'], dict(drop_path=0.1)),
+    ('bce_loss: true\nloss_pos_weight: 3', ['--bce-pos-weight', '2'], dict(loss_pos_weight='2.0')),
+    ('recovery_interval: 9', ['--checkpoint-steps', '5'], dict(checkpoint_steps=5, recovery_interval=0)),
+    ('bce_loss: true', [], dict(loss='bce')),
+])
+def test_the_command_line_overrides_the_other_spelling_of_a_file(config, text, argv, wanted):
+    args = parse('-c', config(text), *argv)
+    assert {name: getattr(args, name) for name in wanted} == wanted
 
 
 def test_a_size_on_the_command_line_overrides_the_other_spelling_of_the_file(config):

@@ -144,6 +144,9 @@ def test_a_class_that_a_part_lacks_is_named(tmp_path, caplog):
     Image.new('RGB', (16, 16)).save(root / 'train' / 'rare' / '0.png')
     create_dataset('', str(root), 'train[90%:]')
     assert 'has 2 of 21 images, and none of rare' in caplog.text
+    caplog.clear()
+    create_dataset('', str(root), 'train[90%:]', checked=False)  # the data check, which tells it by itself
+    assert not caplog.text
 
 
 def test_a_part_without_known_labels_is_refused():

@@ -10,9 +10,10 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from train_helpers import arguments, train
 
-from gradaug_timm import TrainSettings
+from gradaug_timm import EvaluationSettings, TrainSettings
 from gradaug_timm import train as train_from_python
-from gradaug_timm.flags import without_effect
+from gradaug_timm.flags import changed, without_effect
+from gradaug_timm.predict.arguments import PredictSettings
 from gradaug_timm.training.arguments import build_parser, parse_arguments, resolve
 from gradaug_timm.training.checkpoints.names import names_in
 from gradaug_timm.training.main import main
@@ -64,7 +65,8 @@ def test_a_schedule_within_the_run_is_not_warned_of(epochs, settings):
 
 
 @pytest.mark.parametrize(('epochs', 'settings'), [
-    (1, dict()), (3, dict()), (5, dict()), (3, dict(warmup_epochs=20)), (2, dict(sched='step'))])
+    (1, dict()), (3, dict()), (5, dict()), (3, dict(warmup_epochs=20)), (2, dict(sched='step')),
+    (4, dict(warmup_lr=0.08))])
 def test_the_learning_rate_in_the_warning_is_that_of_timms_schedule(epochs, settings):
     line = next(line for line in of_schedule(epochs, **settings) if 'rises to' in line)
     assert float(line.split('rises to ')[1].split(' ')[0]) == pytest.approx(max(rates(epochs, **settings)), rel=0.01)
@@ -146,10 +148,29 @@ def test_flags_for_other_data_have_no_effect(given, dataset, holds):
     assert all(f'--{name.replace("_", "-")} ' in line for name in given) if holds else line == ''
 
 
-def test_former_defaults_in_a_file_are_no_surprise(image_folder, tmp_path, caplog):
-    (tmp_path / 'args.yaml').write_text('decay_epochs: 30\ndecay_milestones: [30, 60]\nclip_mode: value\n')
+@pytest.mark.parametrize('settings', [
+    TrainSettings(bce_pos_weight=2., loss_pos_weight='3'),
+    EvaluationSettings(recalibration_batches=3, train_split='part'),
+    PredictSettings(data_dir='x', sheet_images=4, results_separate_col=True, index_col='number'),
+    PredictSettings(data_dir='x', topk=0, include_index=True, label_col='name'),
+    PredictSettings(data_dir='x', exclude_output=True, output_type='logit', output_col='value'),
+], ids=lambda settings: type(settings).__name__)
+def test_a_flag_that_needs_another_is_named(settings):
+    given = {*changed(settings)} - {'data_dir', 'topk', 'exclude_output', 'loss_pos_weight'}
+    line = without_effect(settings, changed(settings))
+    assert {part.split(' ')[0] for part in line.split('--')[1:]} >= {name.replace('_', '-') for name in given}
+    assert '--exclude-output (' not in line and '--topk 0 (' not in line and '--loss-pos-weight 3 (' not in line
+
+
+@pytest.mark.parametrize(('text', 'flags'), [
+    ('decay_epochs: 30\ndecay_milestones: [30, 60]\nclip_mode: value\n', dict()),
+    ('gradaug_subnets: 2\nclip_mode: value\n', dict(no_gradaug=True)),
+])
+def test_former_defaults_in_a_file_and_what_is_turned_off_are_no_surprise(
+        text, flags, image_folder, tmp_path, caplog):
+    (tmp_path / 'args.yaml').write_text(text)
     with caplog.at_level(logging.WARNING):
-        train(image_folder, tmp_path / 'out', config=tmp_path / 'args.yaml')
+        train(image_folder, tmp_path / 'out', config=tmp_path / 'args.yaml', **flags)
     line, = [line for line in caplog.messages if line.startswith('Without effect')]
     assert line == 'Without effect: --clip-mode value (without --clip-grad).'
 

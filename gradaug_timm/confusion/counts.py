@@ -9,21 +9,15 @@ class ConfusionCounts:
     Args:
         num_classes: The number of classes.
         device: Where the counts are kept.
-        max_samples: The number of images of this process; later ones, with which a distributed sampler fills up the
-            last batch, do not count. None: all count.
     """
 
-    def __init__(self, num_classes: int, device: torch.device, *, max_samples: int | None = None):
+    def __init__(self, num_classes: int, device: torch.device):
         self.num_classes = num_classes
-        self.left = max_samples
         self._counts = torch.zeros(num_classes ** 2 + 1, dtype=torch.int64, device=device)  # last: labels out of range
 
     @torch.no_grad()
     def update(self, output: torch.Tensor, target: torch.Tensor) -> None:
         """Add a batch: outputs [N, classes] and labels [N]."""
-        if self.left is not None:
-            output, target = output[:self.left], target[:self.left]
-            self.left -= len(target)
         cells = target.long() * self.num_classes + output.argmax(1)
         known = (target >= 0) & (target < self.num_classes)
         cells = torch.where(known, cells, self.num_classes ** 2)

@@ -28,10 +28,11 @@ def draw(counts: torch.Tensor, titles: Sequence[str], pairs: Sequence[dict], pat
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
     few = len(counts) <= FEW
+    listed = bool(pairs) and not few
     side = max(4., 0.45 * len(counts) + 2) if few else 9.5
-    figure = Figure(figsize=(side + 1, side) if few else (side + 6, side), layout='constrained')
+    figure = Figure(figsize=(side + (6 if listed else 1), side), layout='constrained')
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(1, 1 if few else 2, width_ratios=[1] if few else [side, 5])
+    grid = figure.add_gridspec(1, 2 if listed else 1, width_ratios=[side, 5] if listed else [1])
     axes = figure.add_subplot(grid[0])
     shares = counts.double() / counts.sum(1, keepdim=True).clamp(min=1)
     shown = axes.imshow(
@@ -45,7 +46,7 @@ def draw(counts: torch.Tensor, titles: Sequence[str], pairs: Sequence[dict], pat
         _name_axes(axes, titles)
     if len(counts) <= COUNTED:
         _write_counts(axes, counts, shares)
-    if not few:
+    if listed:
         _list_pairs(figure.add_subplot(grid[1]), pairs)
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='Glyph')  # of names in scripts that the font lacks

@@ -1,28 +1,15 @@
 """The flag --confusion-matrix."""
-import argparse
 import importlib.util
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..cli import file_to_write
 from ..flags import Role, Settings, setting
 
 PICTURE = '.png'
 ENDINGS = (PICTURE, '.csv', '.json')
 DEFAULT = f'confusion_matrix{PICTURE}'
 MOST_CLASSES = 5000
-
-
-def confusion_file(path: str) -> str:
-    """Return the path of a file of a confusion matrix; reject other endings, and folders that do not exist."""
-    folder = os.path.dirname(path)
-    if not path.endswith(ENDINGS):
-        raise argparse.ArgumentTypeError(f'{path!r} must end in {", ".join(ENDINGS)}, which selects the format')
-    if folder and not os.path.isdir(folder):
-        raise argparse.ArgumentTypeError(f'{path!r} must be in a folder that exists; {folder} does not exist')
-    if os.path.isdir(path):
-        raise argparse.ArgumentTypeError(f'{path!r} must be a file, not a folder')
-    return path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +19,7 @@ class ConfusionSettings(Settings, title='confusion matrix', role=Role.WRITTEN):
     confusion_matrix: str | None = setting(
         None, f'write which classes were taken for which; a .png also gets the counts as .csv and .json '
         f'(default without FILE: {DEFAULT}; train.py puts a name without a folder into the folder of the run)',
-        nargs='?', const=DEFAULT, type=confusion_file, metavar='FILE')
+        nargs='?', const=DEFAULT, type=file_to_write(*ENDINGS), metavar='FILE')
 
 
 def confusion_problems(path: str | None, task: str) -> Iterator[str]:

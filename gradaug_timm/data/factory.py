@@ -72,7 +72,7 @@ def create_dataset(
         return _open(name, root, split, checked=checked, **common, **kwargs)
     split, part = parse_split(split)
     dataset = _open(name, root, split, checked=checked, **common, **kwargs)
-    return dataset if part is None else sliced(dataset, part)
+    return dataset if part is None else sliced(dataset, part, warn=checked)
 
 
 def _open(

@@ -53,8 +53,13 @@ def parse_split(split: str) -> tuple[str, Slice | None]:
     return name, Slice(split, start, stop)
 
 
-def sliced(dataset: Dataset, part: Slice) -> TransformedSubset:
+def sliced(dataset: Dataset, part: Slice, *, warn: bool = True) -> TransformedSubset:
     """Return a part of a data set in which each class has its share; parts that do not overlap share no image.
+
+    Args:
+        dataset: The data set.
+        part: The part.
+        warn: Whether to warn of classes without images.
 
     Raises:
         ValueError: The part has no images, or the labels are not known without reading all images.
@@ -67,8 +72,9 @@ def sliced(dataset: Dataset, part: Slice) -> TransformedSubset:
     lost = sorted({*labels.tolist()} - {*labels[chosen].tolist()})
     if lost:
         names = class_names(dataset)
-        _logger.warning(f'split {part.text!r} has {len(chosen)} of {len(labels)} images, and none of '
-                        f'{listed(names[label] if names else str(label) for label in lost)}.')
+        _logger.log(logging.WARNING if warn else logging.DEBUG,
+                    f'split {part.text!r} has {len(chosen)} of {len(labels)} images, and none of '
+                    f'{listed(names[label] if names else str(label) for label in lost)}.')
     return TransformedSubset(dataset, chosen.tolist())
 
 

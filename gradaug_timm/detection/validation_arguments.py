@@ -3,7 +3,7 @@ import importlib.util
 from dataclasses import dataclass
 
 from ..cli import file_to_write
-from ..flags import Settings, SettingsParser, add_flags, needs, setting, switch
+from ..flags import Settings, SettingsParser, needs, setting, switch
 from ..training.arguments.values import COUNT, NATURAL, PROBABILITY
 
 
@@ -61,14 +61,12 @@ class DetectionValidationSettings(DataSettings, ExecutionSettings, ResultSetting
 
 def build_parser() -> SettingsParser:
     """Return a fresh parser."""
-    parser = SettingsParser(
+    return SettingsParser(
         DetectionValidationSettings,
         resolve,
         prog='python -m gradaug_timm.detection.validate',
         description='Computes COCO\'s figures of a detector, in percent.',
     )
-    add_flags(parser, DetectionValidationSettings)
-    return parser
 
 
 def resolve(settings: DetectionValidationSettings) -> DetectionValidationSettings:

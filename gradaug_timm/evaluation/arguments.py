@@ -2,8 +2,8 @@
 import argparse
 import logging
 
-from ..cli import OlderFlag, Refuse, StrictParser, flag
-from ..flags import SettingsParser, add_flags
+from ..cli import OlderFlag, add_refused, flag
+from ..flags import SettingsParser
 from ..training.arguments.older_timm import OLDER_VALIDATION_FLAGS, apply_older
 from .checks import resolve
 from .settings import EvaluationSettings
@@ -12,9 +12,9 @@ _logger = logging.getLogger(__name__)
 
 NO_TORCHSCRIPT = 'TorchScript is deprecated in torch; use --torchcompile'
 NO_NAFLEX = 'NaFlex models change their input from batch to batch'
+NO_COMPILERS = ((('--torchscript', '--aot-autograd'), 0, NO_TORCHSCRIPT), (('--fuser',), None, NO_TORCHSCRIPT))
 REFUSED = (
-    (('--torchscript', '--aot-autograd'), 0, NO_TORCHSCRIPT),
-    (('--fuser',), None, NO_TORCHSCRIPT),
+    *NO_COMPILERS,
     (('--naflex-loader',), 0, NO_NAFLEX),
     (('--naflex-max-seq-len',), None, NO_NAFLEX),
 )
@@ -39,8 +39,7 @@ def build_parser() -> SettingsParser:
         usage='%(prog)s [flags] [DIR]',
         description='Evaluates a model, a checkpoint or its sub-networks.',
     )
-    add_flags(parser, EvaluationSettings)
-    _add_refused(parser)
+    add_refused(parser, REFUSED)
     for name, nargs in OLDER_VALIDATION_FLAGS.items():
         parser.add_argument(flag(name), action=OlderFlag, nargs=nargs)
     return parser
@@ -49,9 +48,3 @@ def build_parser() -> SettingsParser:
 def parse(argv: list[str] | None = None) -> EvaluationSettings:
     """Return the settings of a command line; end the program with one line where they are wrong."""
     return build_parser().parse_settings(argv)
-
-
-def _add_refused(parser: StrictParser) -> None:
-    for flags, nargs, reason in REFUSED:
-        for each in flags:
-            parser.add_argument(each, action=Refuse, nargs=nargs, reason=reason, default=argparse.SUPPRESS)

@@ -1,13 +1,14 @@
 """What an evaluation takes from the run that wrote a checkpoint, where its settings do not say."""
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 from timm.data import resolve_data_config
 
 from ..cli import flag
+from ..data.factory import is_folder
 from .contents import is_extracted, read_contents
 from .network import FLAG, file_problem, written
 from .settings import EvaluationSettings, OpeningSettings
@@ -80,17 +81,41 @@ def _log_size(trained: Trained, settings: OpeningSettings) -> None:
                         f'was validated at {of_model} and {in_training["crop_pct"]:g} in training: --use-train-size.')
 
 
-def with_data_of_run(settings: EvaluationSettings, trained: Trained) -> EvaluationSettings:
+def is_other_data(dataset: str, run: Mapping[str, Any]) -> bool:
+    """Return whether a data set is known to be another than that of a run; the best weights do not name theirs.
+
+    Args:
+        dataset: The name of the data set, as in --dataset.
+        run: The settings of the run.
+    """
+    if 'dataset' in run:
+        return dataset != (run['dataset'] or '')
+    has_fields = run.get('target_key') or not (run.get('input_key') or '.').startswith('.')  # .bmp: of files
+    return bool(has_fields) and is_folder(dataset)
+
+
+def with_data_of_run(
+        settings: EvaluationSettings,
+        trained: Trained,
+        *,
+        only: Collection[str] | None = None,
+) -> EvaluationSettings:
     """Complete settings of data by those of the run that trained a network.
 
     If the settings name the data set of the run, its fields, class map and kind of labels are those of the run; the
     mode of the images is so for every data set. If they name no data at all, the run's validation split is evaluated.
+
+    Args:
+        settings: The settings.
+        trained: The network.
+        only: Names of the settings to complete; None for all.
     """
     default, run = EvaluationSettings(), trained.settings
     named = settings.data or settings.data_dir or settings.dataset
-    other = 'dataset' in run and settings.dataset != (run['dataset'] or '')  # best weights do not say which it was
-    names = {MODE: MODE} if named and other else OF_DATA if named else {**SOURCE, **OF_DATA}
-    taken = {name: run[key] for name, key in names.items()
+    names = OF_DATA if named else {**SOURCE, **OF_DATA}
+    if named and is_other_data(settings.dataset, run):
+        names = {MODE: MODE}
+    taken = {name: run[key] for name, key in names.items() if only is None or name in only
              if run.get(key) not in (None, '') and getattr(settings, name) == getattr(default, name)
              and run[key] != getattr(default, name)}
     if not taken:

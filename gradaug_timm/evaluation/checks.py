@@ -4,9 +4,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import fields
 
-from ..cli import flag, nearest
+from ..cli import flag
 from ..confusion import confusion_problems
 from ..data.modes import mode_problems
+from ..hints import nearest
 from .corruptions import COMMON, EXTRA, SEVERITIES
 from .settings import EvaluationSettings, ResidualSettings
 

@@ -124,9 +124,10 @@ class WidthSettings(Settings, title='sub-network'):
         type=NATURAL, metavar='N')
     recalibration_batches: int = setting(
         16, 'training batches from which a sub-network\'s BatchNorm statistics are measured; 0 keeps the full '
-        'network\'s statistics (default: 16)', type=COUNT, metavar='N')
+        'network\'s statistics (default: 16)', type=COUNT, metavar='N', idle=needs('width'))
     train_split: str = setting(
-        'train', 'split of the training batches for BatchNorm statistics (default: train)', metavar='NAME')
+        'train', 'split of the training batches for BatchNorm statistics (default: train)', metavar='NAME',
+        idle=needs('width'))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ..cli import file_to_write
 from ..evaluation.settings import NATURAL, SHARE
 from ..extraction.arguments import NetworkSettings
-from ..flags import Settings, SettingsParser, add_flags, needs, setting, switch
+from ..flags import Settings, SettingsParser, needs, setting, switch
 from .maps import METHODS
 
 
@@ -54,14 +54,12 @@ class ExplainSettings(PictureSettings, WidthSettings, MapSettings, NetworkSettin
 
 def build_parser() -> SettingsParser:
     """Return a fresh parser."""
-    parser = SettingsParser(
+    return SettingsParser(
         ExplainSettings,
         resolve,
         prog='python -m gradaug_timm.explain',
         description='Draws where networks see a class: a row for each image, a column for each network.',
     )
-    add_flags(parser, ExplainSettings)
-    return parser
 
 
 def resolve(settings: ExplainSettings) -> ExplainSettings:

@@ -11,7 +11,7 @@ from ..cli import file_to_write, flag
 from ..evaluation.contents import is_extracted
 from ..evaluation.settings import NATURAL
 from ..extraction.arguments import NetworkSettings
-from ..flags import Settings, SettingsParser, add_flags, setting, switch
+from ..flags import Settings, SettingsParser, setting, switch
 from .folder import written_files
 
 ONNX_PACKAGES = ('onnx', 'onnxruntime', 'onnxscript')
@@ -58,15 +58,13 @@ class ExportSettings(OutputSettings, CardSettings, NetworkSettings):
 
 def build_parser() -> SettingsParser:
     """Return a fresh parser."""
-    parser = SettingsParser(
+    return SettingsParser(
         ExportSettings,
         resolve,
         prog='python -m gradaug_timm.export',
         description='Writes a trained network for timm, transformers, ONNX or torch.export, reads what it wrote back, '
                     'and compares the outputs.',
     )
-    add_flags(parser, ExportSettings)
-    return parser
 
 
 def resolve(settings: ExportSettings) -> ExportSettings:

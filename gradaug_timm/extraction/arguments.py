@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..cli import file_to_write
+from ..evaluation.as_trained import MODE, is_other_data
 from ..evaluation.settings import COUNT, NATURAL, SHARE, EvaluationSettings
 from ..evaluation.trained import Trained, open_trained
-from ..flags import Settings, SettingsParser, add_flags, keywords, setting, switch
+from ..flags import Settings, SettingsParser, keywords, setting, switch
 
 ENDING = '.safetensors'
 # Settings of train.py that say which images a network was trained on.
@@ -107,21 +108,19 @@ class ExtractionSettings(FileSettings, SubnetSettings, NetworkSettings, ImageSet
         known = {name: trained.settings[name] for name in IMAGES_AS_TRAINED
                  if trained.settings.get(name) is not None}
         given = {name: getattr(self, name) for name in IMAGES if getattr(self, name) is not None}
-        if 'dataset' in known and given.get('dataset', known['dataset']) != known['dataset']:
-            known = {}  # fields and class map are those of another data set
+        if is_other_data(given.get('dataset', known.get('dataset', '')), known):  # with other fields and classes
+            known = {name: value for name, value in known.items() if name == MODE}
         return EvaluationSettings(**{**known, **given})
 
 
 def build_parser() -> SettingsParser:
     """Return a fresh parser of the command."""
-    parser = SettingsParser(
+    return SettingsParser(
         ExtractionSettings,
         resolve,
         prog='python -m gradaug_timm.extract',
         description='Writes a sub-network of a trained network as a file, which gradaug_timm.load_extracted opens.',
     )
-    add_flags(parser, ExtractionSettings)
-    return parser
 
 
 def resolve(settings: ExtractionSettings) -> ExtractionSettings:

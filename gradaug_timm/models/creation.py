@@ -8,12 +8,12 @@ from timm.models import get_deprecated_models, resolve_model_input_args
 from ..hints import nearest
 
 
-def name_problem(name: str) -> str | None:
-    """Return why the model `name` is unknown; None if timm's registry has it, or the name has a source prefix."""
+def name_problem(name: str, flag: str = '--model') -> str | None:
+    """Return why the model `name` of a flag is unknown; None if timm's registry has it, or it has a source prefix."""
     if ':' in name or timm.is_model(name):
         return None
     close = _on_the_hub(name) if '/' in name else nearest(name, timm.list_models())
-    return f'--model {name} is unknown{f", did you mean {close}?" if close else ""}'
+    return f'{flag} {name} is unknown{f", did you mean {close}?" if close else ""}'
 
 
 def _on_the_hub(name: str) -> str | None:

@@ -1,12 +1,12 @@
 """The command line of `python -m gradaug_timm.predict`: the flags of timm's `inference.py`, and some more."""
-import argparse
 import importlib.util
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
-from ..cli import Refuse, file_to_write, flag
-from ..evaluation.arguments import NO_TORCHSCRIPT
+from ..cli import add_refused, file_to_write, flag
+from ..data.factory import split_folder
+from ..evaluation.arguments import NO_COMPILERS
 from ..evaluation.settings import (
     COUNT,
     NATURAL,
@@ -17,9 +17,13 @@ from ..evaluation.settings import (
     PreprocessingSettings,
     WidthSettings,
 )
-from ..flags import Settings, SettingsParser, add_flags, setting, switch
+from ..flags import Idle, Settings, SettingsParser, needs, replaced_by, setting, switch
 
 FORMATS = {'csv': '.csv', 'json': '.json', 'json-record': '.json', 'json-split': '.json', 'parquet': '.parquet'}
+ALL = Idle(lambda values: values['topk'] == 0, 'with --topk 0')
+ONE = Idle(lambda values: values['topk'] == 1, 'with --topk 1')
+UNNAMED = Idle(
+    lambda values: values['topk'] == 0 or values['label_type'] == 'none', 'with --topk 0 or --label-type none')
 SHARED = (DataSettings, NetworkSettings, PreprocessingSettings, WidthSettings, ExecutionSettings)  # with validate.py
 
 
@@ -64,18 +68,22 @@ class ResultSettings(Settings, title='results'):
         1, 'classes of each image, likeliest first; 0 writes the outputs of all classes in the order of labels '
         '(default: 1)', type=COUNT, metavar='N')
     output_type: str = setting(
-        'prob', 'outputs to write: probabilities, or logits (default: prob)', choices=('prob', 'logit'))
+        'prob', 'outputs to write: probabilities, or logits (default: prob)', choices=('prob', 'logit'),
+        idle=replaced_by('exclude_output'))
     label_type: str = setting(
         'description', 'form of labels; ImageNet\'s classes have a WordNet name, a description and a definition '
         '(default: description)', choices=('none', 'name', 'description', 'detail', 'detailed'))
-    include_index: bool = switch('also write the numbers of the classes')
+    include_index: bool = switch('also write the numbers of the classes', idle=ALL)
     exclude_output: bool = switch('do not write probabilities or logits')
     fullname: bool = switch('write the path of an image below the data folder, not only its file name')
     filename_col: str = setting('filename', 'name of the column of file names (default: filename)', metavar='NAME')
-    index_col: str = setting('index', 'name of the column of class numbers (default: index)', metavar='NAME')
-    label_col: str = setting('label', 'name of the column of class names (default: label)', metavar='NAME')
+    index_col: str = setting(
+        'index', 'name of the column of class numbers (default: index)', metavar='NAME', idle=needs('include_index'))
+    label_col: str = setting(
+        'label', 'name of the column of class names (default: label)', metavar='NAME', idle=UNNAMED)
     output_col: str | None = setting(
-        None, 'name of the column of outputs (default: the value of --output-type)', metavar='NAME')
+        None, 'name of the column of outputs (default: the value of --output-type)', metavar='NAME',
+        idle=replaced_by('exclude_output'))
     results_dir: str | None = setting(
         None, 'folder to write results to, created if needed (default: the current folder)', metavar='DIR')
     results_file: str | None = setting(
@@ -83,13 +91,14 @@ class ResultSettings(Settings, title='results'):
         'MODEL-SIZE)', metavar='FILE')
     results_format: tuple[str, ...] = setting(
         ('csv',), 'formats of results (default: csv); parquet needs pyarrow', choices=tuple(FORMATS), nargs='+')
-    results_separate_col: bool = switch('write a column for each of the --topk classes')
+    results_separate_col: bool = switch('write a column for each of the --topk classes', idle=ONE)
     no_console_results: bool = switch('do not print results')
     contact_sheet: str | None = setting(
         None, 'picture to write of the surest and the least sure predictions', type=file_to_write('.png'),
         metavar='FILE.png')
     sheet_images: int = setting(
-        24, 'images on the contact sheet, half of them the surest (default: 24)', type=NATURAL, metavar='N')
+        24, 'images on the contact sheet, half of them the surest (default: 24)', type=NATURAL, metavar='N',
+        idle=needs('contact_sheet'))
     log_freq: int = setting(10, 'batches between log lines (default: 10)', type=NATURAL, metavar='N')
 
 
@@ -114,7 +123,10 @@ class PredictSettings(
         names = {each.name for group in SHARED for each in fields(group)} - {'model', 'class_map'}
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if training:
-            given |= {'data': None, 'data_dir': self.train_dir}
+            root, split = str(self.train_dir), self.train_split
+            if os.path.isdir(root) and split_folder(root, split) is None:  # it is the folder of the split itself
+                root, split = os.path.split(os.path.abspath(root))
+            given |= {'data': None, 'data_dir': root, 'train_split': split}
         return EvaluationSettings(model=model, **given)
 
 
@@ -127,9 +139,7 @@ def build_parser() -> SettingsParser:
         usage='%(prog)s [flags] [DIR]',
         description='Writes the classes that a network sees in images, with their names and probabilities.',
     )
-    add_flags(parser, PredictSettings)
-    for name, nargs in (('--torchscript', 0), ('--aot-autograd', 0), ('--fuser', None)):
-        parser.add_argument(name, action=Refuse, nargs=nargs, reason=NO_TORCHSCRIPT, default=argparse.SUPPRESS)
+    add_refused(parser, NO_COMPILERS)
     return parser
 
 

@@ -3,6 +3,7 @@ import logging
 import os
 import tarfile
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
@@ -104,6 +105,8 @@ def open_images(args: EvaluationSettings, config: dict, *, num_classes: int) -> 
     """
     root = args.data or args.data_dir
     mode = input_mode(args.input_img_mode, config['input_size'][0])
+    if args.dataset.startswith('hfds/'):  # labels are not used, and may be missing
+        args = replace(args, target_key=args.input_key or 'image')
     if not is_folder(args.dataset) or '[' in args.split or (root and os.path.isdir(root) and is_tar(root)):
         dataset = open_split(args, args.split, config, num_classes=num_classes)
     elif not root or not os.path.exists(root):
@@ -118,21 +121,25 @@ def open_images(args: EvaluationSettings, config: dict, *, num_classes: int) -> 
 
 
 def names_of(dataset: Any, *, full: bool) -> list[str]:
-    """Return a name for each image: of its file, or its number if it has no file.
+    """Return a name for each image: of its file, or numbers if images have no file of their own.
 
     Args:
         dataset: The data set.
         full: Whether names are paths below the folder of the data set.
     """
     source = dataset.dataset if isinstance(dataset, Marked) else dataset
+    numbers = [f'{index:08d}' for index in range(len(source))]
     try:
-        names = [str(source.filename(index, basename=not full)) for index in range(len(source))]
+        names = [source.filename(index, basename=not full) for index in range(len(source))]
     except (AssertionError, AttributeError, KeyError, NotImplementedError, TypeError):
-        return [f'{index:08d}' for index in range(len(source))]
-    if not full and len({*names}) < len(names):
-        _logger.warning('Several images have the same file name, so paths are written (--fullname).')
-        return names_of(dataset, full=True)
-    return names
+        return numbers
+    if not all(names):  # rows of a table without paths
+        return numbers
+    if len({*names}) == len(names):
+        return names
+    _logger.warning(f'Several images have the same {"path" if full else "file name"}, so '
+                    f'{"numbers" if full else "paths"} are written.')
+    return numbers if full else names_of(dataset, full=True)
 
 
 def _open_folder(root: str, folder: str, mode: str) -> Images:

@@ -49,7 +49,7 @@ def run(settings: PredictSettings) -> None:
         paths.append(f'{settings.contact_sheet} ({surest} surest, {least} least sure)')
     read = len(found.names) - len(found.problems)
     left = f', {len(found.problems)} can\'t be read and have the reason in the column error' if found.problems else ''
-    _logger.info(f'{read} images predicted{left}: {", ".join(paths)}')
+    _logger.info(f'{read} image{"s" * (read != 1)} predicted{left}: {", ".join(paths)}')
 
 
 def _make_folder(settings: PredictSettings) -> None:

@@ -15,7 +15,6 @@ from ..evaluation.candidate import Candidate
 from ..evaluation.contents import read_contents
 from ..evaluation.loading import evaluation_loader, training_batches
 from ..evaluation.metrics import Metrics
-from ..evaluation.settings import EvaluationSettings
 from ..evaluation.subnets import choose_subnets, subnetworks
 from ..evaluation.trained import Trained, open_trained
 from .arguments import PredictSettings
@@ -25,6 +24,7 @@ from .labels import label_texts
 _logger = logging.getLogger(__name__)
 
 DEFAULT_MODEL = 'resnet50'
+OF_IMAGES = ('input_img_mode', 'input_key', 'target_key')  # settings of data that are as in training
 NAMED = 3  # unreadable images that are logged; all are in the results
 
 
@@ -109,7 +109,7 @@ def _predict(args: PredictSettings) -> Predictions:
     name, classes, config = trained.name, trained.network.num_classes, dict(trained.config)
     labels = label_texts(trained, args.label_type, args.class_map)
     several = has_several_labels(args, trained)
-    settings = _images_as_trained(args.evaluation(name), trained)
+    settings = with_data_of_run(args.evaluation(name), trained, only=OF_IMAGES)
     images, _ = open_images(settings, config, num_classes=classes)
     if isinstance(images, IterableDataset) and args.contact_sheet:
         raise ValueError('--contact-sheet needs a data set whose images are numbered, not an iterable one')
@@ -125,7 +125,7 @@ def _predict(args: PredictSettings) -> Predictions:
     for index, problem in [*problems.items()][:NAMED]:
         _logger.warning(f'{names[index]} can\'t be read: {problem}')
     if len(problems) == len(names):
-        raise ValueError(f'none of {len(names)} images can be read; the first is {names[0]}: {problems[0]}')
+        raise ValueError(f'no image can be read; the first of {len(names)} is {names[0]}: {problems[0]}')
     probabilities = logits.sigmoid() if several else logits.softmax(1)
     outputs, indices = probabilities if args.output_type == 'prob' else logits, None
     if args.topk:
@@ -135,13 +135,6 @@ def _predict(args: PredictSettings) -> Predictions:
         name, config['input_size'][-1], images, names, outputs, indices, sureness, labels, problems)
 
 
-def _images_as_trained(settings: EvaluationSettings, trained: Trained) -> EvaluationSettings:
-    """Complete mode and fields of the images by those of the run that trained a network."""
-    known = with_data_of_run(settings, trained)
-    return replace(
-        settings, input_img_mode=known.input_img_mode, input_key=known.input_key, target_key=known.target_key)
-
-
 def _candidate(args: PredictSettings, trained: Trained, config: dict, device, dtype, autocast) -> Candidate:
     """Return the network, or its sub-network, ready to run."""
     subnet, network = None, trained.network.to(device)
@@ -149,7 +142,7 @@ def _candidate(args: PredictSettings, trained: Trained, config: dict, device, dt
     if args.width is not None:
         batches = None
         if args.train_dir and args.recalibration_batches:
-            images = _images_as_trained(args.evaluation(trained.name, training=True), trained)
+            images = with_data_of_run(args.evaluation(trained.name, training=True), trained, only=OF_IMAGES)
             batches = training_batches(
                 images, trained, config, num_classes=network.num_classes, device=device)
         elif args.width[0] < 1:

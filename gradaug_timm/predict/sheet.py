@@ -60,14 +60,23 @@ def _picture(images: Any, place: int) -> Image.Image:
 
 
 def _draw_section(sheet: Image.Image, top: int, title: str, entries: Sequence[tuple[Image.Image, str, str]]) -> None:
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    draw.text((MARGIN, top), title, fill=INK, font=ImageFont.load_default(14))
+    draw, font = ImageDraw.Draw(sheet), _font(11)
+    draw.text((MARGIN, top), title, fill=INK, font=_font(14))
     for number, (picture, name, caption) in enumerate(entries):
         left = MARGIN + number % COLUMNS * (SIDE + MARGIN)
         upper = top + 2 * LINE + number // COLUMNS * (SIDE + 2 * LINE + MARGIN)
         sheet.paste(picture, (left, upper))
         for line, text in enumerate((caption, name)):
             draw.text((left, upper + SIDE + line * LINE), _shortened(draw, text, font), fill=INK, font=font)
+
+
+def _font(size: int) -> Any:
+    """Return matplotlib's font if there is one; Pillow's has English letters only."""
+    try:
+        import matplotlib
+        return ImageFont.truetype(f'{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf', size)
+    except (ImportError, OSError):
+        return ImageFont.load_default(size)
 
 
 def _shortened(draw: ImageDraw.ImageDraw, text: str, font) -> str:

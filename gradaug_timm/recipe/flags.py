@@ -7,7 +7,7 @@ from typing import Any
 
 from ..cli import Keywords, StrictParser, flag
 from ..training.arguments import build_parser
-from ..training.arguments.timm_versions import parsed
+from ..training.arguments.timm_versions import NAMES, parsed
 from ..upstream import parser_flags
 
 NUMBER = re.compile(r'-?[.\d].*')
@@ -34,7 +34,7 @@ def read_flags(words: Sequence[str], *, version: str | None = None) -> Given:
         words: The command after the name of the script.
         version: The version of timm, which decides what `-vb` is; None: today's.
     """
-    known = parser_flags(build_parser())
+    known = {name: action for name, action in parser_flags(build_parser()).items() if action.dest != argparse.SUPPRESS}
     if version is not None and parsed(version) < parsed('0.5.4'):
         known['-vb'] = known[flag(FACTOR)]
     given, rest = Given(), list(words)
@@ -56,6 +56,13 @@ def read_flags(words: Sequence[str], *, version: str | None = None) -> Given:
         action = known[spelling]
         if not equals:
             values = _take(rest, _most(action))
+        if action.nargs == 0 and rest and rest[0].lower() in ('true', 'false'):  # in scripts that are like timm's
+            given.values[action.dest] = rest.pop(0).lower() == 'true'
+            continue
+        if action.dest == 'config':  # timm takes one file, and what follows may be the folder of the data
+            files = [value for place, value in enumerate(values) if not place or value.endswith('.yaml')]
+            rest[:0] = [value for value in values if value not in files]
+            values = [*given.values.get(action.dest, ()), *files]
         given.values[action.dest] = _value_of(action, spelling, values)
     return given
 
@@ -64,9 +71,11 @@ def _spelling(name: str, known: dict[str, argparse.Action]) -> str | None:
     for each in (name, name.replace('_', '-')):
         if each in known:
             return each
-        starting = [other for other in known if each.startswith('--') and other.startswith(each)]
-        if len({known[other].dest for other in starting}) == 1:
-            return starting[0]
+        starting = {known[other].dest: other for other in known if each.startswith('--') and other.startswith(each)}
+        of_timm = {name: other for name, other in starting.items() if name in NAMES}
+        for found in (of_timm, starting):
+            if len(found) == 1:
+                return next(iter(found.values()))
     return None
 
 

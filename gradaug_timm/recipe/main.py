@@ -1,6 +1,7 @@
 """The command that translates a recipe."""
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ from ..files import replacing
 from ..training.arguments import build_parser as training_parser
 from ..training.arguments.timm_versions import parsed
 from .reading import read_recipe, read_text
-from .translation import DROPPED, KEPT, Translation, translate
+from .translation import ADDED, DROPPED, KEPT, Translation, translate
 
 DESCRIPTION = """\
 Translate a recipe of any timm from 0.4 to 1.0.31 into today's settings of train.py, and show for each key whether it is
@@ -50,6 +51,8 @@ def main(argv: list[str] | None = None) -> None:
                   else read_recipe(words, version=args.timm))
         translation = translate(recipe, version=args.timm)
         if args.output:
+            if os.path.exists(args.output) and os.path.realpath(args.output) == os.path.realpath(recipe.source):
+                raise ValueError(f'--output {args.output} is the recipe itself; name another file')
             with replacing(args.output) as file:
                 file.write(written(translation))
     except (OSError, ValueError) as error:
@@ -78,7 +81,7 @@ def lines(translation: Translation) -> Iterator[str]:
              and all(_listed(value) == defaults.get(name) for name, value in row.today.items())]
     yield f'Recipe in {translation.source}, for timm {translation.version}'
     rows = [('key', 'value', 'verdict', 'today', 'reason')]
-    rows += [(row.key, _shown(row.value) if row.value is not None else '', row.verdict, _settings(row.today)
+    rows += [(row.key, '' if row.verdict == ADDED else _shown(row.value), row.verdict, _settings(row.today)
               if row.verdict != KEPT else '', row.reason) for row in translation.rows if row.key not in usual]
     yield from table(rows)
     if usual:

@@ -1,17 +1,18 @@
 """Translation of a recipe, key by key."""
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..cli import Refuse, StrictParser, flag
 from ..conversion import converted
 from ..hints import renamed
 from ..models.creation import name_problem
-from ..training.arguments import TrainSettings, build_parser, resolve, timm_versions
+from ..training.arguments import TrainSettings, build_parser
+from ..training.arguments.checks import completed_with_problems
 from ..training.arguments.config import NOT_KEYS, check_refused
 from ..training.arguments.older_timm import FUSED, has_apex, older
-from ..training.arguments.timm_versions import NEWEST, defaults_at, parsed, span
+from ..training.arguments.timm_versions import NAMES, NEWEST, defaults_at, parsed, span
 from ..training.building.optimizers import scaled_learning_rate
 from ..upstream import parser_actions
 from .reading import Recipe
@@ -69,7 +70,7 @@ def translate(recipe: Recipe, *, version: str | None = None) -> Translation:
         ValueError: The version is no version.
     """
     notes = list(recipe.notes)
-    known_to_timm = [name for name in recipe.values if name in _all_names() and name not in SET_AT_RUN_TIME]
+    known_to_timm = [name for name in recipe.values if name in NAMES and name not in SET_AT_RUN_TIME]
     first, last = span(known_to_timm)
     if version is None and parsed(first) > parsed(last):
         notes.append(f'no timm has all of these flags (the newest is of {first}): a changed script; '
@@ -83,17 +84,9 @@ def translate(recipe: Recipe, *, version: str | None = None) -> Translation:
     settings: dict[str, Any] = {}
     for row in sorted(rows, key=lambda row: row.verdict != KEPT):  # a translated key overrides today's of that name
         settings.update(row.today)
-    problems = []
-    try:
-        resolve(TrainSettings.of(settings))
-    except ValueError as error:
-        problems = [part for part in str(error).removeprefix('TrainSettings: ').split('; ')]
+    _, problems = completed_with_problems(TrainSettings.of(settings))
     notes += _batch_notes(settings, recipe.processes)
     return Translation(recipe.source, chosen, rows, settings, notes, problems)
-
-
-def _all_names() -> set[str]:
-    return {name for names in timm_versions.ADDED.values() for name in names.split()}
 
 
 def _row(parser: StrictParser, key: str, value: Any, others: Mapping[str, Any]) -> Row:
@@ -102,7 +95,9 @@ def _row(parser: StrictParser, key: str, value: Any, others: Mapping[str, Any]) 
         verdict = TRANSLATED if found.settings else DROPPED
         return Row(key, value, verdict, dict(found.settings), found.reason)
     actions = parser_actions(parser)
-    if key not in actions or key in NOT_KEYS:
+    if key in NOT_KEYS:
+        return Row(key, value, DROPPED, {}, 'no setting of a recipe')
+    if key not in actions:
         return _unknown(parser, key, value)
     action = actions[key]
     if isinstance(action, Refuse):
@@ -114,7 +109,7 @@ def _row(parser: StrictParser, key: str, value: Any, others: Mapping[str, Any]) 
     try:
         today = converted(parser, action, value)
     except ValueError as error:
-        return Row(key, value, DROPPED, {}, f'not a value of {flag(key)}: {error}')
+        return Row(key, value, DROPPED, {}, f'not a value of {flag(key)}: {str(error).removeprefix(key + ": ")}')
     if isinstance(value, str) and value.lower() in ('none', 'null') and today != value:
         return Row(key, value, TRANSLATED, {key: today}, 'no value')
     if key == 'opt' and today.lower().removeprefix('lookahead_') in FUSED and not has_apex():
@@ -149,10 +144,7 @@ def _added(parser: StrictParser, version: str, values: Mapping[str, Any]) -> Ite
 
 def _batch_notes(settings: Mapping[str, Any], processes: int | None) -> Iterator[str]:
     """Yield how many images an update is assumed to have, and what follows for the learning rate."""
-    try:
-        args = TrainSettings.of(settings)
-    except ValueError:
-        return
+    args = TrainSettings.of(settings)
     count, accumulated = processes or 1, args.grad_accum_steps
     images = args.batch_size * count * accumulated
     parts = [f'{count} process{"es" if count > 1 else ""} of {args.batch_size}']
@@ -160,9 +152,8 @@ def _batch_notes(settings: Mapping[str, Any], processes: int | None) -> Iterator
     assumed = '' if processes else ' (the recipe does not tell the number of processes; one is assumed)'
     yield f'{images:,} images per update: {" times ".join(parts)}{assumed}'
     if args.lr is None:
-        rate = scaled_learning_rate(replace(args, opt=args.opt), images)
         yield (f'the learning rate follows from --lr-base {args.lr_base:g} for {args.lr_base_size} images per update: '
-               f'{rate:.4g}')
+               f'{scaled_learning_rate(args, images):.4g}')
     elif count > 1:
         yield (f'--lr {args.lr:g} is for {images:,} images per update: use torchrun --nproc-per-node {count}, or one '
                f'process with --grad-accum-steps {count * accumulated}')

@@ -41,10 +41,16 @@ def warnings(run: Run) -> Iterator[str]:
 
 
 def _surprising(run: Run) -> Iterator[tuple[str, str]]:
-    """Yield the flags without effect; of files, without the former defaults of timm that each args.yaml holds."""
+    """Yield the flags without effect; of files, only those that surprise.
+
+    An args.yaml holds former defaults of timm, and a file may hold settings of GradAug that --no-gradaug turns off.
+    """
     values = all_values(run)
-    for name, reason in idle_settings(type(run.args), values, values['given']):
-        if values['given'][name] == COMMAND_LINE or not was_default(name, values[name]):
+    given = values['given']
+    turned_off = 'gradaug' in given and not values['gradaug']
+    for name, reason in idle_settings(type(run.args), values, given):
+        expected = was_default(name, values[name]) or (turned_off and name.startswith(PREFIX))
+        if given[name] == COMMAND_LINE or not expected:
             yield as_given(name, values[name]), reason
 
 
@@ -90,10 +96,12 @@ def schedule_warnings(args: LoopSettings, end: int) -> Iterator[str]:
         end: The number of epochs after which the run ends.
     """
     if args.warmup_epochs >= end and not WARMED_UP.holds(vars(args)):
-        reached = args.warmup_lr + (args.lr or 0) * (end - (not args.sched_on_updates)) / args.warmup_epochs
+        lr = args.lr or 0
+        share = (end - (not args.sched_on_updates)) / args.warmup_epochs
         yield (f'The run ends after {_epochs(end)}, within the warm-up of --warmup-epochs {args.warmup_epochs}: the '
-               f'learning rate begins at --warmup-lr {args.warmup_lr:g}, rises to {min(reached, args.lr or 0):.3g} and '
-               f'never reaches {args.lr:g}. Set --warmup-epochs {end // 10}.')
+               f'learning rate begins at --warmup-lr {args.warmup_lr:g}, rises to '
+               f'{args.warmup_lr + share * (lr - args.warmup_lr):.3g} and never reaches {lr:g}. '
+               f'Set --warmup-epochs {end // 10}.')
     if args.sched == 'step' and (args.decay_epochs or STEP) >= end:
         yield f'The learning rate never falls: --decay-epochs {args.decay_epochs or STEP:g} is beyond {_epochs(end)}.'
     beyond = [epoch for epoch in args.decay_milestones if epoch >= end]

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import timm
 from timm.loss import LOSS_TYPES, create_classification_loss
 from timm.optim import get_optimizer_info
 from timm.task import ClassificationEvaluator, MultiLabelClassificationEvaluator
@@ -33,11 +32,16 @@ def resolve(args: TrainSettings) -> TrainSettings:
     Raises:
         ValueError: Some settings exclude each other; the message names all problems.
     """
-    completed = replace(args, **completions(vars(args)))
-    found = list(problems(completed, gradaug_asked=args.gradaug))
+    completed, found = completed_with_problems(args)
     if found:
         raise ValueError('; '.join(found))
     return completed
+
+
+def completed_with_problems(args: TrainSettings) -> tuple[TrainSettings, list[str]]:
+    """Return the settings, with those that follow from others filled in, and one line for each problem."""
+    completed = replace(args, **completions(vars(args)))
+    return completed, list(problems(completed, gradaug_asked=args.gradaug))
 
 
 def completions(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,9 +94,10 @@ def problems(args: TrainSettings, *, gradaug_asked: bool | None) -> Iterator[str
 
 
 def _model_problems(args: TrainSettings) -> Iterator[str]:
-    problem = name_problem(args.model)
-    if problem:
-        yield problem
+    for name, each in (('model', args.model), ('kd_model_name', args.kd_model_name)):
+        problem = each and name_problem(each, flag(name))
+        if problem:
+            yield problem
     for name in ('initial_checkpoint', 'pretrained_path', 'kd_checkpoint', 'class_stats'):
         path = getattr(args, name)
         if path and not os.path.isfile(path):
@@ -103,8 +108,6 @@ def _model_problems(args: TrainSettings) -> Iterator[str]:
         yield '--sync-bn and --split-bn exclude each other'
     if args.split_bn and args.aug_splits < 2 and not args.resplit:
         yield '--split-bn needs --aug-splits 2 or more, or --resplit'
-    if args.kd_model_name and not timm.is_model(args.kd_model_name):
-        yield f'--kd-model-name {args.kd_model_name} must be a model of timm; timm.list_models() lists them'
     if args.kd_checkpoint and not args.kd_model_name:
         yield f'--kd-checkpoint {args.kd_checkpoint} needs --kd-model-name, the model of the teacher'
 

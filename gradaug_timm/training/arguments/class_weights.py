@@ -33,7 +33,10 @@ def weights_text(value: Any) -> str:
         return json.dumps({str(name): _number(name, weight) for name, weight in value.items()})
     if isinstance(value, (list, tuple)):
         texts = [str(each) for each in value]
-        if texts and all('=' in each for each in texts):
+        named = ['=' in each for each in texts]
+        if any(named):
+            if not all(named):
+                raise ValueError(f'{texts[named.index(False)]!r} must be written CLASS=W, as the others')
             return weights_text(dict(each.rsplit('=', 1) for each in texts))
         return ','.join(texts)
     if value is None or isinstance(value, bool):

@@ -2,7 +2,7 @@
 import argparse
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -138,10 +138,15 @@ def lineage(path: str) -> Iterator[tuple[str, dict]]:
     return reversed(chain)
 
 
+def read_yaml(source: str | IO[str]) -> Any:
+    """Return the content of YAML, a text or a file; one of BAD_YAML is raised if it cannot be read."""
+    return yaml.load(source, _Loader)
+
+
 def _read(path: str, named_by: str | None = None) -> dict:
     try:
         with open(path, encoding='utf-8') as file:
-            config = yaml.load(file, _Loader)
+            config = read_yaml(file)
     except FileNotFoundError:
         raise ValueError(
             f'{f"base of {named_by}: " if named_by else ""}{path} does not exist{hint(path)}') from None
@@ -167,7 +172,8 @@ def _flag(parser: StrictParser, actions: dict, key: Any, value: Any) -> dict[str
 
 
 def _unknown(parser: StrictParser, key: Any, known: dict) -> str:
-    close = renamed(str(key).lstrip('-').replace('-', '_'), known)
+    shown = [name for name, action in known.items() if action.help is not argparse.SUPPRESS]
+    close = renamed(str(key).lstrip('-').replace('-', '_'), shown)
     return f'unknown key {key!r}, {f"did you mean {close}?" if close else f"see {parser.prog} --help"}'
 
 

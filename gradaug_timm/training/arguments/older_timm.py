@@ -115,7 +115,7 @@ def _bn_tf(value: Any, others: Mapping) -> Older:
     """TensorFlow's momentum and epsilon, which timm gave to EfficientNets and their relatives only."""
     if not value:
         return Older('off, as today')
-    model = str(others.get('model') or '')
+    model = str(others.get('model') or '').removeprefix('gradaug_')
     if is_model(model) and not is_model_in_modules(model, ['efficientnet', 'mobilenetv3', 'hardcorenas']):
         return Older(f'timm ignored it for {model}')
     given = {'bn_momentum': 0.01, 'bn_eps': 1e-3}
@@ -152,7 +152,8 @@ def _optimizer(value: Any, others: Mapping) -> Older | None:
 
 
 def _metric(value: Any, others: Mapping) -> Older | None:
-    return Older('renamed', {'eval_metric': METRICS[value]}) if value in METRICS else None
+    today = METRICS.get(str(value))
+    return Older('renamed', {'eval_metric': today}) if today else None
 
 
 def _device(value: Any, others: Mapping) -> Older | None:

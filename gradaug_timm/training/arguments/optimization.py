@@ -150,7 +150,8 @@ class LossSettings(Settings, title='loss'):
         None, 'threshold that makes soft BCE targets binary', type=PROBABILITY, metavar='T',
         idle=only_for('loss', 'bce'))
     bce_pos_weight: float | None = setting(
-        None, 'older spelling of --loss-pos-weight', type=NON_NEGATIVE, metavar='W', role=Role.START)
+        None, 'older spelling of --loss-pos-weight', type=NON_NEGATIVE, metavar='W', role=Role.START,
+        idle=replaced_by('loss_pos_weight'))
     loss_pos_weight: str | None = setting(
         None, 'weight of positive labels: a number, a list, CLASS=W for each class, a file, or neg_pos', nargs='+',
         action=WeightsAction, metavar='W')

@@ -5,13 +5,18 @@ from typing import Any
 
 import yaml
 
-from ...cli import OlderFlag, flag, import_named
-from ...flags import Settings, SettingsParser, add_flags
+from ...cli import OlderFlag, add_refused, flag, import_named
+from ...flags import Settings, SettingsParser
 from .checks import resolve
 from .config import add_config, load_config, origins
 from .older_timm import OLDER_FLAGS, apply_older
-from .run import add_refused
+from .run import REFUSED
 from .settings import TrainSettings
+
+SPELLINGS = (  # flags of which only one counts
+    ('data', 'data_dir'), ('img_size', 'input_size'), ('loss', 'bce_loss', 'jsd_loss'), ('drop_path', 'drop_connect'),
+    ('loss_pos_weight', 'bce_pos_weight'), ('checkpoint_steps', 'recovery_interval'),
+)
 
 
 def build_parser() -> SettingsParser:
@@ -28,25 +33,22 @@ def build_parser() -> SettingsParser:
     return parser
 
 
-def _override_other_spellings(typed: argparse.Namespace, args: argparse.Namespace) -> None:
-    """Let a flag of the command line override the other spelling of the same setting in a file."""
-    given = {name for name, value in vars(typed).items() if value is not None}
-    if 'data' in given and 'data_dir' not in given:
-        args.data_dir = None
-    if 'data_dir' in given and 'data' not in given and 'data' in args:
-        args.data = None
-    if 'input_size' in given and 'img_size' not in given:
-        args.img_size = None
+def _override_other_spellings(
+        typed: argparse.Namespace, defaults: argparse.Namespace, args: argparse.Namespace) -> None:
+    """Let a flag of the command line override the other spellings of the same setting in a file."""
+    given = {name for name, value in vars(typed).items() if value != getattr(defaults, name)}
     if 'img_size' in given and 'input_size' not in given and args.input_size is not None:
-        args.in_chans, args.input_size = args.in_chans or args.input_size[0], None
+        args.in_chans = args.in_chans or args.input_size[0]
+    for spellings in SPELLINGS:
+        others = {name for name in spellings if name in args} - given
+        if given & {*spellings}:
+            vars(args).update({name: getattr(defaults, name) for name in others})
 
 
 def settings_parser(settings: type[Settings], resolve, **kwargs) -> SettingsParser:
     """Return a parser of a class of settings and of their YAML files; the arguments are those of `SettingsParser`."""
-    parser = SettingsParser(settings, resolve, **kwargs)
-    add_config(parser)
-    add_flags(parser, settings)
-    add_refused(parser)
+    parser = SettingsParser(settings, resolve, before=add_config, **kwargs)
+    add_refused(parser, REFUSED)
     return parser
 
 
@@ -65,7 +67,7 @@ def parse_arguments(parser: SettingsParser, argv: list[str] | None = None) -> tu
     if args.config:
         parser.set_defaults(**load_config(parser, *args.config, wrong=wrong))
     args = parser.parse_args(argv)
-    _override_other_spellings(typed, args)
+    _override_other_spellings(typed, defaults, args)
     apply_older(parser, typed, args)
     try:
         import_named(args.device_modules or ())

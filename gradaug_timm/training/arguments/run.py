@@ -1,11 +1,10 @@
 """Settings of devices, precision, logging and checkpoints, and the flags of timm that are not supported."""
-import argparse
 from dataclasses import dataclass
 
-from ...cli import Refuse, StrictParser, compile_backend, compile_mode
+from ...cli import compile_backend, compile_mode
 from ...flags import Role, Settings, needs, setting, switch
 from .conditions import NEVER, ON_CPU, ONE_PROCESS
-from .values import COUNT, NATURAL, PERCENT, POSITIVE
+from .values import COUNT, NATURAL, PERCENT, POSITIVE, metric
 
 NO_NAFLEX = 'NaFlex batches hold patches of images of different sizes, for which GradAug has no transformations'
 NO_TORCHSCRIPT = 'TorchScript is deprecated in torch; use --torchcompile'
@@ -64,7 +63,7 @@ class RunSettings(Settings, title='run', role=Role.WRITTEN):
     val_interval: int = setting(1, 'epochs between validations', type=NATURAL, metavar='N', role=Role.JUDGED,
         idle=(needs('val_split'),))
     eval_metric: str | None = setting(
-        None, 'metric that ranks checkpoints (default: top1, or map)', metavar='NAME', role=Role.JUDGED,
+        None, 'metric that ranks checkpoints (default: top1, or map)', type=metric, metavar='NAME', role=Role.JUDGED,
         idle=(needs('val_split'),))
     tta: int = setting(
         0, 'crops of each image whose outputs are averaged in validation', type=COUNT, metavar='N', role=Role.JUDGED,
@@ -109,10 +108,3 @@ class ReportSettings(Settings, title='report', role=Role.JUDGED):
         None, 'published top-1, which reports show next to ours', type=PERCENT, metavar='PCT', role=Role.WRITTEN)
     published_top5: float | None = setting(
         None, 'published top-5, which reports show next to ours', type=PERCENT, metavar='PCT', role=Role.WRITTEN)
-
-
-def add_refused(parser: StrictParser):
-    """Add the flags of timm's script that are not supported; each ends the program with the reason."""
-    for flags, nargs, reason in REFUSED:
-        for flag in flags:
-            parser.add_argument(flag, action=Refuse, nargs=nargs, reason=reason, default=argparse.SUPPRESS)

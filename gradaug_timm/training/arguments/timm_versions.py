@@ -76,6 +76,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {  # flag of train.py: defaults, from whic
     'dist_bn': {'0.4.5': '', '0.5.4': 'reduce'},
 }
 NEWEST = '1.0.31'
+NAMES = frozenset(name for names in ADDED.values() for name in names.split())
 
 
 def parsed(version: str) -> Version:

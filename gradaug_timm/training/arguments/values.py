@@ -7,7 +7,7 @@ from timm.optim import get_optimizer_info, list_optimizers
 
 from ...cli import ranged
 from ...hints import nearest
-from .older_timm import OPTIMIZERS
+from .older_timm import METRICS, OPTIMIZERS
 
 NATURAL = ranged(int, minimum=1)
 COUNT = ranged(int, minimum=0)
@@ -49,6 +49,11 @@ def optimizer(text: str) -> str:
         hint = f', did you mean {close}?' if close else '; timm.optim.list_optimizers() lists them'
         raise argparse.ArgumentTypeError(f'{text!r} must be an optimizer of timm{hint}') from None
     return text
+
+
+def metric(text: str) -> str:
+    """Return today's name of a metric; other names unchanged."""
+    return METRICS.get(text, text)
 
 
 def augment_policy(text: str) -> str:
