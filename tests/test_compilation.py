@@ -221,7 +221,7 @@ def test_last_batches_and_validation_are_counted(flags, validation, graphs):
 
 FLAGS = dict(
     gradaug=True, torchcompile='eager', gradaug_width_steps=2, gradaug_divisor=1, gradaug_sizes=['1', '3/4'],
-    drop=0.1, batch_size=4, epochs=6)
+    drop=0.1, batch_size=4, epochs=3)
 
 
 @pytest.fixture

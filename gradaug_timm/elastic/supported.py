@@ -30,7 +30,7 @@ def check_supported(network: nn.Module) -> None:
         (_keys(network, weights_of_hooks),
          'are computed before each pass (spectral_norm or weight_norm of torch.nn.utils): remove that with '
          'remove_spectral_norm or remove_weight_norm, or use those of torch.nn.utils.parametrizations'),
-        (_names(network, lambda module: is_parametrized(module) and isinstance(module, Elastic)),
+        (_names(network, lambda module: is_parametrized(module) and _made_elastic_before(type(module))),
          'are parametrized since the network is elastic: parametrize them before make_elastic, or use '
          'torch.nn.utils.parametrize.remove_parametrizations(module, name)'),
         (_names(network, is_quantized),
@@ -57,6 +57,11 @@ def _reject(network: nn.Module, names: list[str], reason: str) -> None:
     if names:
         more = f' and {len(names) - FEW} more' if len(names) > FEW else ''
         raise ValueError(f'{_class_name(network)} can\'t run as sub-networks: {", ".join(names[:FEW])}{more} {reason}.')
+
+
+def _made_elastic_before(cls: type[nn.Module]) -> bool:
+    """Return whether a class was derived from an elastic one, as torch does for the class of a parametrized module."""
+    return issubclass(cls, Elastic) and 'plain' not in vars(cls)
 
 
 def _class_name(network: nn.Module) -> str:
