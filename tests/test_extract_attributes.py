@@ -111,5 +111,6 @@ def test_a_file_keeps_the_integers_and_opens_as_a_network_that_can_be_folded(tmp
     model = make_elastic(trained(FOLDED['repvit_m0_9']))
     dense = save_extracted(model, SUBNET, tmp_path / 'small.safetensors', model_kwargs=kwargs)
     opened, x = load_extracted(tmp_path / 'small.safetensors'), torch.randn(2, 3, 64, 64)
+    assert (opened.embed_dim, opened.num_features) == ((8, 12, 16, 24), 24)
     assert numbers_of(opened) == numbers_of(dense)
     torch.testing.assert_close(reparameterize_model(opened)(x), opened(x), rtol=1e-3, atol=1e-4)

@@ -53,7 +53,7 @@ def tell_attributes(network: nn.Module, full: Numbers, features: Features | None
         features: Result of `find_features` before; the integers that `tell_features` corrects are left out.
     """
     kept = numbers_of(network)
-    of_features = {(module, name) for module, name, _ in features.counts} if features is not None else set()
+    of_features = features.corrected() if features is not None else set()
     new = {place: value for place, value in _new_numbers(network, full, dict(kept)).items()
            if _attribute(network, place) not in of_features}
     if new:
