@@ -7,6 +7,7 @@ import torch
 from narrow_networks import randomised
 from timm.layers import create_feature_extractor as timms_extractor
 from timm.layers import get_graph_node_names
+from timm.models.nextvit import NextConvBlock
 from timm.utils import reparameterize_model
 from torch import nn
 from torch.fx import symbolic_trace
@@ -113,6 +114,23 @@ def test_a_network_pruned_after_it_became_elastic_runs_and_names_the_pruning_whe
     torch.testing.assert_close(extract(model, SUBNET)(x), active)
 
 
+class Positive(nn.Module):
+    """A parametrization."""
+
+    def forward(self, weight):
+        return weight.abs() + 0.1
+
+
+@pytest.mark.parametrize('name', ['bn1', 'fc'])
+@torch.no_grad()
+def test_a_parametrization_that_was_there_before_stays(name):
+    model, x = network(), images()
+    nn.utils.parametrize.register_parametrization(model.get_submodule(name), 'weight', Positive())
+    dense = extract(make_elastic(model), SUBNET)
+    with activate(model, SUBNET):
+        torch.testing.assert_close(dense(x), model(x))
+
+
 def test_a_parametrization_of_an_elastic_layer_is_named(pair):
     model = copy.deepcopy(pair[1])
     parametrizations.weight_norm(model.layer1[0].conv1)
@@ -121,12 +139,20 @@ def test_a_parametrization_of_an_elastic_layer_is_named(pair):
             pass
 
 
+def test_blocks_whose_norms_are_folded_into_the_layers_after_them_are_named():
+    model = nn.Sequential(nn.Conv2d(3, 32, 4, 4), NextConvBlock(32, 32, drop_path=0.))
+    check_supported(model)
+    with pytest.raises(ValueError, match=r'1\.mlp are folded with the norm before them .*before you fold'):
+        make_elastic(reparameterize_model(model.eval()))
+
+
 def test_a_classifier_folded_with_its_norm_is_named_and_a_replaced_one_is_not():
-    model = network('repvit_m0_9')
+    small = dict(embed_dim=(16, 24, 32, 48), depth=(1, 1, 1, 1))
+    model = network('repvit_m0_9', **small)
     model.head = nn.Linear(model.num_features, 3)  # the user's own
     check_supported(model)
     with pytest.raises(ValueError, match=r'head are folded with the norm before them .*before you fold'):
-        make_elastic(reparameterize_model(network('repvit_m0_9')))
+        make_elastic(reparameterize_model(network('repvit_m0_9', **small)))
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def run_onnx(path, images):
 def test_programs_take_batches_of_any_length(weights, tmp_path, capsys):
     onnx, exported = tmp_path / 'net.onnx', tmp_path / 'net.pt2'
     names = ['one', 'zwölf', '三', 'a, "b"', '5']
-    (tmp_path / 'names.txt').write_text('\n'.join(names), encoding='utf-8')
+    (tmp_path / 'names.txt').write_text('\n'.join(names), encoding='utf-8-sig')  # as editors on Windows write it
     main([str(weights), *MODEL, '--onnx', str(onnx), '--torch-export', str(exported),
           '--label-names', str(tmp_path / 'names.txt')])
     printed = capsys.readouterr().out.splitlines()

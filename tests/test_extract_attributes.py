@@ -2,12 +2,9 @@
 import pytest
 import timm
 import torch
-from narrow_networks import randomised
+from narrow_networks import PAIRS, narrow_pair, randomised
 from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
-from timm.models.convnext import ConvNeXt
 from timm.models.fastvit import RepMixer
-from timm.models.swin_transformer import SwinTransformer
-from timm.models.vision_transformer import VisionTransformer
 from timm.utils import reparameterize_model
 from torch import nn
 
@@ -41,6 +38,7 @@ FOLDED = {
 }
 FIXED_SIZE = ('efficientvit_m0', 'levit_128s', 'tiny_vit_5m_224')
 QUICK = ('mobileone', 'mixer', 'repvit_m0_9')
+QUICK_PAIRS = ('mobileone', 'grouped', 'vit', 'convnext')
 
 
 def trained(build) -> nn.Module:
@@ -70,26 +68,41 @@ def test_an_extracted_network_can_be_folded(name):
     torch.testing.assert_close(folded(x), dense(x), rtol=1e-3, atol=1e-4 * float(dense(x).abs().max()))
 
 
-def vit(width: float) -> nn.Module:
-    return VisionTransformer(
-        img_size=32, patch_size=8, embed_dim=int(48 * width), num_heads=int(4 * width), depth=1, num_classes=5)
+@pytest.mark.parametrize('name', [
+    pytest.param(name, marks=() if name in QUICK_PAIRS else pytest.mark.slow) for name in (*PAIRS, 'mobileone')])
+def test_integers_are_those_of_a_network_that_was_built_so_narrow(name):
+    full, narrow, width, divisor = narrow_pair(name) if name in PAIRS else (mobileone(), mobileone(0.5), 0.5, 1)
+    found, expected = numbers_of(extract(make_elastic(full.eval()), Subnet(width, divisor))), numbers_of(narrow)
+    assert {place: (found.get(place), value) for place, value in expected.items() if found.get(place) != value} == {}
 
 
-def swin(width: float) -> nn.Module:
-    return SwinTransformer(
-        img_size=32, patch_size=2, window_size=4, embed_dim=int(24 * width), depths=(2, 1),
-        num_heads=(int(2 * width), int(4 * width)), num_classes=5)
+class Attention(nn.Module):
+    """Attention over pixels, whose forward pass takes an integer that looks like a count of its channels."""
+
+    def __init__(self, dim: int, gamma: float):
+        super().__init__()
+        self.hidden_dim = dim
+        self.query, self.key, self.value = (nn.Conv2d(dim, dim, 1) for _ in range(3))
+        self.gamma = nn.Parameter(torch.tensor([gamma]))
+
+    def forward(self, x):
+        query, key, value = (layer(x).flatten(2) for layer in (self.query, self.key, self.value))
+        weights = (query.transpose(1, 2) @ key * self.hidden_dim ** 0.5).softmax(-1)
+        return x + self.gamma * (value @ weights.transpose(1, 2)).reshape(x.shape)
 
 
-def convnext(width: float) -> nn.Module:
-    return ConvNeXt(depths=(1, 1, 1, 1), dims=[int(channels * width) for channels in (16, 24, 32, 40)], num_classes=5)
-
-
-@pytest.mark.parametrize('build', [mobileone, vit, pytest.param(swin, marks=pytest.mark.slow), convnext])
-def test_integers_are_those_of_a_network_that_was_built_so_narrow(build):
-    dense = extract(make_elastic(build(1.).eval()), SUBNET)
-    assert [tuple(p.shape) for p in dense.parameters()] == [tuple(p.shape) for p in build(0.5).parameters()]
-    assert numbers_of(dense) == numbers_of(build(0.5))
+@pytest.mark.parametrize('gamma', [1., 0.])  # which images of one colour, or the initial parameters, would hide
+@torch.no_grad()
+def test_an_integer_of_which_outputs_depend_stays_though_its_name_is_that_of_a_count(gamma):
+    torch.manual_seed(0)
+    model = make_elastic(nn.Sequential(
+        nn.Conv2d(3, 16, 4, 4), Attention(16, gamma), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5))).eval()
+    dense, x = extract(model, SUBNET), torch.randn(2, 3, 64, 64)
+    for network in (model, dense):
+        network[1].gamma.fill_(1)
+    with activate(model, SUBNET):
+        torch.testing.assert_close(dense(x), model(x))
+    assert dense[1].hidden_dim == 16 and dense[1].value.out_channels == 8
 
 
 @torch.no_grad()
@@ -98,5 +111,6 @@ def test_a_file_keeps_the_integers_and_opens_as_a_network_that_can_be_folded(tmp
     model = make_elastic(trained(FOLDED['repvit_m0_9']))
     dense = save_extracted(model, SUBNET, tmp_path / 'small.safetensors', model_kwargs=kwargs)
     opened, x = load_extracted(tmp_path / 'small.safetensors'), torch.randn(2, 3, 64, 64)
+    assert (opened.embed_dim, opened.num_features) == ((8, 12, 16, 24), 24)
     assert numbers_of(opened) == numbers_of(dense)
     torch.testing.assert_close(reparameterize_model(opened)(x), opened(x), rtol=1e-3, atol=1e-4)

@@ -62,15 +62,16 @@ def test_random_batches_hold_all_classes_of_a_sorted_data_set_and_follow_their_s
     assert sorted(every.tolist()) == list(range(10)), 'each image once'
 
 
-def test_batches_in_order_of_class_are_warned_of_and_random_ones_are_not(model, caplog):
-    pixels = torch.cat([images(32, seed=label, shift=label) for label in range(4)])
+@pytest.mark.parametrize('classes, size, shift', [(4, 32, 1.), (20, 16, .011)])  # many batches show small differences
+def test_batches_in_order_of_class_are_warned_of_and_random_ones_are_not(classes, size, shift, model, caplog):
+    pixels = torch.cat([images(size, seed=label, shift=shift * label) for label in range(classes)])
     with caplog.at_level(logging.INFO):
-        recalibrate(model, SUBNET, pixels.split(32))
+        recalibrate(model, SUBNET, pixels.split(size))
         assert 'in order of class' in caplog.text
         caplog.clear()
-        recalibrate(model, SUBNET, random_batches(TensorDataset(pixels), 4, 32))
+        recalibrate(model, SUBNET, random_batches(TensorDataset(pixels), classes, size))
     assert 'in order of class' not in caplog.text
-    assert 'measured on 128 images in 4 batches' in caplog.text
+    assert f'measured on {classes * size} images in {classes} batches' in caplog.text
 
 
 def test_random_batches_of_no_images_are_refused():

@@ -74,6 +74,7 @@ def test_two_checkpoints_stand_side_by_side(folder, tmp_path, capsys):
     with open(tmp_path / 'out' / 'errors.csv') as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 2 * (1 + 2 * 2 + 1)
+    assert {line['corruptions'] for line in lines} == {'generated with the parameters of ImageNet-C'}
     assert (tmp_path / 'out' / 'errors.png').stat().st_size > 1000
     with open(tmp_path / 'results.csv') as file:
         assert len(list(csv.DictReader(file))) == 2

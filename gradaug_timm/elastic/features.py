@@ -19,6 +19,11 @@ class Features(NamedTuple):
     shapes: Shapes
     counts: list[tuple[nn.Module, str, object]]
 
+    def corrected(self) -> set[tuple[nn.Module, str]]:
+        """Return the attributes, by module and name, that are the size of a last feature."""
+        sizes = {*self.shapes[LAST], *self.shapes[PRE_LOGITS]}
+        return {(module, name) for module, name, value in self.counts if isinstance(value, int) and value in sizes}
+
 
 def find_features(network: nn.Module) -> Features | None:
     """Return the features of a network before it loses channels; None if it is not a classifier of timm."""
@@ -40,16 +45,17 @@ def tell_features(network: nn.Module, full: Features | None) -> None:
         return
     kept = _shapes(network)
 
-    def new(value, *names: str):
+    def new(value, now, *names: str):
+        """Return the new size where the full network has `value` and this one reports `now`."""
         if isinstance(value, tuple | list):
-            return type(value)(new(item, *names) for item in value)
+            return type(value)(new(*items, *names) for items in zip(value, now))
         name = next((name for name in names if value in full.shapes.get(name, ())), None)
-        return value if name is None else _kept(value, full.shapes[name], kept[name])
+        return now if name is None else _kept(value, full.shapes[name], kept[name])
 
     for module, name, value in full.counts:
-        vars(module)[name] = new(value, LAST, PRE_LOGITS)
+        vars(module)[name] = new(value, vars(module)[name], LAST, PRE_LOGITS)
     for feature in network.feature_info:
-        feature['num_chs'] = new(feature['num_chs'], feature['module'])
+        feature['num_chs'] = new(feature['num_chs'], feature['num_chs'], feature['module'])
 
 
 def _kept(channels: int, full: tuple[int, ...], kept: tuple[int, ...]) -> int:

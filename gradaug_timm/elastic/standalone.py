@@ -56,7 +56,7 @@ def extract(model: nn.Module, subnet: Subnet) -> nn.Module:
     restore_classes(dense)
     for block in at_random:
         drop_at_random(block, survival=block.survival)
-    tell_attributes(dense, numbers)
+    tell_attributes(dense, numbers, features)
     tell_features(dense, features)  # last: it knows whether the last features are kept at full width
     return dense
 

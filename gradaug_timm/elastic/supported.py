@@ -11,6 +11,7 @@ FEW = 3  # names in a message
 # Modules of timm with classifiers that folding makes of a norm and a linear layer. The bias of the linear layer is then
 # a sum over all channels, also over those that a sub-network drops.
 FOLDS_HEAD = frozenset(f'timm.models.{name}' for name in ('efficientvit_msra', 'iformer', 'levit', 'repvit', 'shvit'))
+FOLDS_BLOCKS = 'timm.models.nextvit'  # likewise, norms and the layers after them inside of blocks
 
 
 def check_supported(network: nn.Module) -> None:
@@ -29,7 +30,7 @@ def check_supported(network: nn.Module) -> None:
         (_keys(network, weights_of_hooks),
          'are computed before each pass (spectral_norm or weight_norm of torch.nn.utils): remove that with '
          'remove_spectral_norm or remove_weight_norm, or use those of torch.nn.utils.parametrizations'),
-        (_names(network, lambda module: is_parametrized(module) and isinstance(module, Elastic)),
+        (_names(network, lambda module: is_parametrized(module) and _made_elastic_before(type(module))),
          'are parametrized since the network is elastic: parametrize them before make_elastic, or use '
          'torch.nn.utils.parametrize.remove_parametrizations(module, name)'),
         (_names(network, is_quantized),
@@ -58,6 +59,11 @@ def _reject(network: nn.Module, names: list[str], reason: str) -> None:
         raise ValueError(f'{_class_name(network)} can\'t run as sub-networks: {", ".join(names[:FEW])}{more} {reason}.')
 
 
+def _made_elastic_before(cls: type[nn.Module]) -> bool:
+    """Return whether a class was derived from an elastic one, as torch does for the class of a parametrized module."""
+    return issubclass(cls, Elastic) and 'plain' not in vars(cls)
+
+
 def _class_name(network: nn.Module) -> str:
     return (network.plain if isinstance(network, Elastic) else type(network)).__name__
 
@@ -76,14 +82,18 @@ def _keys(network: nn.Module, keys_of) -> list[str]:
 
 
 def _folded(network: nn.Module) -> list[str]:
-    """Return the names of folded classifiers; a linear layer next to BatchNorms is a classifier of the user's own."""
-    if any(isinstance(module, AnyBatchNorm) for module in network.modules()):
-        return []
+    """Return the names of folded blocks and classifiers.
 
-    def heads(module: nn.Module) -> Iterator[str]:
-        plain = module.plain if isinstance(module, Elastic) else type(module)
-        if plain.__module__ in FOLDS_HEAD:
+    A linear layer next to BatchNorms is a classifier of the user's own.
+    """
+    has_norms = any(isinstance(module, AnyBatchNorm) for module in network.modules())
+
+    def folded(module: nn.Module) -> Iterator[str]:
+        home = (module.plain if isinstance(module, Elastic) else type(module)).__module__
+        if home == FOLDS_BLOCKS and vars(module).get('is_fused'):
+            yield 'mlp'
+        if home in FOLDS_HEAD and not has_norms:
             yield from (key for key, child in module.named_children()
                         if key in ('head', 'head_dist') and isinstance(child, nn.Linear))
 
-    return _keys(network, heads)
+    return _keys(network, folded)

@@ -14,7 +14,7 @@ from ..upstream import AnyBatchNorm
 
 _logger = logging.getLogger(__name__)
 
-ALIKE = 8.  # ratio of spreads up to which three and more batches may be random ones
+ALIKE = 7.  # standard deviations by which the spread of random batches may exceed its mean
 
 
 def recalibrate(model: nn.Module, subnet: Subnet, batches: Iterable[torch.Tensor]) -> int:
@@ -77,7 +77,7 @@ def recalibrate_all(model: nn.Module, subnets: Sequence[Subnet], batches: Iterab
         set_statistics(model, subnet, {name: each.compute() for name, each in statistics.items() if each.seen})
     _logger.info(f'BatchNorm statistics were measured on {images} images in {count} batch{"es" if count > 1 else ""}, '
                  f'for {len(subnets)} sub-network{"s" if len(subnets) > 1 else ""}.')
-    if spread.ratio() > ALIKE:
+    if spread.is_ordered():
         _logger.warning('The batches for BatchNorm statistics differ more than random ones would, as if they were in '
                         'order of class; the statistics are only right for batches that are drawn at random.')
     return images
@@ -178,10 +178,13 @@ class BatchSpread:
             self.variances.append(variance)
             self.sizes.append(len(images))
 
-    def ratio(self) -> float:
-        """Return the mean F statistic of the channels: about 1 for random batches; 0 for fewer than three batches."""
-        if len(self.means) < 3:
-            return 0.
+    def is_ordered(self) -> bool:
+        """Return whether the means differ more than those of random batches; False for fewer than three batches."""
+        freedom = len(self.means) - 1
+        return freedom > 1 and self._ratio() > 1 + ALIKE * (2 / freedom) ** 0.5
+
+    def _ratio(self) -> float:
+        """Return the mean F statistic of the channels: about 1 for random batches, the more of them the closer."""
         sizes = torch.tensor(self.sizes, device=self.means[0].device)
         means, variances = torch.stack(self.means), torch.stack(self.variances)
         centre = (means * sizes[:, None]).sum(0) / sizes.sum()

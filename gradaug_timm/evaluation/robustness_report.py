@@ -26,12 +26,16 @@ def _shown(value: float | None) -> str:
 
 
 def write_robustness(results: list[dict], folder: str) -> None:
-    """Write errors.csv, with a row for each checkpoint, corruption and severity, and the picture errors.png."""
+    """Write errors.csv, with a row for each checkpoint, corruption and severity, and the picture errors.png.
+
+    Both say where the corrupted images are from.
+    """
     os.makedirs(folder, exist_ok=True)
     with replacing(os.path.join(folder, 'errors.csv'), newline='') as file:
-        writer = csv.DictWriter(file, ('checkpoint', 'corruption', 'severity', 'error'))
+        writer = csv.DictWriter(file, ('checkpoint', 'corruption', 'severity', 'error', 'corruptions'))
         writer.writeheader()
-        writer.writerows({'checkpoint': result['checkpoint'], **row} for result in results for row in result['errors'])
+        writer.writerows({'checkpoint': result['checkpoint'], **row, 'corruptions': result.get('corruptions')}
+                         for result in results for row in result['errors'])
     _draw(results, os.path.join(folder, 'errors.png'))
 
 
@@ -49,6 +53,8 @@ def _draw(results: list[dict], path: str) -> None:
     axes.set_xticks([place + 0.4 - width / 2 for place in range(len(rows))], [row[0] for row in rows], rotation=60,
                     ha='right')
     axes.set_ylabel('top-1 error (%)')
+    if results[0].get('corruptions'):
+        axes.set_title(f'corruptions: {results[0]["corruptions"]}', fontsize='medium')
     axes.legend()
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

@@ -130,7 +130,7 @@ def read_label_names(path: str, num_classes: int) -> list[str]:
         ValueError: There are not as many as classes.
     """
     try:
-        with open(path, encoding='utf-8') as file:
+        with open(path, encoding='utf-8-sig') as file:
             names = [line.strip() for line in file.read().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f'--label-names {path} can\'t be read: {error}') from error

@@ -8,6 +8,7 @@ from timm.layers import DropPath
 from torch import nn
 
 from ..cli import one_line
+from ..elastic.attributes import is_number
 from ..elastic.standalone import leave_out
 from ..regularizers import ResidualScale, residual_places
 from .description import DATA, Description, Number
@@ -90,11 +91,6 @@ def set_numbers(network: nn.Module, numbers: dict[str, Number]) -> None:
         if not is_number(old) or not is_number(value) or len(items) != len(new):
             raise ValueError(f'{type(network).__name__} has no number {name!r} that could be {value!r}')
         modules[module].__dict__[attribute] = type(old)(value)
-
-
-def is_number(value) -> bool:
-    """Return whether a value is an integer, or a sequence of integers."""
-    return type(value) is int or (type(value) in (tuple, list) and bool(value) and all(type(i) is int for i in value))
 
 
 def set_metadata(network: nn.Module, description: Description) -> None:

@@ -20,8 +20,18 @@ SIZE = ('img_size', 'image_size')  # attributes with the size of images: of timm
 def replica_of(model: nn.Module) -> nn.Module:
     """Return a copy of a network on the CPU, in float32 and evaluation mode, with random parameters and buffers.
 
+    It takes small images if timm can change their size. The network may be on any device.
+    """
+    replica = random_copy(model)
+    _shrink_input(replica)
+    return replica.train().eval()  # switching modes clears caches of values computed from parameters
+
+
+def random_copy(model: nn.Module) -> nn.Module:
+    """Return a copy of a network as `replica_of`, for images of the network's own size.
+
     Values are random because layers that start at zero would hide differences. Vectors and buffers are positive, as
-    the variance of a BatchNorm or the filter of a blur must be. The network may be on any device.
+    the variance of a BatchNorm or the filter of a blur must be.
     """
     memo = {id(tensor): _random_like(tensor) for tensor in [*model.parameters(), *model.buffers()]}
     memo.update(without_caches(model))
@@ -29,8 +39,7 @@ def replica_of(model: nn.Module) -> nn.Module:
     for module in replica.modules():  # the user's hooks must not see the copy
         remove_forward_hooks(module)
         stop_recomputing(module)
-    _shrink_input(replica)
-    return replica.train().eval()  # switching modes clears caches of values computed from parameters
+    return replica.train().eval()
 
 
 def _shrink_input(replica: nn.Module) -> None:
