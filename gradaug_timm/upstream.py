@@ -37,7 +37,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, sdpa_flop
 
 if TYPE_CHECKING:
     from torch._dynamo.exc import FailOnRecompileLimitHit
@@ -484,14 +484,16 @@ PARAMETER_CACHES = frozenset({'attention_bias_cache'})  # attributes that hold v
 class FlopCount(TorchDispatchMode):
     """Floating-point operations of the passes within this context, by torch's formulas.
 
-    torch's own counter, FlopCounterMode, also counts by module, which takes several times as long as a small network.
+    torch's own counter, FlopCounterMode, leaves out attention on the CPU. It also counts by module, which takes several
+    times as long as a small network.
     """
+    formulas = {**flop_registry, torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop}
     total = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
-        if formula := flop_registry.get(func.overloadpacket):
+        if formula := self.formulas.get(func.overloadpacket):
             self.total += formula(*args, **kwargs, out_val=output)
         return output
 
