@@ -286,11 +286,21 @@ def replace_dataset(loader: DataLoader, dataset: Dataset) -> None:
     object.__setattr__(loader, 'dataset', dataset)
 
 
-def restart_workers(loader: PrefetchLoader) -> None:
-    """Discard workers that persist between epochs, so that new workers see changes. Loaders have no method for it."""
-    loader.loader._iterator = None
-    if isinstance(loader.loader, MultiEpochsDataLoader):
-        loader.loader.iterator = None
+def end_workers(loader: Any) -> None:
+    """End the workers of a loader that persist between epochs; the next iteration starts new ones.
+
+    Loaders have no method for it. Each worker that is left to the garbage collector takes 5 s to end.
+    """
+    while not isinstance(loader, DataLoader):
+        if not hasattr(loader, 'loader'):  # images that lie on the device
+            return
+        loader = loader.loader
+    for name in ('_iterator', 'iterator'):  # of torch, and of timm's MultiEpochsDataLoader
+        iterator = vars(loader).get(name)
+        if iterator is not None:
+            if hasattr(iterator, '_shutdown_workers'):
+                iterator._shutdown_workers()
+            setattr(loader, name, None)
 
 
 # Data sets -----------------------------------------------------------------------------------------------------------

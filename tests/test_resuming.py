@@ -1,4 +1,5 @@
 """A run that is stopped anywhere and resumed ends as the undisturbed run does, to the last bit."""
+import multiprocessing
 import os
 import signal
 import threading
@@ -90,6 +91,12 @@ def test_a_run_stopped_in_an_epoch_ends_as_the_undisturbed_run(data, undisturbed
     assert stopped(data, tmp_path, after=after, workers=workers, **RECIPE) == 143
     folder = train(data, tmp_path, resume='auto', workers=2 - workers, **RECIPE)
     assert_equal_runs(folder, undisturbed)
+
+
+def test_data_workers_end_with_a_run_that_is_stopped(data, tmp_path):
+    before = set(multiprocessing.active_children())
+    assert stopped(data, tmp_path, after=1, workers=2, **RECIPE) == 143
+    assert set(multiprocessing.active_children()) <= before
 
 
 def test_a_run_stopped_after_epochs_ends_as_the_undisturbed_run(data, undisturbed, tmp_path):

@@ -74,8 +74,12 @@ def test_restarted_workers_see_what_has_changed(kind):
     assert values() == {1}
     dataset.value = 2
     assert values() == {1}, 'workers live on, with the data set of the first epoch'
-    upstream.restart_workers(loader)
+    workers = multiprocessing.active_children()
+    upstream.end_workers(loader)
+    assert workers and not any(worker.is_alive() for worker in workers)
     assert values() == {2}
+    upstream.end_workers(loader)
+    upstream.end_workers(loader)
 
 
 def test_a_prefetching_loader_erases_by_what_it_holds():

@@ -30,7 +30,7 @@ from ...data import (
 from ...data.class_names import innermost, listed
 from ...data.factory import check_parts, is_folder
 from ...data.trial import check_image, try_transforms
-from ...upstream import PrefetchLoader, reader_of, restart_workers
+from ...upstream import PrefetchLoader, end_workers, reader_of
 from ..arguments.criteria import mixing_active
 from ..arguments.settings import TrainSettings
 from ..position import Position
@@ -87,6 +87,12 @@ class Loaders:
         """Return the number of unreadable training images since the last call."""
         return 0 if self.readable is None else self.readable.take_skipped()
 
+    def end_workers(self) -> None:
+        """End all data workers; a further iteration starts new ones."""
+        for loader in (self.train, self.validation):
+            if loader is not None:
+                end_workers(loader)
+
     def weight(self, images: int) -> float:
         """Return the weight of a batch's gradient."""
         if self.size_weight == 'none':
@@ -105,7 +111,7 @@ class Loaders:
             self.mixup.mixup_enabled = False
         elif isinstance(self.train, PrefetchLoader) and self.train.mixup_enabled:
             self.train.mixup_enabled = False
-            restart_workers(self.train)
+            end_workers(self.train)
             self.start_at(position)  # restarted workers had prefetched batches
 
 

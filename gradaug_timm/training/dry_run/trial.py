@@ -64,7 +64,8 @@ def measure(run: Run) -> Measured:
     announce_epoch(run, epoch)
     check_processes(run, run.start)
     accumulated = min(run.args.grad_accum_steps, run.batches - run.start.batch)
-    batches = _Batches(run.loaders.train, accumulated, run.task)
+    loaders = run.loaders
+    batches = _Batches(loaders.train, accumulated, run.task)
     run = replace(run, loaders=replace(run.loaders, train=batches), callbacks=())
     between_steps = BetweenSteps(run, position=run.start)
     steps = planned_steps(run.task, epoch)
@@ -80,6 +81,8 @@ def measure(run: Run) -> Measured:
         raise MemoryShortageError(
             f'a step does not fit into the memory of {run.process.device} ({one_line(error, 120)}); '
             'try --amp, --grad-checkpointing or a smaller --batch-size') from error
+    finally:
+        loaders.end_workers()
     images = batches.images / len(steps) * run.process.world_size
     means = {kind: statistics.mean(taken) for kind, taken in seconds.items() if taken}
     return Measured(means, images, _peak(run))

@@ -39,8 +39,11 @@ def run_epochs(run: Run) -> list[dict]:
     """
     listener = Listener()
     guarded = run.compilation.guarded() if run.compilation is not None else nullcontext()
-    with run.logs, listener.listening(), guarded:
-        return _run_epochs(run, BetweenSteps(run, listener, run.start))
+    try:
+        with run.logs, listener.listening(), guarded:
+            return _run_epochs(run, BetweenSteps(run, listener, run.start))
+    finally:
+        run.loaders.end_workers()
 
 
 def _run_epochs(run: Run, between_steps: BetweenSteps) -> list[dict]:
