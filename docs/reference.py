@@ -36,7 +36,7 @@ MAINS = (
     'gradaug_timm.training.main:main', 'gradaug_timm.evaluation.main:main', 'gradaug_timm.report.main:main',
     'gradaug_timm.extraction.main:main', 'gradaug_timm.convert:main', 'gradaug_timm.explain.main:main',
     'gradaug_timm.detection.train:main', 'gradaug_timm.detection.validate:main', 'gradaug_timm.coverage.__main__:main',
-    'gradaug_timm.recipe.main:main',
+    'gradaug_timm.recipe.main:main', 'gradaug_timm.compare.main:main',
 )
 
 

@@ -262,11 +262,16 @@ class StrictParser(HookedParser):
 
     def collect(self, args=None, namespace=None) -> tuple[argparse.Namespace, list[str]]:
         """Return the arguments, and one line for each unknown flag or wrong value; wrong values become defaults."""
+        parsed, unknown, problems = self.collect_known(args, namespace)
+        return parsed, [*problems, *([self._describe(unknown)] if unknown else [])]
+
+    def collect_known(self, args=None, namespace=None) -> tuple[argparse.Namespace, list[str], list[str]]:
+        """Return the arguments, the words of unknown flags, and one line for each wrong value."""
         words = sys.argv[1:] if args is None else list(args)
         self._problems = [f'{word} begins with {word[0]}, which is not the dash of a flag; write -' for word in words
                           if word[:1] in OTHER_DASHES and word]
         parsed, unknown = self.parse_known_args(words, namespace)
-        return parsed, [*self._problems, *([self._describe(unknown)] if unknown else [])]
+        return parsed, unknown, self._problems
 
     def convert_flag(self, action, texts):
         try:

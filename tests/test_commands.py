@@ -26,6 +26,7 @@ COMMANDS = dict(
 PARSERS = {
     'gradaug-train': training, 'gradaug-validate': evaluation, 'gradaug-convert': convert,
     'gradaug-extract': extraction, 'gradaug-export': export,
+    'gradaug-compare': importlib.import_module('gradaug_timm.compare.arguments'),
     'gradaug-report': importlib.import_module('gradaug_timm.report.main'),
     'gradaug-explain': importlib.import_module('gradaug_timm.explain.arguments'), 'gradaug-detect': detection,
     'gradaug-detect-validate': detection_validation,
