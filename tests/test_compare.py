@@ -64,10 +64,11 @@ def test_all_that_counts_epochs_is_stretched_with_the_schedule():
     settings = TrainSettings(epochs=100, warmup_epochs=5, gradaug_off_epoch=80, sched='multistep',
                              decay_milestones=(50, 75), val_interval=10)
     assert stretched(settings, 40) == [
-        '--epochs', '40', '--warmup-epochs', '2', '--patience-epochs', '4', '--gradaug-off-epoch', '32',
+        '--epochs', '40', '--warmup-epochs', '2', '--gradaug-off-epoch', '32',
         '--val-interval', '4', '--decay-milestones', '20', '30']
     assert stretched(TrainSettings(epochs=30), 30) == ['--epochs', '30']
     assert '36' in stretched(TrainSettings(epochs=100, sched='step'), 40)  # of timm's 90
+    assert stretched(TrainSettings(epochs=100, sched='plateau', warmup_epochs=0), 40)[2:] == ['--patience-epochs', '4']
 
 
 @pytest.mark.parametrize('cost', [0.8, 1.25, 2.7])
@@ -194,6 +195,22 @@ def test_bad_input_ends_in_one_line_before_the_first_run(base, made, tmp_path, c
     assert ended.value.code == 2 and message in error and not made and not (tmp_path / 'out' / 'runs').exists()
 
 
+def test_runs_with_epochs_after_the_schedule_are_not_trained_again(base, made, tmp_path):
+    words = [str(base), '--methods', 'baseline', '--seeds', '1', '--cooldown-epochs', '1', '--sched', 'cosine',
+             '--output', str(tmp_path / 'out')]
+    command.main(words)
+    command.main(words)
+    assert made == ['baseline-c1-s1']
+
+
+def test_a_method_that_cannot_be_trained_is_named_before_the_first_run(base, tmp_path, capsys):
+    for image in (tmp_path / 'data').rglob('*.png'):
+        image.write_bytes(b'')
+    with pytest.raises(SystemExit) as ended:
+        command.main([str(base), '--methods', 'gradaug', '--output', str(tmp_path / 'out')])
+    assert ended.value.code == 2 and 'compare: error: gradaug: ' in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_folder_of_other_settings_is_refused(base, made, tmp_path, capsys):
     words = [str(base), '--methods', 'baseline', '--seeds', '1', '--output', str(tmp_path / 'out')]
     command.main(words)
@@ -217,7 +234,7 @@ def test_steps_are_measured_and_runs_are_made_in_processes_of_their_own(base, tm
     with pytest.raises(SystemExit):
         command.main([str(base), '--data-dir', 'nowhere', '--output', str(tmp_path / 'other')])
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith('python -m gradaug_timm.compare: error: --data-dir nowhere')
+    assert error.startswith('python -m gradaug_timm.compare: error: baseline: --data-dir nowhere')
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from export_helpers import SIZE, images, logits, refusal, save_weights
 
 from gradaug_timm import Subnet, load_extracted, make_elastic, save_extracted
 from gradaug_timm.cli import one_line
-from gradaug_timm.export import programs
+from gradaug_timm.export import arguments, programs
 from gradaug_timm.export.main import main
 from gradaug_timm.models.gradaug_models import PREFIX
 
@@ -139,4 +139,6 @@ def test_the_cause_of_a_failed_export_is_shown_whole_and_without_codes_of_the_te
 def test_a_torch_whose_exporter_fails_is_named_before_anything_is_read(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(torch, '__version__', '2.6.0')
     error = refusal(capsys, tmp_path / 'none.pth', '--onnx', tmp_path / 'net.onnx')
-    assert '--onnx: the exporter of torch 2.6.0 fails' in error and '--torch-export' in error
+    assert '--onnx: the exporter of torch 2.6.0 fails with onnxscript' in error and 'install "onnxscript<0.3"' in error
+    monkeypatch.setattr(arguments, 'version', {'onnxscript': '0.2.7', 'onnx': '1.17.0'}.get)
+    assert 'exporter' not in refusal(capsys, tmp_path / 'none.pth', '--onnx', tmp_path / 'net.onnx')

@@ -2,11 +2,15 @@
 import logging
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
+from ..task.compile_limit import CompilationError
 from ..training.arguments.settings import TrainSettings
-from ..training.dry_run.trial import measure, shares
+from ..training.dry_run.trial import MemoryShortageError, measure, shares
+from ..training.loop.between_steps import DataError
+from ..training.loop.nonfinite import DivergedError
 from ..training.prepare import prepare
 from ..training.processes import start_process
 from ..training.run import Run
@@ -36,10 +40,16 @@ def measure_costs(settings: Mapping[str, TrainSettings], *, by_time: bool) -> di
 
     Returns:
         The cost of each method. By time, it is the median over the turns of the ratio to the baseline in that turn.
+
+    Raises:
+        ValueError: A method cannot be trained; the message names it.
     """
     logging.disable(logging.WARNING)
     try:
-        runs = {name: prepare(each, '', start_process(each.device)) for name, each in settings.items()}
+        runs = {}
+        for name, each in settings.items():
+            with _named(name):
+                runs[name] = prepare(each, '', start_process(each.device))
         turns = _take_turns(runs)
     finally:
         logging.disable(logging.NOTSET)
@@ -57,8 +67,20 @@ def _take_turns(runs: Mapping[str, Run]) -> list[dict[str, float]]:
     started = time.monotonic()
     while len(turns) < TURNS or (
             len(turns) < MOST_TURNS and time.monotonic() - started < LONG_ENOUGH * len(runs)):
-        turns.append({name: _seconds_an_epoch(run) for name, run in runs.items()})
+        turns.append({})
+        for name, run in runs.items():
+            with _named(name):
+                turns[-1][name] = _seconds_an_epoch(run)
     return turns
+
+
+@contextmanager
+def _named(method: str) -> Iterator[None]:
+    """Let errors of training name the method."""
+    try:
+        yield
+    except (CompilationError, DataError, DivergedError, MemoryShortageError, ValueError) as error:
+        raise ValueError(f'{method}: {error}') from error
 
 
 def _seconds_an_epoch(run: Run) -> float:

@@ -11,7 +11,7 @@ from .cost import Cost
 from .methods import Method
 
 # Settings in epochs, which are stretched with the schedule.
-IN_EPOCHS = ('warmup_epochs', 'cooldown_epochs', 'decay_epochs', 'patience_epochs', 'mixup_off_epoch',
+IN_EPOCHS = ('warmup_epochs', 'cooldown_epochs', 'decay_epochs', 'mixup_off_epoch',
              'gradaug_off_epoch', 'gradaug_size_epochs', 'val_interval')
 
 
@@ -90,9 +90,9 @@ def stretched(settings: TrainSettings, epochs: int) -> list[str]:
     """Return the flags that stretch a schedule to `epochs`, with all settings that count epochs."""
     factor = epochs / settings.epochs
     values: dict[str, Any] = {'epochs': epochs}
-    for name in IN_EPOCHS:
+    for name in (*IN_EPOCHS, *(['patience_epochs'] if settings.sched == 'plateau' else [])):
         value = getattr(settings, name) or (STEP if name == 'decay_epochs' and settings.sched == 'step' else None)
-        if value and factor != 1:
+        if value and max(1, round(value * factor)) != value:
             values[name] = max(1, round(value * factor))
     if settings.sched == 'multistep' and factor != 1:
         values['decay_milestones'] = tuple(round(each * factor) for each in settings.decay_milestones)

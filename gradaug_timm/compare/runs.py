@@ -20,7 +20,7 @@ def finished(folder: str, run: Planned) -> RunData | None:
         data = read_run(os.path.join(folder, run.name))
     except (OSError, ValueError):
         return None
-    return data if data.finished and data.trained == run.epochs and data.rows else None
+    return data if data.rows and data.finished and data.flags['epochs'] == run.epochs else None
 
 
 def make_runs(runs: Sequence[Planned], folder: str, *, jobs: int) -> Iterator[tuple[Planned, str]]:

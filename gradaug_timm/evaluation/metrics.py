@@ -7,6 +7,8 @@ from torch.utils.data import IterableDataset
 from ..confusion import ConfusionCounts
 from .settings import MetricSettings
 
+ONE_ENTRY = 'it must have one entry for each evaluated image, named as in ImageNet'
+
 
 class Metrics:
     """Loss and accuracy (or multi-label metrics) over a data set, in per cent.
@@ -102,11 +104,12 @@ def _real_labels(path: str, dataset) -> RealLabelsImagenet:
         raise ValueError('--real-labels needs a data set whose images are numbered, not a stream')
     try:
         labels = RealLabelsImagenet(dataset.filenames(basename=True), real_json=path)
-        assert {*labels.filenames} <= {*labels.real_labels}
-        return labels
+        lacking = not {*labels.filenames} <= {*labels.real_labels}
     except (OSError, ValueError, AttributeError, AssertionError) as error:
-        reason = str(error) or 'it must have one entry for each evaluated image, named as in ImageNet'
-        raise ValueError(f'--real-labels {path} doesn\'t fit the data set: {reason}') from error
+        raise ValueError(f'--real-labels {path} doesn\'t fit the data set: {str(error) or ONE_ENTRY}') from error
+    if lacking:
+        raise ValueError(f'--real-labels {path} doesn\'t fit the data set: {ONE_ENTRY}')
+    return labels
 
 
 def _add_results(labels: RealLabelsImagenet, output: torch.Tensor, kept: torch.Tensor | None) -> None:
