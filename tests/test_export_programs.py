@@ -141,4 +141,4 @@ def test_a_torch_whose_exporter_fails_is_named_before_anything_is_read(tmp_path,
     error = refusal(capsys, tmp_path / 'none.pth', '--onnx', tmp_path / 'net.onnx')
     assert '--onnx: the exporter of torch 2.6.0 fails with onnxscript' in error and 'install "onnxscript<0.3"' in error
     monkeypatch.setattr(arguments, 'version', {'onnxscript': '0.2.7', 'onnx': '1.17.0'}.get)
-    assert 'exporter' not in refusal(capsys, tmp_path / 'none.pth', '--onnx', tmp_path / 'net.onnx')
+    assert 'onnxscript' not in refusal(capsys, tmp_path / 'none.pth', '--onnx', tmp_path / 'net.onnx')

@@ -104,9 +104,9 @@ def problems(settings: ExportSettings, *, extracted: bool) -> Iterator[str]:
             yield f'--onnx needs {", ".join(missing)}: pip install "gradaug_timm[export]"'
         elif torch.__version__.startswith('2.6.') and not (
                 version('onnxscript').startswith(('0.1.', '0.2.')) and version('onnx').startswith('1.17.')):
-            yield (f'--onnx: the exporter of torch {torch.__version__} fails with onnxscript {version("onnxscript")} and '
-                   f'onnx {version("onnx")}; install "onnxscript<0.3" "onnx==1.17.*" "protobuf<6" or a newer torch, '
-                   'or use --torch-export')
+            yield (f'--onnx: the exporter of torch {torch.__version__} fails with onnxscript {version("onnxscript")} '
+                   f'and onnx {version("onnx")}; install "onnxscript<0.3" "onnx==1.17.*" "protobuf<6" or a newer '
+                   'torch, or use --torch-export')
     if to and not os.path.isdir(os.path.dirname(os.path.abspath(to))):
         yield f'--to {to} must be in a folder that exists'
     there = [path for path in (*written_files(to), onnx, torch_export) if path and os.path.exists(path)]
