@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from gradaug_timm import GradAugSettings  # noqa: E402
 from gradaug_timm.cli import StrictParser  # noqa: E402
-from gradaug_timm.task.settings import SMALL_IMAGE  # noqa: E402
+from gradaug_timm.task.presets import SMALL_IMAGE  # noqa: E402
 from gradaug_timm.training.arguments import TrainSettings  # noqa: E402
 
 TRAINING = 'train.py'  # the command whose flags are not repeated for commands that take them too

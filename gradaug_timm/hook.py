@@ -15,7 +15,7 @@ import torch
 from timm.utils import unwrap_model
 
 from .environment import flags_in
-from .task.budget import within_budget
+from .task.budget import within_budget, within_preset
 from .task.cost import RelativeCost
 from .task.fit_inputs import fit_inputs, log_inputs
 from .task.gradaug import GradAugTask, MultiLabelGradAugTask
@@ -33,9 +33,9 @@ class _Hooked:
 
     def __init__(self, model, *args, **kwargs):
         flags = flags_in(os.environ)
-        self._given, self._budget = given_settings(flags), flags.gradaug_budget
+        self._given, self._budget, self._preset = given_settings(flags), flags.gradaug_budget, flags.gradaug_preset
         size = (getattr(model, 'pretrained_cfg', None) or {}).get('input_size', (3, 224, 224))[-1]
-        super().__init__(model, *args, settings=GradAugSettings.preset(size, **self._given), **kwargs)
+        super().__init__(model, *args, settings=GradAugSettings.preset(size, self._preset, **self._given), **kwargs)
         self._announced = False
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -46,11 +46,12 @@ class _Hooked:
 
     def _fit(self, batch: int, input_size: tuple[int, int, int]) -> None:
         network = unwrap_model(self.trainable_module)
-        preset = GradAugSettings.preset(max(input_size[1:]), **self._given)
+        preset = GradAugSettings.preset(max(input_size[1:]), self._preset, **self._given)
         settings = fit_inputs(network, preset, input_size, given=self._given) if preset.subnets else preset
-        if self._budget and settings.subnets:
+        if settings.subnets:
             cost = RelativeCost(network, input_size, batch=batch)
-            settings = within_budget(settings, self._budget, cost, given=self._given)
+            settings = (within_budget(settings, self._budget, cost, given=self._given) if self._budget else
+                        within_preset(settings, self._preset, cost, given=self._given))
         self.change_settings(settings)
         if self.verbose:
             log_inputs(network, preset, settings)

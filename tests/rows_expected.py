@@ -33,12 +33,14 @@ CIFAR10 = dict(dataset='torch/cifar10', num_classes=10)
 def width(model: str, least: float, sizes: list[int]) -> dict:
     """GradAug by random width as in the paper."""
     return dict(
-        model=f'gradaug_{model}', gradaug=True, gradaug_subnets=3, gradaug_mode='width', gradaug_min_width=least,
+        model=f'gradaug_{model}', gradaug=True, gradaug_preset='paper', gradaug_subnets=3,
+        gradaug_mode='width', gradaug_min_width=least,
         gradaug_width_steps=0, gradaug_divisor=1, gradaug_sizes=[size / sizes[0] for size in sizes])
 
 
 DEPTH = dict(
-    model='gradaug_resnet110_cifar', gradaug=True, gradaug_subnets=3, gradaug_mode='depth', gradaug_min_survival=0.8,
+    model='gradaug_resnet110_cifar', gradaug=True, gradaug_preset='paper', gradaug_subnets=3, gradaug_mode='depth',
+    gradaug_min_survival=0.8,
     gradaug_statistics='all', gradaug_sizes=[32 / 32, 28 / 32, 24 / 32])
 GRID = dict(gradaug_width_steps=5, gradaug_divisor=8)
 SHAKE_DROP = dict(shake_drop=0.5, shake_drop_alpha=[-1., 1.], shake_drop_beta=[0., 1.], shake_drop_level='pixel')

@@ -3,12 +3,14 @@ import logging
 from dataclasses import replace
 
 import pytest
+import timm
 from torch import nn
 from train_helpers import arguments, error_line, train
 
 from gradaug_timm import GradAugSettings, make_elastic
-from gradaug_timm.task.budget import within_budget
+from gradaug_timm.task.budget import within_budget, within_preset
 from gradaug_timm.task.cost import RelativeCost
+from gradaug_timm.task.fit_inputs import fit_inputs
 from gradaug_timm.training.outputs.run_json import read_record
 
 PASSES = {1: 0.52, 2: 1.10, 3: 1.68}  # of the ImageNet preset, in plain steps (paper's facts)
@@ -51,6 +53,28 @@ def test_a_budget_that_the_given_flags_exceed_is_refused_with_the_least_cost():
     given = dict(subnets=3, batch_fraction=0.5, interval=2)
     with pytest.raises(ValueError, match=r'--gradaug-budget 1\.4 must be at least 1\.42'):
         within_budget(GradAugSettings(**given), 1.4, by_hand, given=given)
+
+
+@pytest.mark.parametrize(('name', 'kwargs', 'pixels'), [
+    ('wide_resnet28_10', dict(depth=16, widen_factor=4), 32), ('resnet18', {}, 64), ('tf_efficientnet_lite0', {}, 224),
+    ('vit_tiny_patch16_224', dict(depth=2), 224),
+])
+def test_the_preset_fast_costs_at_most_a_fifth_more_than_plain_training_on_any_network(name, kwargs, pixels):
+    network = make_elastic(timm.create_model(name, num_classes=10, **kwargs))
+    cost = RelativeCost(network, (3, pixels, pixels), batch=64)
+    settings = fit_inputs(network, GradAugSettings.preset(pixels, 'fast'), (3, pixels, pixels))
+    found = within_preset(settings, 'fast', cost)
+    assert 1.05 < cost(found) <= 1.2
+    assert found.subnets == 1
+    assert (found == settings) == (cost(settings) <= 1.2)
+
+
+def test_a_preset_does_not_change_what_is_given():
+    settings = GradAugSettings.preset(224, 'fast', subnets=3, batch_fraction=1., interval=1)
+    assert within_preset(settings, 'fast', by_hand, given=('subnets', 'batch_fraction', 'interval')) == settings
+    assert within_preset(settings, 'default', by_hand) == within_preset(settings, None, by_hand) == settings
+    half = GradAugSettings.preset(224, 'fast', subnets=3, batch_fraction=0.5)
+    assert within_preset(half, 'fast', by_hand, given=('subnets', 'batch_fraction')).interval == 5  # 1.68 / 2 / 5 < 0.2
 
 
 @pytest.fixture(scope='module')

@@ -61,7 +61,8 @@ def test_each_setting_is_told_with_the_file_or_flag_that_won(capsys, image_folde
         'model | gradaug_resnet20_cifar | command line', 'model_kwargs | depth=8 | command line',
         'batch_size | 8 | command line', 'img_size | 16 | command line', 'device | cpu | command line',
         'lr_base | 0.2 | command line', 'lr | 0.00625 | --lr-base', 'gradaug_min_width | 0.8 | preset',
-        'gradaug_sizes | 1 0.875 0.75 | preset'}
+        'gradaug_sizes | 1 0.875 0.75 | preset', 'gradaug_subnets | 2 | preset',
+        'gradaug_batch_fraction | 0.5 | preset'}
 
 
 def test_settings_that_come_with_the_package_are_told_by_their_file(tmp_path, monkeypatch, project_root):
@@ -225,7 +226,8 @@ def values_of(*argv: str, processes: int = 1) -> tuple[dict, list[str]]:
     """All settings as rules get them, and the names of those that were given; without a network."""
     args, _ = parse_arguments(build_parser(), ['--data-dir', 'DIR', *argv, '--dry-run'])
     config = resolve_data_config(vars(args), verbose=False)
-    settings = vars(GradAugSettings.preset(max(config['input_size'][1:]), **given_settings(args)))
+    settings = vars(GradAugSettings.preset(
+        max(config['input_size'][1:]), args.gradaug_preset, **given_settings(args)))
     return {
         **vars(args), **{f'gradaug_{name}': value for name, value in settings.items() if args.gradaug},
         'interpolation': config['interpolation'], 'crop_pct': config['crop_pct'], 'input_size': config['input_size'],

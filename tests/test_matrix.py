@@ -21,7 +21,7 @@ NETWORKS = {
     'wide_resnet': lambda: mark_elastic(WideResNet(depth=10, widen_factor=1, num_classes=CLASSES)),
     'pyramidnet': lambda: mark_elastic(PyramidNet(depth=8, alpha=12, num_classes=CLASSES)),
 }
-SETTINGS = GradAugSettings.preset(SIZE, divisor=1, width_steps=2)
+SETTINGS = GradAugSettings.preset(SIZE, divisor=1, width_steps=2, subnets=3, batch_fraction=1.)
 
 
 # In bfloat16 the last stage must see more than one pixel: findings/torch_bf16_gradient_of_padding_on_amx.sh.

@@ -49,10 +49,11 @@ def test_a_row_resolves_to_its_published_settings_and_timms_defaults_otherwise(r
     ('cifar100/pyramidnet200_a240_gradaug_cutmix', 32, dict(
         mode='width', min_width=0.8, width_steps=0, divisor=1, sizes=(32, 28, 24))),
     ('cifar10/resnet110_gradaug', 32, dict(
-        mode='depth', min_width=0.8, min_survival=0.8, statistics='all', sizes=(32, 28, 24))),
+        mode='depth', min_width=0.8, width_steps=0, divisor=1, min_survival=0.8, statistics='all', sizes=(32, 28, 24))),
 ])
 def test_sub_networks_of_a_row_are_the_papers(row, size, expected):
-    settings = GradAugSettings.preset(size, **given_settings(parse('-c', str(HPARAMS / f'{row}.yaml'), *DATA)))
+    args = parse('-c', str(HPARAMS / f'{row}.yaml'), *DATA)
+    settings = GradAugSettings.preset(size, args.gradaug_preset, **given_settings(args))
     pixels = tuple(Resize(fraction).output_size(size, size)[0] for fraction in settings.sizes)
     common = dict(
         subnets=3, rotation=(), weight=1., temperature=1., interval=1, off_epoch=0, min_survival=0.8, seed=42)

@@ -35,6 +35,21 @@ def test_presets_follow_the_image_size():
     assert (small.min_width, small.sizes) == (0.8, (1.0, 7 / 8, 3 / 4))
     assert (large.min_width, large.sizes) == (0.9, (1.0, 6 / 7, 5 / 7, 4 / 7))
     assert GradAugSettings.preset(32, min_width=0.5).min_width == 0.5
+    assert GradAugSettings.preset(32) == GradAugSettings.preset(32, 'default') == GradAugSettings.preset(32, None)
+
+
+@pytest.mark.parametrize(('size', 'expected'), [
+    (224, dict(min_width=0.9, sizes=(224 / 224, 192 / 224, 160 / 224, 128 / 224))),
+    (32, dict(min_width=0.8, sizes=(32 / 32, 28 / 32, 24 / 32))),
+])
+def test_the_preset_paper_is_as_published(size, expected):
+    found = GradAugSettings.preset(size, 'paper')
+    assert found == GradAugSettings(subnets=3, width_steps=0, divisor=1, interval=1, batch_fraction=1., **expected)
+
+
+def test_a_preset_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="name='quick' must be one of paper, default, fast"):
+        GradAugSettings.preset(32, 'quick')
 
 
 def test_a_step_has_the_minimum_width_and_runs_from_the_widest():

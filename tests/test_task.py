@@ -28,7 +28,7 @@ def make_batch(step=0, count=6):
 
 
 def make_settings(**given):
-    return GradAugSettings.preset(SIZE, **{'divisor': 4, **given})
+    return GradAugSettings.preset(SIZE, **{'divisor': 4, 'subnets': 3, 'batch_fraction': 1., **given})
 
 
 SETTINGS = {

@@ -1,15 +1,17 @@
 """Methods: what is added to the settings that all runs share."""
 from typing import NamedTuple
 
+from ..task.presets import PRESETS
 from ..training.arguments.shipped import find_settings
 
 BASELINE = 'baseline'
-# Flags of train.py. CutMix as in the paper's tables; Mixup as in timm's recipes for ImageNet.
+# Flags of train.py. CutMix as in the paper's tables; Mixup as in timm's recipes for ImageNet; presets of GradAug by name.
 BUILT_IN = {
     BASELINE: (),
     'cutmix': ('--cutmix', '1', '--mixup-prob', '0.5'),
     'mixup': ('--mixup', '0.2'),
     'gradaug': ('--gradaug',),
+    **{name: ('--gradaug', '--gradaug-preset', name) for name in PRESETS},
 }
 
 

@@ -111,7 +111,7 @@ def input_size(args: DetectionSettings) -> tuple[int, int, int]:
 
 def settings_for(args: DetectionSettings) -> GradAugSettings:
     """Return the settings of GradAug: those that are given, and the preset for ImageNet's image size."""
-    return GradAugSettings.preset(args.max_size, **{'seed': args.seed, **given_settings(args)})
+    return GradAugSettings.preset(args.max_size, args.gradaug_preset, **{'seed': args.seed, **given_settings(args)})
 
 
 def _build_task(args, detector: nn.Module, settings: GradAugSettings | None, process: Process, scaler) -> DetectionTask:

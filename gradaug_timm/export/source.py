@@ -12,7 +12,7 @@ from ..evaluation.trained import Trained
 from ..extraction.description import DATA
 from ..task.settings import GradAugSettings
 from ..training.arguments import given_settings
-from ..training.arguments.gradaug import SubnetSettings
+from ..training.arguments.gradaug import SubnetSettings, before_presets
 from ..training.checkpoints.public import without_paths
 from ..training.checkpoints.weights import recipe
 from .arguments import ExportSettings
@@ -93,6 +93,7 @@ def _training(trained: Trained) -> dict[str, Any]:
 def _gradaug(settings: Mapping[str, Any], side: int) -> dict[str, Any] | None:
     if not settings.get('gradaug'):
         return None
-    given = given_settings(SubnetSettings.of(settings))
+    flags = SubnetSettings.of({**settings, **before_presets(settings)})
+    given = given_settings(flags)
     transforms = given.pop('transforms', {})  # they may be registered only where the network was trained
-    return {**asdict(GradAugSettings.preset(side, **given)), 'transforms': transforms}
+    return {**asdict(GradAugSettings.preset(side, flags.gradaug_preset, **given)), 'transforms': transforms}

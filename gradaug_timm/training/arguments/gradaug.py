@@ -5,11 +5,13 @@ from typing import Any
 
 from ...cli import Keywords, ranged
 from ...flags import Role, Settings, needs, only_for, setting, toggle
+from ...task.presets import DEFAULT, PRESETS
 from ...task.settings import GradAugSettings
 from .conditions import NO_TURN, ONE_SIZE, beyond_the_end
 from .values import COUNT, DEGREES, NATURAL, NON_NEGATIVE, POSITIVE, SHARE, fraction_or_pixels
 
 PREFIX = 'gradaug_'
+BEFORE_PRESETS = dict(gradaug_subnets=3, gradaug_batch_fraction=1.)  # defaults of version 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +20,8 @@ class SubnetSettings(
     """Sub-networks, their images and their loss."""
 
     gradaug: bool | None = toggle('train with GradAug (default: on for models named gradaug_*)')
+    gradaug_preset: str | None = setting(
+        None, f'preset that the flags of GradAug that are not given follow (default: {DEFAULT})', choices=tuple(PRESETS))
     gradaug_subnets: int | None = setting(None, 'sub-networks per step', type=COUNT, metavar='N')
     gradaug_mode: str | None = setting(
         None, 'make sub-networks narrower, shallower, or both', choices=('width', 'depth', 'both'))
@@ -75,3 +79,14 @@ def given_settings(args: SubnetSettings) -> dict:
     """Return the given flags that are fields of GradAugSettings."""
     names = {field.name for field in fields(GradAugSettings)}
     return {name: value for name, value in given_flags(args).items() if name in names}
+
+
+def before_presets(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values of flags that are not in the settings of a run, if the run was made before there were presets.
+
+    Args:
+        saved: The settings of the run, by name.
+    """
+    if 'gradaug_preset' in saved:
+        return {}
+    return {name: value for name, value in BEFORE_PRESETS.items() if saved.get(name) is None}

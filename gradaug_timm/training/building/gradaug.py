@@ -9,7 +9,7 @@ from timm.scheduler import create_scheduler_v2, scheduler_kwargs
 from torch import nn
 
 from ...elastic import Subnet, make_elastic, multiply_adds
-from ...task.budget import CHOSEN, within_budget
+from ...task.budget import CHOSEN, within_budget, within_preset
 from ...task.cost import RelativeCost
 from ...task.fit_inputs import fit_inputs, log_inputs
 from ...task.sampling import width_grid
@@ -43,8 +43,8 @@ def enable_gradaug(
     settings = settings_for(args, network, input_size)
     log_inputs(network, preset, settings)
     estimate = RelativeCost(network, input_size, batch=args.batch_size, epochs=_scheduled_epochs(args))
-    if args.gradaug_budget and settings.subnets:
-        args, settings = _choose(args, settings, args.gradaug_budget, estimate)
+    if settings.subnets:
+        args, settings = _within_limits(args, settings, estimate)
     cost = estimate(settings) if settings.subnets else 1.
     describe(settings, cost)
     if settings.subnets and settings.random_width:
@@ -78,7 +78,8 @@ def settings_for(
 
 
 def _preset(args: TrainSettings, input_size: tuple[int, int, int]) -> GradAugSettings:
-    return GradAugSettings.preset(max(input_size[1:]), **{'seed': args.seed, **given_settings(args)})
+    return GradAugSettings.preset(
+        max(input_size[1:]), args.gradaug_preset, **{'seed': args.seed, **given_settings(args)})
 
 
 def _scheduled_epochs(args: TrainSettings) -> int:
@@ -87,17 +88,20 @@ def _scheduled_epochs(args: TrainSettings) -> int:
     return create_scheduler_v2(optimizer, **scheduler_kwargs(args), updates_per_epoch=1)[1]
 
 
-def _choose(
+def _within_limits(
         args: TrainSettings,
         settings: GradAugSettings,
-        budget: float,
         estimate: RelativeCost,
 ) -> tuple[TrainSettings, GradAugSettings]:
-    settings = within_budget(settings, budget, estimate, given=given_settings(args))
-    args = replace(args, **{f'{PREFIX}{name}': getattr(settings, name) for name in CHOSEN})
-    chosen = ', '.join(f'{name} {_show(getattr(settings, name))}' for name in CHOSEN)
-    _logger.info(f'--gradaug-budget {budget:g}: {chosen}.')
-    return args, settings
+    """Return the settings within the budget or that of the preset; what was chosen for it is filled in."""
+    budget, given = args.gradaug_budget, given_settings(args)
+    found = (within_budget(settings, budget, estimate, given=given) if budget else
+             within_preset(settings, args.gradaug_preset, estimate, given=given))
+    if budget or found != settings:
+        args = replace(args, **{f'{PREFIX}{name}': getattr(found, name) for name in CHOSEN})
+        source = f'--gradaug-budget {budget:g}' if budget else f'--gradaug-preset {args.gradaug_preset}'
+        _logger.info(f'{source}: {", ".join(f"{name} {_show(getattr(found, name))}" for name in CHOSEN)}.')
+    return args, found
 
 
 def describe(settings: GradAugSettings, cost: float) -> None:

@@ -11,7 +11,7 @@ from ...data.class_names import listed, read_names
 from ...flags import Role, names_of
 from ...task.settings import GradAugSettings
 from ..arguments.checks import model_name
-from ..arguments.gradaug import PREFIX
+from ..arguments.gradaug import PREFIX, before_presets
 from ..arguments.regularizers import RegularizerSettings
 from ..arguments.settings import LoopSettings
 from ..building.networks import drop_block_rises, regularizer_flag, regularizer_settings
@@ -136,7 +136,7 @@ def _differences(args: LoopSettings, saved: argparse.Namespace, has_optimizer: b
 def _with_saved(args: Loop, saved: argparse.Namespace) -> Loop:
     """Return the settings with the values of a checkpoint for the seed and the settings of role COMPARED."""
     names = [name for name in ('seed', *names_of(type(args), Role.COMPARED)) if name in saved]
-    return replace(args, **{name: getattr(saved, name) for name in names})
+    return replace(args, **{name: getattr(saved, name) for name in names}, **before_presets(vars(saved)))
 
 
 def _regularizer_differences(args: LoopSettings, saved: argparse.Namespace) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ...task.settings import SMALL_IMAGE
+from ...task.presets import SMALL_IMAGE
 from ...task.transformations import Resize
 from ..arguments.checks import model_name
 

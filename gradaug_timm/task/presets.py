@@ -1,0 +1,29 @@
+"""Presets: settings of GradAug by name and image size."""
+from typing import Any
+
+SMALL_IMAGE = 96  # pixels; below it the settings of the paper's CIFAR experiments hold
+DEFAULT = 'default'
+PRESETS: dict[str, dict[str, Any]] = {  # docs/results.md has their accuracy and cost
+    'paper': dict(subnets=3, batch_fraction=1., width_steps=0, divisor=1),
+    DEFAULT: dict(subnets=2, batch_fraction=0.5),
+    'fast': dict(subnets=1, sizes=(0.5,)),
+}
+SMALL_IMAGES = dict(min_width=0.8, sizes=(1.0, 7 / 8, 3 / 4))
+# The most multiply-adds, relative to plain training. Where a network needs more, as with one image size,
+# sub-networks see a part of the batch. The time of a step is up to 1.25: it grows more than the multiply-adds.
+BUDGETS = {'fast': 1.2}
+
+
+def preset_values(name: str, image_size: int) -> dict[str, Any]:
+    """Return the fields of GradAugSettings that a preset sets.
+
+    Args:
+        name: Name of the preset.
+        image_size: The longer side of the training images, in pixels.
+
+    Raises:
+        ValueError: There is no such preset.
+    """
+    if name not in PRESETS:
+        raise ValueError(f'GradAugSettings: name={name!r} must be one of {", ".join(PRESETS)}.')
+    return {**(SMALL_IMAGES if image_size < SMALL_IMAGE else {}), **PRESETS[name]}
