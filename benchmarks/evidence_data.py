@@ -10,7 +10,7 @@ from torchvision.transforms import functional
 from gradaug_timm.cli import StrictParser
 
 CLASSES = range(50, 60)  # by their numbers; settings were chosen on classes 0 to 49
-TRAINING_IMAGES = 200  # of a class, from which --labels-per-class draws; its 400 others are for validation
+TRAINING_IMAGES = 200  # of a class, from which --labels-per-class draws; others are for validation
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -23,6 +23,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('data', help='folder that contains cifar-100-python')
     parser.add_argument('output', help='folder to write')
     parser.add_argument('--size', type=int, default=32, help='height and width of the images (default: 32)')
+    parser.add_argument('--validation', type=int, default=400, help='validation images of a class (default: 400)')
     args = parser.parse_args(argv)
     try:
         sets = [CIFAR100(args.data, train=train) for train in (True, False)]
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     seen = dict.fromkeys(CLASSES, 0)
     for images in sets:
         for image, label in images:
-            if label in seen:
+            if label in seen and seen[label] < TRAINING_IMAGES + args.validation:
                 split = 'train' if seen[label] < TRAINING_IMAGES else 'validation'
                 folder = os.path.join(args.output, split, images.classes[label])
                 os.makedirs(folder, exist_ok=True)
