@@ -62,8 +62,8 @@ class Case:
         return torch.arange(self.batch, device=self.device) % self.classes
 
     def settings(self, **given) -> GradAugSettings:
-        """Return the preset of GradAug for the size of the images."""
-        return GradAugSettings.preset(self.size, **{'mode': self.mode, **given})
+        """Return the paper's settings of GradAug for the size of the images, on a grid of widths."""
+        return GradAugSettings.preset(self.size, **{'mode': self.mode, 'subnets': 3, 'batch_fraction': 1., **given})
 
     def autocast(self) -> AbstractContextManager:
         dtype = PRECISIONS[self.precision]
@@ -102,7 +102,7 @@ def plain_step(case: Case) -> Step:
 
 
 def gradaug_step(case: Case, **settings) -> Step:
-    """Return the step of training with GradAug; `settings` override the preset."""
+    """Return the step of training with GradAug; `settings` override the case's."""
     task = GradAugTask(case.network(), nn.CrossEntropyLoss(), settings=case.settings(**settings), verbose=False)
     return Step(case, task)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import ddp, floor, loader, memory, scaling, step_time, widths
+from benchmarks import ddp, floor, loader, memory, presets, scaling, step_time, widths
 from benchmarks.case import Case, case_from, case_parser, gradaug_step
 from benchmarks.floor import Roofline
 from benchmarks.instant import make_instant
@@ -146,3 +146,11 @@ def test_ddp_finds_the_gradients_of_two_processes_equal(capsys):
     ddp.main(SMALL)
     rows = printed(capsys)['rows']
     assert [row['processes'] for row in rows] == [1, 2] and all(row['gradients equal'] for row in rows)
+
+
+def test_presets_are_measured_against_plain_training(capsys):
+    presets.main(SMALL)
+    rows = {row['preset']: row for row in printed(capsys)['rows']}
+    assert list(rows) == ['paper', 'default', 'fast']
+    assert 1 < rows['fast']['multiply-adds'] <= 1.2 < rows['default']['multiply-adds'] < rows['paper']['multiply-adds']
+    assert all(0.3 < row['time'] < 20 and 0.9 < row['memory'] < 1.6 for row in rows.values())

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import timm
+import torch
 from torch import nn
 from train_helpers import arguments, error_line, train
 
@@ -152,3 +153,43 @@ def test_a_budget_too_small_for_the_flags_ends_with_one_line(image_folder, tmp_p
 ])
 def test_wrong_flags_end_with_one_line(image_folder, tmp_path, capsys, flags, words):
     assert words in error_line(capsys, arguments(image_folder, tmp_path, **flags))
+
+
+@pytest.mark.parametrize(('preset', 'expected'), [
+    (None, dict(subnets=2, batch_fraction=0.5, width_steps=5, divisor=8)),
+    ('paper', dict(subnets=3, batch_fraction=1., width_steps=0, divisor=1)),
+    ('fast', dict(subnets=1, sizes=[0.5])),
+])
+def test_a_run_takes_its_preset_and_what_is_given_wins(image_folder, tmp_path, preset, expected):
+    flags = dict(gradaug=True, gradaug_weight=0.5, model_kwargs=['widen_factor=2', 'depth=10'], model='wide_resnet16_8')
+    flags |= dict(gradaug_preset=preset) if preset else {}
+    record = read_record(train(image_folder, tmp_path, **flags))
+    assert {name: record['gradaug'][name] for name in expected} == expected
+    assert record['gradaug']['weight'] == 0.5
+    assert preset != 'fast' or record['relative_cost'] <= 1.2
+
+
+def test_a_run_with_a_preset_that_took_a_part_of_the_batch_resumes_with_it(image_folder, tmp_path, capsys):
+    flags = dict(gradaug=True, gradaug_divisor=4, gradaug_sizes=[1, 0.75], epochs=2, resume='auto')  # costs too much
+    folder = train(image_folder, tmp_path, gradaug_preset='fast', stop_epoch=1, **flags)
+    first = read_record(folder)
+    assert first['gradaug']['batch_fraction'] < 1 and first['relative_cost'] <= 1.2
+    error = error_line(capsys, arguments(image_folder, tmp_path, gradaug_preset='paper', experiment='run', **flags))
+    assert '--gradaug-subnets 3' in error and 'was trained with' in error
+    train(image_folder, tmp_path, gradaug_preset='fast', **flags)
+    assert read_record(folder)['gradaug'] == first['gradaug']
+
+
+def test_a_checkpoint_from_before_there_were_presets_had_three_subnetworks_on_the_whole_batch(
+        image_folder, tmp_path, capsys):
+    flags = dict(gradaug=True, gradaug_divisor=4, epochs=2, resume='auto')
+    paper = dict(gradaug_subnets=3, gradaug_batch_fraction=1.)
+    folder = train(image_folder, tmp_path, stop_epoch=1, **paper, **flags)
+    for path in folder.glob('*.pth.tar'):
+        checkpoint = torch.load(path, weights_only=False)
+        vars(checkpoint['args']).pop('gradaug_preset', None)  # some of the files are one file
+        checkpoint['args'].gradaug_subnets = checkpoint['args'].gradaug_batch_fraction = None
+        torch.save(checkpoint, path)
+    error = error_line(capsys, arguments(image_folder, tmp_path, experiment='run', **flags))
+    assert '--gradaug-subnets 2' in error and 'was trained with 3' in error
+    train(image_folder, tmp_path, **paper, **flags)

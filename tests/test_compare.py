@@ -179,7 +179,8 @@ def test_a_comparison_makes_what_is_missing_and_compares_the_last_epochs(base, m
 
 
 @pytest.mark.parametrize(('words', 'message'), [
-    (['--methods', 'baseline', 'samm'], "'samm' must be one of baseline, cutmix, mixup, gradaug, paper, default, fast, or a YAML file"),
+    (['--methods', 'baseline', 'samm'],
+     "'samm' must be one of baseline, cutmix, mixup, gradaug, paper, default, fast, or a YAML file"),
     (['--methods', 'baseline', 'baseline'], '--methods: baseline is given twice'),
     (['--seed', '3'], '--seed is set by the comparison; use --first-seed and --seeds'),
     (['--compute', '0'], 'must be a number above 0'),

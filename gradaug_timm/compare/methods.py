@@ -5,7 +5,7 @@ from ..task.presets import PRESETS
 from ..training.arguments.shipped import find_settings
 
 BASELINE = 'baseline'
-# Flags of train.py. CutMix as in the paper's tables; Mixup as in timm's recipes for ImageNet; presets of GradAug by name.
+# Flags of train.py. CutMix as in the paper's tables; Mixup as in timm's recipes for ImageNet; presets by their names.
 BUILT_IN = {
     BASELINE: (),
     'cutmix': ('--cutmix', '1', '--mixup-prob', '0.5'),

@@ -93,8 +93,8 @@ class GradAugSettings:
 
         Args:
             image_size: The longer side of the training images, in pixels.
-            name: 'paper': as published; 'default', also for None: less computation for nearly the same effect; 'fast': at
-                most 1.25 times the computation of plain training.
+            name: 'paper': as published; 'default', also for None: two sub-networks on half of the batch; 'fast': one at
+                half the image size. `train.py` also keeps the cost of 'fast' within its limit for the network.
             **given: Fields that are set by hand.
 
         Raises:

@@ -21,7 +21,7 @@ class SubnetSettings(
 
     gradaug: bool | None = toggle('train with GradAug (default: on for models named gradaug_*)')
     gradaug_preset: str | None = setting(
-        None, f'preset that the flags of GradAug that are not given follow (default: {DEFAULT})', choices=tuple(PRESETS))
+        None, f'preset for the flags of GradAug that are not given (default: {DEFAULT})', choices=tuple(PRESETS))
     gradaug_subnets: int | None = setting(None, 'sub-networks per step', type=COUNT, metavar='N')
     gradaug_mode: str | None = setting(
         None, 'make sub-networks narrower, shallower, or both', choices=('width', 'depth', 'both'))

@@ -136,7 +136,7 @@ def _differences(args: LoopSettings, saved: argparse.Namespace, has_optimizer: b
 def _with_saved(args: Loop, saved: argparse.Namespace) -> Loop:
     """Return the settings with the values of a checkpoint for the seed and the settings of role COMPARED."""
     names = [name for name in ('seed', *names_of(type(args), Role.COMPARED)) if name in saved]
-    return replace(args, **{name: getattr(saved, name) for name in names}, **before_presets(vars(saved)))
+    return replace(args, **{name: getattr(saved, name) for name in names} | before_presets(vars(saved)))
 
 
 def _regularizer_differences(args: LoopSettings, saved: argparse.Namespace) -> Iterator[tuple[str, str]]:
