@@ -1,6 +1,11 @@
 """The benchmarks measure the quantities that they report."""
 import json
+import os
+import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +21,7 @@ from gradaug_timm.elastic import activate
 from gradaug_timm.task.transforms import apply_transform
 
 CPU = torch.device('cpu')
+ROOT = Path(__file__).parent.parent
 SMALL = ['--model', 'resnet20_cifar', '--size', '16', '--batch', '4', '--classes', '10', '--device', 'cpu',
          '--threads', '1', '--repeats', '2', '--warmup', '1']
 
@@ -146,6 +152,21 @@ def test_ddp_finds_the_gradients_of_two_processes_equal(capsys):
     ddp.main(SMALL)
     rows = printed(capsys)['rows']
     assert [row['processes'] for row in rows] == [1, 2] and all(row['gradients equal'] for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which('bash') is None, reason='needs bash')
+def test_the_comparison_for_a_gpu_runs_whole_with_tiny_settings(shared_data, tmp_path):
+    data, output = tmp_path / 'data', tmp_path / 'out'
+    subprocess.run([sys.executable, 'cifar_unpack.py', '.', data], cwd=shared_data, check=True)
+    environment = {**os.environ, 'SPEED': '', 'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'}
+    subprocess.run(
+        [ROOT / 'benchmarks' / 'gpu_evidence.sh', data, output, '--device', 'cpu', '--epochs', '1', '--seeds', '1',
+         '--labels-per-class', '2', '--model-kwargs', 'depth=10', 'widen_factor=1', '--batch-size', '50',
+         '--warmup-epochs', '0', '--workers', '0'], check=True, timeout=900, env=environment)
+    rows = json.loads((output / 'comparison.json').read_text())['rows']
+    assert [row['method'] for row in rows] == ['baseline', 'cutmix', 'fast', 'fast+cutmix']
+    assert all(0 <= row['mean'] <= 100 for row in rows)
 
 
 def test_presets_are_measured_against_plain_training(capsys):
