@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from train_helpers import arguments, error_line, train
 
-from gradaug_timm import GradAugSettings, make_elastic
+from gradaug_timm import GradAugSettings, make_elastic, open_trained
+from gradaug_timm.evaluation.subnets import choose_subnets
 from gradaug_timm.task.budget import within_budget, within_preset
 from gradaug_timm.task.cost import RelativeCost
 from gradaug_timm.task.fit_inputs import fit_inputs
@@ -193,3 +194,14 @@ def test_a_checkpoint_from_before_there_were_presets_had_three_subnetworks_on_th
     error = error_line(capsys, arguments(image_folder, tmp_path, experiment='run', **flags))
     assert '--gradaug-subnets 2' in error and 'was trained with 3' in error
     train(image_folder, tmp_path, **paper, **flags)
+
+
+@pytest.mark.parametrize(('flags', 'divisor'), [
+    (dict(gradaug_preset='paper'), 1), (dict(gradaug_preset='paper', gradaug_divisor=2), 2),
+    (dict(gradaug_divisor=4), 4),
+])
+def test_sub_networks_of_a_trained_network_are_rounded_as_in_its_preset(image_folder, tmp_path, flags, divisor):
+    folder = train(image_folder, tmp_path, gradaug=True, **flags)
+    for name in ('model_best.pth.tar', 'model_best.safetensors'):
+        trained = open_trained(folder / name)
+        assert choose_subnets(trained, [0.5])[0].divisor == divisor

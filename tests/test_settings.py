@@ -1,4 +1,6 @@
 """Settings of GradAug, and the draws of a step."""
+from dataclasses import replace
+
 import pytest
 
 from gradaug_timm import GradAugSettings, Subnet
@@ -45,6 +47,9 @@ def test_presets_follow_the_image_size():
 def test_the_preset_paper_is_as_published(size, expected):
     found = GradAugSettings.preset(size, 'paper')
     assert found == GradAugSettings(subnets=3, width_steps=0, divisor=1, interval=1, batch_fraction=1., **expected)
+    depth = GradAugSettings.preset(size, 'paper', mode='depth')
+    assert depth == replace(found, mode='depth', statistics='all')
+    assert GradAugSettings.preset(size, 'paper', mode='depth', statistics='full').statistics == 'full'
 
 
 def test_a_preset_that_does_not_exist_is_refused():

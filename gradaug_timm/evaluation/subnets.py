@@ -1,12 +1,14 @@
 """The sub-networks that are evaluated, each as a separate network."""
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
 
 from ..elastic import Subnet, extract, make_elastic, multiply_adds
+from ..task.presets import DEFAULT, PRESETS
 from .recalibration import recalibrate_all
 from .trained import Trained
 
@@ -51,10 +53,15 @@ def choose_subnets(trained: Trained, widths: Sequence[float], divisor: int | Non
         make_elastic(trained.network)
     except ValueError as error:
         raise ValueError(f'--width can\'t be used with --model {trained.name}: {error}') from error
-    divisor = divisor or trained.settings.get('gradaug_divisor') or DEFAULT_DIVISOR
+    divisor = divisor or _trained_divisor(trained.settings) or DEFAULT_DIVISOR
     subnets = [Subnet(width, divisor) for width in widths]
     _check_costs(trained, subnets)
     return subnets
+
+
+def _trained_divisor(settings: Mapping[str, Any]) -> int | None:
+    preset = PRESETS.get(settings.get('gradaug_preset') or DEFAULT, {})
+    return settings.get('gradaug_divisor') or preset.get('divisor')
 
 
 def _check_costs(trained: Trained, subnets: list[Subnet]) -> None:

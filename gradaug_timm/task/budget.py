@@ -26,7 +26,7 @@ def within_budget(
     The most are those of the preset `paper`, on all images. Of those that fit and use nearly as much of the budget as
     any, the most preferred are taken: two sub-networks on as large a part of the batch as possible, then a longer
     interval. One on all images costs as much as two on half of them, and regularised less where it was tried
-    (docs/results.md).
+    (docs/experiments.md).
 
     Args:
         settings: The settings that stay as they are, apart from what is chosen.

@@ -14,16 +14,19 @@ SMALL_IMAGES = dict(min_width=0.8, sizes=(1.0, 7 / 8, 3 / 4))
 BUDGETS = {'fast': 1.2}
 
 
-def preset_values(name: str, image_size: int) -> dict[str, Any]:
+def preset_values(name: str, image_size: int, mode: str = 'width') -> dict[str, Any]:
     """Return the fields of GradAugSettings that a preset sets.
 
     Args:
         name: Name of the preset.
         image_size: The longer side of the training images, in pixels.
+        mode: What varies in sub-networks: 'width', 'depth' or 'both'.
 
     Raises:
         ValueError: There is no such preset.
     """
     if name not in PRESETS:
         raise ValueError(f'GradAugSettings: name={name!r} must be one of {", ".join(PRESETS)}.')
-    return {**(SMALL_IMAGES if image_size < SMALL_IMAGE else {}), **PRESETS[name]}
+    by_size = SMALL_IMAGES if image_size < SMALL_IMAGE else {}
+    by_mode = {'statistics': 'all'} if name == 'paper' and mode == 'depth' else {}  # as in the released code
+    return {**by_size, **by_mode, **PRESETS[name]}

@@ -100,7 +100,7 @@ class GradAugSettings:
         Raises:
             ValueError: There is no such preset, or a given value is out of range.
         """
-        return cls(**{**preset_values(name or DEFAULT, image_size), **given})
+        return cls(**{**preset_values(name or DEFAULT, image_size, given.get('mode', 'width')), **given})
 
     def at(self, epoch: int) -> 'GradAugSettings':
         """Return the settings of one epoch: without the sizes that join later, or without sub-networks."""
