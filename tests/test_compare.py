@@ -105,6 +105,10 @@ def test_the_conclusion_says_which_methods_are_ahead_and_which_cannot_be_told():
     assert said[1].startswith('At compute 3, behind baseline: gradaug (-9.83, ')
     assert 'ahead of baseline: gradaug' in next(conclusions(rows_of(list(runs), COSTS, {
         run: -value for run, value in runs.items()}, 10), 'loss'))
+    against = rows_of(list(runs), COSTS, runs, 10, 'cutmix')
+    assert [row.difference and round(row.difference.mean, 9) for row in against] == [0, 2, None, None, None]
+    assert next(conclusions(against, 'top1', 'cutmix')).startswith(
+        'At compute 1, not distinguishable from cutmix: baseline (+0.00, ')
     alone = [planned(), planned('gradaug')]
     assert 'not distinguishable from baseline: gradaug (+1.00, one seed)' in next(conclusions(
         rows_of(alone, COSTS, dict(zip(alone, (1., 2.))), 10), 'top1'))
@@ -184,6 +188,7 @@ def test_a_comparison_makes_what_is_missing_and_compares_the_last_epochs(base, m
     (['--methods', 'baseline', 'baseline'], '--methods: baseline is given twice'),
     (['--seed', '3'], '--seed is set by the comparison; use --first-seed and --seeds'),
     (['--compute', '0'], 'must be a number above 0'),
+    (['--against', 'mixup'], '--against mixup must be one of the methods: baseline, cutmix, gradaug'),
     (['--shard', '3/2'], 'must be I/N with I from 1 to N'),
     (['--time', 'soon'], 'must be a time such as 90s'),
     (['--metric', 'acc'], '--eval-metric acc must be one of loss, top1, top5'),

@@ -41,6 +41,7 @@ class CompareSettings:
         jobs: Number of runs at a time.
         shard: The part of the runs that this process makes.
         seconds: Time within which the runs should end; None: no limit.
+        against: The method that the others are compared with.
         metric: The metric that is compared; None: `--eval-metric` of the runs.
         dry_run: Only say what would be run.
         flags: Flags of train.py for all runs.
@@ -54,6 +55,7 @@ class CompareSettings:
     jobs: int
     shard: Shard
     seconds: float | None
+    against: str
     metric: str | None
     dry_run: bool
     flags: tuple[str, ...]
@@ -77,6 +79,8 @@ def build_parser() -> StrictParser:
     add('--first-seed', type=ranged(int, minimum=0), default=1, metavar='N', help='first of the seeds (default: 1)')
     add('--cost', choices=(TIME, MULTIPLY_ADDS), default=TIME,
         help='what makes runs equal: the time of a step, measured here, or its multiply-adds (default: time)')
+    add('--against', default=BASELINE, metavar='NAME',
+        help='the method whose results are subtracted from the others (default: baseline)')
     add('--metric', metavar='NAME', help='metric of validation that is compared (default: --eval-metric of the runs)')
     add = parser.add_argument_group('execution').add_argument
     add('--output', required=True, metavar='DIR', help='folder of the runs, tables and picture')
@@ -112,6 +116,7 @@ def parse(parser: StrictParser, argv: list[str] | None = None) -> CompareSetting
         jobs=args.jobs,
         shard=args.shard,
         seconds=args.time,
+        against=args.against,
         metric=args.metric,
         dry_run=args.dry_run,
         flags=tuple(rest),

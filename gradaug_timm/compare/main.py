@@ -38,6 +38,9 @@ def main(argv: list[str] | None = None) -> None:
     try:
         methods = [method_of(name) for name in settings.methods]
         _check_names(methods)
+        if settings.against not in (BASELINE, *(each.name for each in methods)):
+            raise ValueError(f'--against {settings.against} must be one of the methods: '
+                             f'{", ".join(each.name for each in methods)}')
         _check_folder(settings.output)
         resolved = {each.name: _resolved(parser, settings, each) for each in _with_baseline(methods)}
         if settings.metric:
@@ -113,19 +116,21 @@ def write(
 ) -> str:
     """Write the tables and the picture of the finished runs; return the Markdown text."""
     values = final_values(os.path.join(settings.output, 'runs'), runs, metric)
-    rows: list[Row] = rows_of(runs, costs, values, epochs)
+    rows: list[Row] = rows_of(runs, costs, values, epochs, settings.against)
     path = os.path.join(settings.output, REPORT)
     figure = draw(rows, metric)
     if figure is not None:
         figure.savefig(f'{path}.png', dpi=120)
     legend = LEGEND.format(epochs=epochs, cost='time' if settings.cost == TIME else 'multiply-adds')
-    text = markdown(rows, metric, notes, legend=legend, picture=None if figure is None else f'{REPORT}.png')
+    picture = None if figure is None else f'{REPORT}.png'
+    text = markdown(rows, metric, notes, legend=legend, picture=picture, reference=settings.against)
     with replacing(f'{path}.md') as file:
         file.write(text)
     with replacing(f'{path}.csv', newline='') as file:
         write_csv(file, rows)
     with replacing(f'{path}.json') as file:
-        json.dump({'metric': metric, 'cost': settings.cost, 'rows': [record(row) for row in rows]}, file, indent=2)
+        json.dump({'metric': metric, 'cost': settings.cost, 'against': settings.against,
+                   'rows': [record(row) for row in rows]}, file, indent=2)
     return text
 
 

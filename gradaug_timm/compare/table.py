@@ -30,7 +30,7 @@ class Row:
         spent: Computation of a run, which differs from `compute` because epochs are whole.
         values: The metric at the end of each finished run, by seed.
         planned: Number of seeds.
-        difference: Difference to the baseline at the same compute; None for the baseline, and without common seeds.
+        difference: Difference to the reference at the same compute; None for itself, and without common seeds.
     """
     method: str
     compute: float
@@ -52,6 +52,7 @@ def rows_of(
         costs: Mapping[str, Cost],
         values: Mapping[Planned, float],
         epochs: int,
+        reference: str = BASELINE,
 ) -> list[Row]:
     """Return the rows in the order of the runs.
 
@@ -60,6 +61,7 @@ def rows_of(
         costs: The cost of each method.
         values: The metric of the finished runs.
         epochs: Epochs of plain training at compute 1.
+        reference: The method whose results are subtracted.
     """
     groups: dict[tuple[float, str], list[Planned]] = {}
     for run in sorted(runs, key=lambda run: run.compute):
@@ -73,12 +75,12 @@ def rows_of(
         spent=group[0].epochs * costs[method].relative / epochs,
         values=by_seed[compute, method],
         planned=len(group),
-        difference=None if method == BASELINE else paired(
-            by_seed[compute, method], by_seed.get((compute, BASELINE), {})),
+        difference=None if method == reference else paired(
+            by_seed[compute, method], by_seed.get((compute, reference), {})),
     ) for (compute, method), group in groups.items()]
 
 
-def conclusions(rows: Sequence[Row], metric: str) -> Iterator[str]:
+def conclusions(rows: Sequence[Row], metric: str, reference: str = BASELINE) -> Iterator[str]:
     """Yield a sentence for each compute: what can be told of the methods, and what cannot."""
     sign = -1 if lower_is_better(metric) else 1
     for compute in dict.fromkeys(row.compute for row in rows):
@@ -86,8 +88,8 @@ def conclusions(rows: Sequence[Row], metric: str) -> Iterator[str]:
         for row in rows:
             if row.compute == compute and (found := row.difference) is not None:
                 said.setdefault(_judged(found, sign), []).append(f'{row.method} ({_show(found)})')
-        parts = [f'{words} {BASELINE}: {", ".join(methods)}' for words, methods in said.items()]
-        yield f'At compute {compute:g}, {"; ".join(parts) or f"no method can be compared with {BASELINE} yet"}.'
+        parts = [f'{words} {reference}: {", ".join(methods)}' for words, methods in said.items()]
+        yield f'At compute {compute:g}, {"; ".join(parts) or f"no method can be compared with {reference} yet"}.'
 
 
 def _judged(difference: Interval, sign: int) -> str:
@@ -102,12 +104,20 @@ def _show(difference: Interval) -> str:
     return f'{difference.mean:+.2f}, {difference.low:+.2f} to {difference.high:+.2f}, {difference.number} seeds'
 
 
-def markdown(rows: Sequence[Row], metric: str, notes: Sequence[str], *, legend: str, picture: str | None) -> str:
+def markdown(
+        rows: Sequence[Row],
+        metric: str,
+        notes: Sequence[str],
+        *,
+        legend: str,
+        picture: str | None,
+        reference: str = BASELINE,
+) -> str:
     """Return the report as Markdown text."""
-    head = ['compute', 'method', 'step', 'epochs', 'seeds', label(metric), f'minus {BASELINE}', '95 % interval']
+    head = ['compute', 'method', 'step', 'epochs', 'seeds', label(metric), f'minus {reference}', '95 % interval']
     lines = [MARK, '# Comparison', '', _line(head), _line(['---:', '---', *['---:'] * 6]),
              *(_line(_cells(row)) for row in rows), '', legend, '',
-             *(f'- {note}' for note in (*conclusions(rows, metric), *notes))]
+             *(f'- {note}' for note in (*conclusions(rows, metric, reference), *notes))]
     lines += ['', f'![{label(metric)} by compute]({picture})'] if picture else []
     return '\n'.join(lines) + '\n'
 
