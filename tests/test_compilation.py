@@ -21,7 +21,8 @@ from gradaug_timm.training.main import main
 from gradaug_timm.upstream import recompile_limited
 
 SIZE = 16
-GRID = GradAugSettings.preset(SIZE, width_steps=2, divisor=1, sizes=(1.0, 0.75))  # three widths at two sizes
+GRID = GradAugSettings.preset(  # three widths at two sizes
+    SIZE, subnets=3, batch_fraction=1., width_steps=2, divisor=1, sizes=(1.0, 0.75))
 
 
 LIMITS = ('recompile_limit', 'accumulated_recompile_limit', 'fail_on_recompile_limit_hit')

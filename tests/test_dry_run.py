@@ -366,7 +366,7 @@ WRN = ('-c', str(HPARAMS / 'cifar100/wide_resnet28_10_gradaug.yaml'))
     ('--batch-size 64', {'batch': (64, 128)}),
     ('--batch-size 64 --grad-accum-steps 2', {}),
     ('--gradaug-mode both', {'gradaug_mode': ('both', 'width')}),
-    ('--gradaug-mode depth', {'gradaug_mode': ('depth', 'width'), 'gradaug_statistics': ('full', 'all')}),
+    ('--gradaug-mode depth', {'gradaug_mode': ('depth', 'width')}),
     ('--interpolation bicubic', {'interpolation': ('bicubic', 'bilinear')}),
     ('--train-interpolation bicubic', {}),  # nothing is resized before a padded crop
     ('--reflect-pad 0 --train-interpolation bicubic',

@@ -105,14 +105,16 @@ SLOW = 'accelerate', 'lightning', 'lightning, accumulating'
 def test_two_processes_give_the_weights_of_one_that_sees_both_their_batches(
         blocks, tmp_path, block, call, accumulate):
     pytest.importorskip('accelerate' if block == ACCELERATE else 'lightning')
-    needed = [blocks[PLAIN], blocks[block]]
+    plain = blocks[PLAIN].replace('subnets=2,', 'subnets=2, batch_fraction=1.,')  # two halves are not half of the whole
+    assert plain != blocks[PLAIN]
+    needed = [plain, blocks[block]]
     run_ranks(run_rank, needed, call, free_port(), str(tmp_path / 'out'))
     ranks = [torch.load(tmp_path / f'out.{rank}') for rank in range(2)]
     images = torch.cat([batch[0] for rank in ranks for batch in rank['seen']])
     assert len(images) == len(images.flatten(1).unique(dim=0)) == 12, 'each image was seen once'
     pairs = [tuple(map(torch.cat, zip(*both))) for both in zip(*(rank['seen'] for rank in ranks))]
-    whole = train_whole(use_group_norm(run(blocks[PLAIN])), pairs, accumulate=accumulate)
-    start = weights(use_group_norm(run(blocks[PLAIN]))['build']()[0])
+    whole = train_whole(use_group_norm(run(plain)), pairs, accumulate=accumulate)
+    start = weights(use_group_norm(run(plain))['build']()[0])
     assert torch.equal(ranks[0]['weights'], ranks[1]['weights'])
     assert relative_error(ranks[0]['weights'] - start, weights(whole) - start) < 1e-3
 

@@ -16,7 +16,8 @@ from gradaug_timm.task.transforms import InputTransform, apply_transform
 from gradaug_timm.training.outputs.run_json import read_record
 
 SIZE = 16
-CROPS = GradAugSettings.preset(SIZE, subnets=2, sizes=(1.0,), transforms={'crop': (0.5, 0.75, 1.0)}, divisor=1)
+CROPS = GradAugSettings.preset(
+    SIZE, subnets=2, batch_fraction=1., sizes=(1.0,), transforms={'crop': (0.5, 0.75, 1.0)}, divisor=1)
 
 
 def numbered(height=SIZE, width=SIZE, images=3):

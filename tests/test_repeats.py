@@ -13,7 +13,8 @@ from gradaug_timm.task.sampling import draw_step
 
 CLASSES, BLOCKS, SIZE = 4, 3, 16
 TOLERANCE = 1e-5  # relative: the pass that isn't run has a gradient of rounding errors, around 1e-8
-WHOLE = GradAugSettings.preset(SIZE, min_width=1.0, sizes=(1.0,))  # all sub-networks are the network itself
+WHOLE = GradAugSettings.preset(  # all sub-networks are the network itself
+    SIZE, subnets=3, batch_fraction=1., min_width=1.0, sizes=(1.0,))
 
 
 class CountedTask(GradAugTask):
@@ -65,7 +66,8 @@ def size_of(draw):
 
 @pytest.mark.parametrize('given', [dict(), dict(temperature=2.0, weight=0.5)])
 def test_losses_and_gradients_are_those_of_a_run_with_all_passes(given):
-    settings = GradAugSettings.preset(SIZE, sizes=(1.0, 0.75), width_steps=1, **given)
+    settings = GradAugSettings.preset(
+        SIZE, subnets=3, batch_fraction=1., sizes=(1.0, 0.75), width_steps=1, **given)
     skipping, running = (kind(make_model(), settings=settings) for kind in (CountedTask, UnskippedTask))
     (losses, last), (expected, expected_last) = train(skipping), train(running)
     torch.testing.assert_close(torch.tensor(losses), torch.tensor(expected), rtol=TOLERANCE, atol=TOLERANCE)
@@ -132,7 +134,8 @@ def behind(first: nn.Module) -> nn.Module:
     (make_model, dict(mode='depth', statistics='all', min_survival=1.0)),
 ], ids=['dropout', 'noise', 'running mean', 'part of the batch', 'rotated', 'resized', 'depth', 'statistics'])
 def test_passes_that_teach_something_are_run(make, given):
-    task = CountedTask(make(), settings=GradAugSettings.preset(SIZE, **{'min_width': 1.0, 'sizes': (1.0,), **given}))
+    whole = {'subnets': 3, 'batch_fraction': 1., 'min_width': 1.0, 'sizes': (1.0,)}
+    task = CountedTask(make(), settings=GradAugSettings.preset(SIZE, **{**whole, **given}))
     task(*make_batch())
     assert task.passes == 4
 

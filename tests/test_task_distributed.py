@@ -9,7 +9,7 @@ from torch import nn
 
 from gradaug_timm import GradAugSettings, GradAugTask
 
-SETTINGS = GradAugSettings.preset(32, mode='both', min_survival=0.5)
+SETTINGS = GradAugSettings.preset(32, subnets=3, batch_fraction=1., mode='both', min_survival=0.5)
 
 
 def _make_task() -> GradAugTask:

@@ -16,7 +16,8 @@ def make(name: str) -> nn.Module:
 
 
 def trained_buffers(statistics: str) -> dict[str, torch.Tensor]:
-    settings = GradAugSettings.preset(32, mode='depth', min_survival=0.3, statistics=statistics)
+    settings = GradAugSettings.preset(
+        32, subnets=3, batch_fraction=1., mode='depth', min_survival=0.3, statistics=statistics)
     model = make('gradaug_resnet20_cifar')
     task = GradAugTask(model, nn.CrossEntropyLoss(), settings=settings)
     for images, target in batches():
@@ -43,7 +44,7 @@ def run_plain(network: nn.Module, images: torch.Tensor, skipped: tuple[int, ...]
 
 
 def expected_buffers(*, all_passes: bool) -> dict[str, torch.Tensor]:
-    settings = GradAugSettings.preset(32, mode='depth', min_survival=0.3)
+    settings = GradAugSettings.preset(32, subnets=3, batch_fraction=1., mode='depth', min_survival=0.3)
     network = make('resnet20_cifar')
     for step, (images, _) in enumerate(batches()):
         run_plain(network, images, ())

@@ -121,7 +121,7 @@ def assert_trained(folder: Path, sizes: list[float], rotation: list[float]) -> N
     settings = json.loads((folder / 'run.json').read_text())['gradaug']
     assert (settings['sizes'], settings['rotation']) == (sizes, rotation)
     row, = read_summary(folder)
-    assert float(row['train_loss_subnet_2']) > 0
+    assert float(row['train_loss_subnet_1']) > 0
 
 
 def test_networks_of_one_size_train_with_rotated_images(rotated):

@@ -191,7 +191,7 @@ def test_subnetworks_see_what_the_transformation_makes_of_the_batch():
 def test_passes_on_images_that_do_not_change_repeat_the_full_networks():
     for value, passes in ((1, 1), (2, 3)):
         settings = GradAugSettings.preset(
-            SIZE, subnets=2, min_width=1.0, sizes=(1.0,), transforms=dict(enlarge=(value,)))
+            SIZE, subnets=2, batch_fraction=1., min_width=1.0, sizes=(1.0,), transforms=dict(enlarge=(value,)))
         task, seen = GradAugTask(network(), nn.CrossEntropyLoss(), settings=settings), []
         task.trainable_module.register_forward_pre_hook(lambda _, args, seen=seen: seen.append(1))
         task(torch.randn(4, 3, SIZE, SIZE), torch.arange(4) % 3)
