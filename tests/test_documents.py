@@ -124,7 +124,8 @@ def check_other(command: list[str]) -> None:
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     """Where a page's commands run, as in a clone."""
-    (tmp_path / 'hparams').symlink_to(ROOT / 'hparams')
+    for name in ('benchmarks', 'hparams'):
+        (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / 'docs').mkdir()
     (tmp_path / 'notes').mkdir()
     monkeypatch.chdir(tmp_path)
