@@ -7,7 +7,7 @@ import os
 from torchvision.datasets import CIFAR100
 from torchvision.transforms import functional
 
-from gradaug_timm.cli import StrictParser
+from gradaug_timm.cli import StrictParser, ranged
 
 CLASSES = range(50, 60)  # by their numbers; settings were chosen on classes 0 to 49
 TRAINING_IMAGES = 200  # of a class, from which --labels-per-class draws; others are for validation
@@ -20,10 +20,11 @@ def main(argv: list[str] | None = None) -> None:
         SystemExit: The data set cannot be read.
     """
     parser = StrictParser(prog='python -m benchmarks.evidence_data', description=(__doc__ or '').splitlines()[0])
+    positive = ranged(int, minimum=1)
     parser.add_argument('data', help='folder that contains cifar-100-python')
     parser.add_argument('output', help='folder to write')
-    parser.add_argument('--size', type=int, default=32, help='height and width of the images (default: 32)')
-    parser.add_argument('--validation', type=int, default=400, help='validation images of a class (default: 400)')
+    parser.add_argument('--size', type=positive, default=32, help='height and width of the images (default: 32)')
+    parser.add_argument('--validation', type=positive, default=400, help='validation images of a class (default: 400)')
     args = parser.parse_args(argv)
     try:
         sets = [CIFAR100(args.data, train=train) for train in (True, False)]

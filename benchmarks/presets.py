@@ -1,6 +1,8 @@
 """Measure time, multiply-adds and memory of a step with each preset of GradAug, relative to plain training."""
 from dataclasses import asdict
 
+from torch import nn
+
 from gradaug_timm import GradAugSettings, make_elastic
 from gradaug_timm.task.budget import within_preset
 from gradaug_timm.task.cost import RelativeCost
@@ -22,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     case = case_from(args)
     network = make_elastic(case.network())
     cost = RelativeCost(network, (3, case.size, case.size), batch=case.batch)
-    settings = {name: settings_of(case, name, cost) for name in PRESETS}
+    settings = {name: settings_of(case, network, name, cost) for name in PRESETS}
     steps = {PLAIN: plain_step(case), **{name: gradaug_step(case, **each) for name, each in settings.items()}}
     times = take_turns(steps, repeats=args.repeats, warmup=args.warmup, device=case.device)
     plain = peak_of_steps(plain_step, case, MEMORY_STEPS)
@@ -34,15 +36,15 @@ def main(argv: list[str] | None = None) -> None:
     report('presets', args, rows)
 
 
-def settings_of(case: Case, preset: str, cost: RelativeCost) -> dict:
+def settings_of(case: Case, network: nn.Module, preset: str, cost: RelativeCost) -> dict:
     """Return the fields of the settings with which `train.py` runs a preset.
 
     Args:
         case: The case.
+        network: The case's network, elastic.
         preset: Name of the preset.
         cost: The cost of settings for the case's network.
     """
-    network = make_elastic(case.network())
     settings = GradAugSettings.preset(case.size, preset, mode=case.mode)
     settings = fit_inputs(network, settings, (3, case.size, case.size))
     return {**asdict(within_preset(settings, preset, cost)), 'transforms': {}}

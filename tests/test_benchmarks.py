@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
-from benchmarks import ddp, floor, loader, memory, presets, scaling, step_time, widths
+from benchmarks import ddp, evidence_data, floor, loader, memory, presets, scaling, step_time, widths
 from benchmarks.case import Case, case_from, case_parser, gradaug_step
 from benchmarks.floor import Roofline
 from benchmarks.instant import make_instant
@@ -175,3 +176,23 @@ def test_presets_are_measured_against_plain_training(capsys):
     assert list(rows) == ['paper', 'default', 'fast']
     assert 1 < rows['fast']['multiply-adds'] <= 1.2 < rows['default']['multiply-adds'] < rows['paper']['multiply-adds']
     assert all(0.3 < row['time'] < 20 and 0.9 < row['memory'] < 1.6 for row in rows.values())
+
+
+def test_the_data_of_the_comparisons_are_disjoint_images_of_the_chosen_classes(tmp_path, monkeypatch):
+    class Fake:
+        classes = [f'class{index}' for index in range(100)]
+
+        def __init__(self, root, train):
+            self.images = [(Image.new('RGB', (32, 32), (index, label, train)), label)
+                           for label in (49, 50, 59, 60) for index in range(210 if train else 20)]
+
+        def __iter__(self):
+            return iter(self.images)
+
+    monkeypatch.setattr(evidence_data, 'CIFAR100', Fake)
+    evidence_data.main(['data', str(tmp_path), '--size', '16', '--validation', '25'])
+    for split, count in (('train', 200), ('validation', 25)):
+        assert sorted(folder.name for folder in (tmp_path / split).iterdir()) == ['class50', 'class59']
+        assert len(list((tmp_path / split / 'class50').iterdir())) == count
+    images = [Image.open(path) for path in tmp_path.glob('*/class50/*')]
+    assert {image.size for image in images} == {(16, 16)} and len({image.tobytes() for image in images}) == 225

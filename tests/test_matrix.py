@@ -1,5 +1,6 @@
 """Every combination of network and option trains for a few steps with a finite and decreasing loss."""
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -144,12 +145,30 @@ def test_all_together(network):
     _assert_learned(_train(task, *_batch(BF16_SIZE), autocast=torch.bfloat16, accumulate=2, mixup=mixup))
 
 
+@pytest.mark.parametrize('preset', ['paper', 'default', 'fast'])
+@pytest.mark.parametrize('compiled', [False, True])
+def test_presets_train_with_ema_cutmix_accumulation_and_checkpointing_or_compiled(preset, compiled):
+    torch.manual_seed(0)
+    np.random.seed(0)
+    network = NETWORKS['resnet']()
+    grid = {'width_steps': 1} if compiled else {}  # paper's widths are continuous
+    task = _task(network, SoftTargetCrossEntropy(), GradAugSettings.preset(BF16_SIZE, preset, divisor=1, **grid))
+    if compiled:
+        task.compile(backend='aot_eager')
+    else:
+        network.set_grad_checkpointing()
+    task.setup_ema(decay=0.9)
+    mixup = Mixup(cutmix_alpha=1.0, num_classes=CLASSES, label_smoothing=0.0, prob=0.5)
+    _assert_learned(_train(task, *_batch(BF16_SIZE), accumulate=2, mixup=mixup))
+
+
 def _train_rank(rank: int, init_file: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group('gloo', init_method=f'file://{init_file}', rank=rank, world_size=2)
-    for make in NETWORKS.values():
+    fast = GradAugSettings.preset(SIZE, 'fast', divisor=1)
+    for make, settings in itertools.product(NETWORKS.values(), (SETTINGS, fast)):
         torch.manual_seed(0)
-        task = _task(make())
+        task = _task(make(), settings=settings)
         task.prepare_distributed()
         images, target = _batch()
         _assert_learned(_train(task, images[rank::2], target[rank::2]))

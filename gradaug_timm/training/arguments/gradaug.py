@@ -11,7 +11,7 @@ from .conditions import NO_TURN, ONE_SIZE, beyond_the_end
 from .values import COUNT, DEGREES, NATURAL, NON_NEGATIVE, POSITIVE, SHARE, fraction_or_pixels
 
 PREFIX = 'gradaug_'
-BEFORE_PRESETS = dict(gradaug_subnets=3, gradaug_batch_fraction=1.)  # defaults of version 0.1
+BEFORE_PRESETS = dict(gradaug_subnets=3, gradaug_batch_fraction=1.)  # defaults before there were presets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ def given_settings(args: SubnetSettings) -> dict:
 
 
 def before_presets(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values of flags that are not in the settings of a run, if the run was made before there were presets.
+    """Return the flags that a run did not give and whose defaults have changed, if it is from before the presets.
 
     Args:
         saved: The settings of the run, by name.

@@ -19,8 +19,8 @@ LOCAL_FOLDER = 'local-dir:'  # precedes the path of a network's folder in timm
 OF_IMAGES = ('input_size', 'mean', 'std', 'interpolation', 'crop_pct')
 KEPT = (  # settings that define the network, or that `validate.py` needs
     'model', 'num_classes', 'in_chans', 'gp', 'model_kwargs', 'img_size', 'input_size', 'crop_pct', 'mean', 'std',
-    'interpolation', 'bn_eps', 'shake_drop', 'shake_drop_alpha', 'stoch_depth', 'regularizer', 'gradaug_divisor',
-    'gradaug_preset',
+    'interpolation', 'bn_eps', 'shake_drop', 'shake_drop_alpha', 'stoch_depth', 'regularizer',
+    'gradaug_divisor', 'gradaug_preset',
     'train_split', 'val_split', 'input_img_mode', 'input_key', 'target_key', 'target_format', 'task',  # of its data
 )
 RECIPE = (  # settings that show a reader how the weights were trained; no paths
