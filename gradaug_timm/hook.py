@@ -15,7 +15,7 @@ import torch
 from timm.utils import unwrap_model
 
 from .environment import flags_in
-from .task.budget import within_budget, within_preset
+from .task.budget import choose_preset
 from .task.cost import RelativeCost
 from .task.fit_inputs import fit_inputs, log_inputs
 from .task.gradaug import GradAugTask, MultiLabelGradAugTask
@@ -46,15 +46,20 @@ class _Hooked:
 
     def _fit(self, batch: int, input_size: tuple[int, int, int]) -> None:
         network = unwrap_model(self.trainable_module)
-        preset = GradAugSettings.preset(max(input_size[1:]), self._preset, **self._given)
-        settings = fit_inputs(network, preset, input_size, given=self._given) if preset.subnets else preset
+
+        def unfitted(preset: str | None) -> GradAugSettings:
+            return GradAugSettings.preset(max(input_size[1:]), preset, **self._given)
+
+        def settings_of(preset: str) -> GradAugSettings:
+            return fit_inputs(network, unfitted(preset), input_size, given=self._given)
+
+        preset, settings = self._preset, unfitted(self._preset)
         if settings.subnets:
             cost = RelativeCost(network, input_size, batch=batch)
-            settings = (within_budget(settings, self._budget, cost, given=self._given) if self._budget else
-                        within_preset(settings, self._preset, cost, given=self._given))
+            preset, settings = choose_preset(preset, self._budget, settings_of, cost, given=self._given)
         self.change_settings(settings)
         if self.verbose:
-            log_inputs(network, preset, settings)
+            log_inputs(network, unfitted(preset), settings)
             _logger.info(f'GradAug is on: {settings}')
 
 

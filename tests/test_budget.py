@@ -10,51 +10,54 @@ from train_helpers import arguments, error_line, train
 
 from gradaug_timm import GradAugSettings, make_elastic, open_trained
 from gradaug_timm.evaluation.subnets import choose_subnets
-from gradaug_timm.task.budget import within_budget, within_preset
+from gradaug_timm.task.budget import choose_preset
 from gradaug_timm.task.cost import RelativeCost
 from gradaug_timm.task.fit_inputs import fit_inputs
 from gradaug_timm.training.outputs.run_json import read_record
 
 PASSES = {1: 0.52, 2: 1.10, 3: 1.68}  # of the ImageNet preset, in plain steps (paper's facts)
-BUDGET_FLAGS = ('subnets', 'batch_fraction', 'interval')
+HALF_SIZE = 0.16  # of one sub-network at half the size, likewise
+LIMITED = ('batch_fraction', 'interval')
 
 
 def by_hand(settings: GradAugSettings) -> float:
-    return 1 + PASSES[settings.subnets] * settings.batch_fraction / settings.interval
+    each = HALF_SIZE * settings.subnets if settings.sizes == (0.5,) else PASSES[settings.subnets]
+    return 1 + each * settings.batch_fraction / settings.interval
 
 
-@pytest.mark.parametrize('budget, given, chosen', [
-    (3.0, dict(), (3, 1.0, 1)),
-    (2.68, dict(), (3, 1.0, 1)),
-    (2.1, dict(), (2, 1.0, 1)),
-    (2.0, dict(), (2, 0.9, 1)),
-    (1.5, dict(), (2, 0.45, 1)),
-    (1.25, dict(), (2, 0.45, 2)),
-    (1.05, dict(), (2, 0.27, 6)),
-    (1.5, dict(subnets=3), (3, 0.29, 1)),
-    (1.5, dict(batch_fraction=1.0), (3, 1.0, 4)),
-    (2.0, dict(interval=4), (3, 1.0, 4)),
-    (1.6, dict(interval=1, batch_fraction=1.0), (1, 1.0, 1)),
-    (1.3, dict(subnets=1), (1, 0.57, 1)),
+def chosen(preset, budget, cost=by_hand, **given):
+    return choose_preset(preset, budget, lambda name: GradAugSettings.preset(224, name, **given), cost, given=given)
+
+
+@pytest.mark.parametrize('budget, preset', [
+    (9.0, 'paper'), (2.68, 'paper'), (2.67, 'default'), (1.55, 'default'), (1.54, 'fast'), (1.16, 'fast'),
 ])
-def test_a_budget_is_used_by_two_subnetworks_on_fewer_images_then_in_fewer_steps(budget, given, chosen):
-    found = within_budget(GradAugSettings(**given), budget, by_hand, given=given)
-    assert tuple(getattr(found, name) for name in BUDGET_FLAGS) == chosen
+def test_a_budget_chooses_the_most_expensive_preset_that_fits(budget, preset):
+    assert chosen(None, budget) == (preset, GradAugSettings.preset(224, preset))
+
+
+@pytest.mark.parametrize('preset, budget, given, expected', [
+    (None, 1.08, dict(), ('fast', 0.5, 1)),
+    (None, 1.01, dict(), ('fast', 0.25, 4)),
+    (None, 1.05, dict(batch_fraction=1.0), ('fast', 1.0, 4)),
+    (None, 2.0, dict(subnets=3), ('default', 0.5, 1)),
+    (None, 1.5, dict(subnets=3), ('fast', 0.41, 1)),  # limited to 1.2 by the preset
+    ('paper', 1.5, dict(), ('paper', 0.29, 1)),
+    ('paper', 1.2, dict(), ('paper', 0.35, 3)),
+    ('default', 1.2, dict(interval=2), ('default', 0.36, 2)),
+    ('fast', 2.0, dict(), ('fast', 1.0, 1)),
+])
+def test_a_budget_below_a_preset_takes_part_of_the_batch_then_fewer_steps(preset, budget, given, expected):
+    name, found = chosen(preset, budget, **given)
+    assert (name, *(getattr(found, each) for each in LIMITED)) == expected
     assert by_hand(found) <= budget
-
-
-@pytest.mark.parametrize('budget', [1.02, 1.1, 1.25, 1.4, 1.5, 1.75, 2.0, 2.4])
-def test_nearly_all_of_a_budget_is_used_and_everything_else_stays(budget):
-    settings = GradAugSettings(min_width=0.7, off_epoch=3, temperature=2)
-    found = within_budget(settings, budget, by_hand)
-    assert 0.85 * (budget - 1) < by_hand(found) - 1 <= budget - 1
-    assert replace(found, subnets=3, batch_fraction=1.0, interval=1) == settings
+    of_preset = GradAugSettings.preset(224, name, **given)
+    assert replace(found, **{each: getattr(of_preset, each) for each in LIMITED}) == of_preset
 
 
 def test_a_budget_that_the_given_flags_exceed_is_refused_with_the_least_cost():
-    given = dict(subnets=3, batch_fraction=0.5, interval=2)
     with pytest.raises(ValueError, match=r'--gradaug-budget 1\.4 must be at least 1\.42'):
-        within_budget(GradAugSettings(**given), 1.4, by_hand, given=given)
+        chosen(None, 1.4, subnets=3, sizes=(1.0,), batch_fraction=0.5, interval=2)
 
 
 @pytest.mark.parametrize(('name', 'kwargs', 'pixels'), [
@@ -65,18 +68,18 @@ def test_the_preset_fast_costs_at_most_a_fifth_more_than_plain_training_on_any_n
     network = make_elastic(timm.create_model(name, num_classes=10, **kwargs))
     cost = RelativeCost(network, (3, pixels, pixels), batch=64)
     settings = fit_inputs(network, GradAugSettings.preset(pixels, 'fast'), (3, pixels, pixels))
-    found = within_preset(settings, 'fast', cost)
+    _, found = choose_preset('fast', None, lambda _: settings, cost)
     assert 1.05 < cost(found) <= 1.2
     assert found.subnets == 1
     assert (found == settings) == (cost(settings) <= 1.2)
 
 
 def test_a_preset_does_not_change_what_is_given():
-    settings = GradAugSettings.preset(224, 'fast', subnets=3, batch_fraction=1., interval=1)
-    assert within_preset(settings, 'fast', by_hand, given=('subnets', 'batch_fraction', 'interval')) == settings
-    assert within_preset(settings, 'default', by_hand) == within_preset(settings, None, by_hand) == settings
-    half = GradAugSettings.preset(224, 'fast', subnets=3, batch_fraction=0.5)
-    assert within_preset(half, 'fast', by_hand, given=('subnets', 'batch_fraction')).interval == 5  # 1.68 / 2 / 5 < 0.2
+    given = dict(subnets=3, sizes=(1.0,))
+    assert chosen('fast', None, batch_fraction=1., interval=1, **given)[1].batch_fraction == 1
+    assert chosen('default', None) == chosen(None, None) == ('default', GradAugSettings.preset(224))
+    half = chosen('fast', None, batch_fraction=0.5, **given)[1]
+    assert (half.batch_fraction, half.interval) == (0.5, 5)  # 1.68 / 2 / 5 < 0.2
 
 
 @pytest.fixture(scope='module')
@@ -119,31 +122,32 @@ def test_the_estimate_averages_the_sizes_of_all_epochs(network):
 
 def test_a_run_trains_with_what_its_budget_chose_and_records_it(image_folder, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
-        folder = train(image_folder, tmp_path, gradaug=True, gradaug_budget=1.3, gradaug_divisor=4)
+        folder = train(image_folder, tmp_path, gradaug=True, gradaug_budget=1.05, gradaug_divisor=4)
     record = read_record(folder)
-    assert record['gradaug']['subnets'] == 2 and record['gradaug']['batch_fraction'] < 1
-    assert 1.25 < record['relative_cost'] <= 1.3
-    line = next(r.message for r in caplog.records if r.message.startswith('--gradaug-budget 1.3: interval 1, batch_fr'))
-    assert f'batch_fraction {record["gradaug"]["batch_fraction"]}' in line and 'subnets 2' in line
+    assert record['gradaug']['subnets'] == 1 and record['gradaug']['sizes'] == [0.5]
+    assert record['gradaug']['batch_fraction'] < 1
+    assert 1 < record['relative_cost'] <= 1.05
+    line = next(r.message for r in caplog.records if r.message.startswith('--gradaug-budget 1.05: preset fast, int'))
+    assert f'batch_fraction {record["gradaug"]["batch_fraction"]}' in line
 
 
 def test_a_resumed_run_keeps_what_was_chosen_or_is_refused(image_folder, tmp_path, capsys):
     flags = dict(gradaug=True, epochs=2, resume='auto', experiment='run')
-    folder = train(image_folder, tmp_path, gradaug_budget=1.5, stop_epoch=1, **flags)
-    error = error_line(capsys, arguments(image_folder, tmp_path, gradaug_budget=1.2, **flags))
-    assert '--gradaug-interval' in error and 'was trained with' in error
+    folder = train(image_folder, tmp_path, gradaug_budget=1.05, stop_epoch=1, **flags)
+    error = error_line(capsys, arguments(image_folder, tmp_path, gradaug_budget=3, **flags))
+    assert '--gradaug-subnets 3' in error and 'was trained with' in error
     first = read_record(folder)
-    train(image_folder, tmp_path, gradaug_budget=1.5, **flags)
+    train(image_folder, tmp_path, gradaug_budget=1.05, **flags)
     assert read_record(folder)['gradaug'] == first['gradaug']
-    by_hand_flags = {f'gradaug_{name}': first['gradaug'][name] for name in BUDGET_FLAGS}
-    train(image_folder, tmp_path, **by_hand_flags, **flags)
+    by_hand_flags = {f'gradaug_{name}': first['gradaug'][name] for name in LIMITED}
+    train(image_folder, tmp_path, gradaug_preset='fast', **by_hand_flags, **flags)
 
 
 def test_a_budget_too_small_for_the_flags_ends_with_one_line(image_folder, tmp_path, capsys):
     argv = arguments(
         image_folder, tmp_path, gradaug=True, gradaug_budget=1.1, gradaug_subnets=3, gradaug_batch_fraction=1.,
         gradaug_interval=1)
-    assert '--gradaug-budget 1.1 must be at least 3.' in error_line(capsys, argv)
+    assert '--gradaug-budget 1.1 must be at least 1.65, ' in error_line(capsys, argv)
 
 
 @pytest.mark.parametrize('flags, words', [

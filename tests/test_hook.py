@@ -55,9 +55,10 @@ def test_the_hook_trains_a_script_of_timms_shape_with_gradaug(run):
 
 
 def test_a_budget_chooses_in_a_script_too(run):
-    done = run('--device-modules', 'gradaug_timm.hook', '--model', 'gradaug_test_resnet', GRADAUG_BUDGET='1.3')
+    done = run('--device-modules', 'gradaug_timm.hook', '--model', 'gradaug_test_resnet', GRADAUG_BUDGET='1.04')
     assert done.returncode == 0, done.stderr
-    assert 'interval=7' in done.stdout  # of four images no part but the half could be taken
+    assert 'subnets=1, ' in done.stdout and 'sizes=(0.5,)' in done.stdout  # the preset `fast`
+    assert 'interval=3, batch_fraction=0.62' in done.stdout  # two of four images
 
 
 def test_a_network_of_one_size_gets_rotated_images(run):

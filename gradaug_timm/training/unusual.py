@@ -12,7 +12,6 @@ from torch import nn
 from ..data.by_name import same_names
 from ..data.class_names import own_names
 from ..flags import as_given, idle_settings
-from ..task.budget import CHOSEN
 from ..task.settings import GradAugSettings
 from ..upstream import teacher_of
 from .arguments.conditions import WARMED_UP
@@ -191,10 +190,10 @@ def data_values(args: LoopSettings, network: nn.Module) -> dict[str, Any]:
 
 def filled_in(args: LoopSettings, settings: Mapping[str, Any]) -> dict[str, str]:
     """Return settings that differ from their defaults without being set, and from where they follow."""
-    default, budget = GradAugSettings(), args.gradaug_budget
+    default = GradAugSettings()
+    source = '--gradaug-budget' if args.gradaug_budget else 'preset'
     found = {
-        f'{PREFIX}{name}': '--gradaug-budget' if budget and name in CHOSEN else 'preset'
-        for name, value in settings.items()
+        f'{PREFIX}{name}': source for name, value in settings.items()
         if hasattr(args, f'{PREFIX}{name}') and f'{PREFIX}{name}' not in args.origins
         and value != getattr(default, name)}
     return found if 'lr' in args.origins else {'lr': '--lr-base', **found}

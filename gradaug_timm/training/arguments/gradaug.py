@@ -65,8 +65,9 @@ class SubnetSettings(
         type=COUNT, metavar='N', idle=ONE_SIZE)
     gradaug_budget: float | None = setting(
         None,
-        'cost of training relative to plain training, within which sub-networks, their share of the batch, and '
-        'the interval are chosen as far as they are not given', type=ranged(float, above=1), metavar='C')
+        'the most that training may cost, in multiply-adds relative to plain training; chooses --gradaug-preset, and '
+        'if need be a part of the batch and an interval, as far as they are not given',
+        type=ranged(float, above=1), metavar='C')
 
 
 def given_flags(args: SubnetSettings) -> dict:

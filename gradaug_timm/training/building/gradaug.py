@@ -3,13 +3,14 @@ import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import fields, replace
+from typing import Any
 
 import torch
 from timm.scheduler import create_scheduler_v2, scheduler_kwargs
 from torch import nn
 
 from ...elastic import Subnet, make_elastic, multiply_adds
-from ...task.budget import CHOSEN, within_budget, within_preset
+from ...task.budget import CHOSEN, choose_preset
 from ...task.cost import RelativeCost
 from ...task.fit_inputs import fit_inputs, log_inputs
 from ...task.sampling import width_grid
@@ -31,20 +32,19 @@ def enable_gradaug(
     """Make `network` elastic and test it.
 
     Returns:
-        The settings of the run, with the choices of a budget filled in; the settings of GradAug, which are the given
-        ones and otherwise the preset of the image size, as far as the network supports it; and the multiply-adds of
-        training, relative to plain training.
+        The settings of the run, with what was chosen for a budget or by a preset filled in; the settings of GradAug,
+        which are the given ones and otherwise the preset of the image size, as far as the network supports it; and the
+        multiply-adds of training, relative to plain training.
 
     Raises:
         ValueError: A setting is out of range, the network is not supported or fails on an image size, or the budget is
             too small.
     """
-    preset = _preset(args, input_size)
     settings = settings_for(args, network, input_size)
-    log_inputs(network, preset, settings)
     estimate = RelativeCost(network, input_size, batch=args.batch_size, epochs=_scheduled_epochs(args))
     if settings.subnets:
-        args, settings = _within_limits(args, settings, estimate)
+        args, settings = _within_limits(args, network, input_size, estimate)
+    log_inputs(network, _preset(args, input_size), settings)
     cost = estimate(settings) if settings.subnets else 1.
     describe(settings, cost)
     if settings.subnets and settings.random_width:
@@ -90,18 +90,24 @@ def _scheduled_epochs(args: TrainSettings) -> int:
 
 def _within_limits(
         args: TrainSettings,
-        settings: GradAugSettings,
+        network: nn.Module,
+        input_size: tuple[int, int, int],
         estimate: RelativeCost,
 ) -> tuple[TrainSettings, GradAugSettings]:
-    """Return the settings within the budget or that of the preset; what was chosen for it is filled in."""
-    budget, given = args.gradaug_budget, given_settings(args)
-    found = (within_budget(settings, budget, estimate, given=given) if budget else
-             within_preset(settings, args.gradaug_preset, estimate, given=given))
-    if budget or found != settings:
-        args = replace(args, **{f'{PREFIX}{name}': getattr(found, name) for name in CHOSEN})
-        source = f'--gradaug-budget {budget:g}' if budget else f'--gradaug-preset {args.gradaug_preset}'
-        _logger.info(f'{source}: {", ".join(f"{name} {_show(getattr(found, name))}" for name in CHOSEN)}.')
-    return args, found
+    """Return the settings within the budget and the limit of the preset; what was chosen for them is filled in."""
+    def settings_of(preset: str) -> GradAugSettings:
+        return settings_for(replace(args, gradaug_preset=preset), network, input_size)
+
+    budget = args.gradaug_budget
+    preset, found = choose_preset(args.gradaug_preset, budget, settings_of, estimate, given=given_settings(args))
+    chosen: dict[str, Any] = {f'{PREFIX}preset': preset} if budget else {}
+    if found != settings_of(preset):
+        chosen.update({f'{PREFIX}{name}': getattr(found, name) for name in CHOSEN})
+    if chosen:
+        source = f'--gradaug-budget {budget:g}' if budget else f'--gradaug-preset {preset}'
+        words = ', '.join(f'{name.removeprefix(PREFIX)} {_show(value)}' for name, value in chosen.items())
+        _logger.info(f'{source}: {words}.')
+    return replace(args, **chosen), found
 
 
 def describe(settings: GradAugSettings, cost: float) -> None:
