@@ -1,7 +1,8 @@
 """Benchmark cases: a network, its batch, and how it is trained."""
 import argparse
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import timm
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 
 import gradaug_timm  # noqa: F401  registers gradaug_* models
 from gradaug_timm import GradAugSettings, GradAugTask
-from gradaug_timm.cli import StrictParser, ranged
+from gradaug_timm.cli import Keywords, StrictParser, ranged
 
 PRECISIONS = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
@@ -30,6 +31,7 @@ class Case:
         compiled: Compile the network with torch.compile.
         device: Device of the network.
         classes: Number of classes.
+        model_kwargs: More arguments of the architecture.
     """
     model: str
     size: int
@@ -40,6 +42,7 @@ class Case:
     compiled: bool
     device: torch.device
     classes: int = 1000
+    model_kwargs: dict[str, Any] = field(default_factory=dict)
 
     @property
     def layout(self) -> torch.memory_format:
@@ -48,7 +51,7 @@ class Case:
     def network(self) -> nn.Module:
         """Return the network, with the same random weights in each call."""
         torch.manual_seed(0)
-        network = timm.create_model(f'gradaug_{self.model}', num_classes=self.classes)
+        network = timm.create_model(f'gradaug_{self.model}', num_classes=self.classes, **self.model_kwargs)
         return network.to(self.device, memory_format=self.layout).train()
 
     def images(self) -> torch.Tensor:
@@ -113,6 +116,9 @@ def case_parser(name: str, description: str) -> argparse.ArgumentParser:
     positive = ranged(int, minimum=1)
     parser.add_argument('--model', default='resnet50', help='architecture, without gradaug_ (default: %(default)s)')
     parser.add_argument(
+        '--model-kwargs', nargs='*', default={}, action=Keywords, metavar='KEY=VALUE',
+        help='more arguments of the architecture')
+    parser.add_argument(
         '--size', type=positive, default=160, help='height and width of images, in pixels (default: %(default)s)')
     parser.add_argument('--batch', type=positive, default=16, help='images in a batch (default: %(default)s)')
     parser.add_argument('--classes', type=positive, default=1000, help='number of classes (default: %(default)s)')
@@ -138,4 +144,4 @@ def case_from(args: argparse.Namespace) -> Case:
     """Return the case that the flags describe, and set the number of threads."""
     torch.set_num_threads(args.threads)
     return Case(args.model, args.size, args.batch, args.mode, args.precision, args.channels_last, args.torchcompile,
-                torch.device(args.device), args.classes)
+                torch.device(args.device), args.classes, args.model_kwargs)

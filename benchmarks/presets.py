@@ -4,7 +4,7 @@ from dataclasses import asdict
 from torch import nn
 
 from gradaug_timm import GradAugSettings, make_elastic
-from gradaug_timm.task.budget import within_preset
+from gradaug_timm.task.budget import choose_preset
 from gradaug_timm.task.cost import RelativeCost
 from gradaug_timm.task.fit_inputs import fit_inputs
 from gradaug_timm.task.presets import PRESETS
@@ -47,7 +47,7 @@ def settings_of(case: Case, network: nn.Module, preset: str, cost: RelativeCost)
     """
     settings = GradAugSettings.preset(case.size, preset, mode=case.mode)
     settings = fit_inputs(network, settings, (3, case.size, case.size))
-    return {**asdict(within_preset(settings, preset, cost)), 'transforms': {}}
+    return {**asdict(choose_preset(preset, None, lambda _: settings, cost)[1]), 'transforms': {}}
 
 
 if __name__ == '__main__':

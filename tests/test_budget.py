@@ -16,7 +16,7 @@ from gradaug_timm.task.fit_inputs import fit_inputs
 from gradaug_timm.training.outputs.run_json import read_record
 
 PASSES = {1: 0.52, 2: 1.10, 3: 1.68}  # of the ImageNet preset, in plain steps (paper's facts)
-HALF_SIZE = 0.16  # of one sub-network at half the size, likewise
+HALF_SIZE = 0.11  # of one sub-network at half the size, likewise
 LIMITED = ('batch_fraction', 'interval')
 
 
@@ -30,18 +30,18 @@ def chosen(preset, budget, cost=by_hand, **given):
 
 
 @pytest.mark.parametrize('budget, preset', [
-    (9.0, 'paper'), (2.68, 'paper'), (2.67, 'default'), (1.55, 'default'), (1.54, 'fast'), (1.16, 'fast'),
+    (9.0, 'paper'), (2.68, 'paper'), (2.67, 'default'), (1.55, 'default'), (1.54, 'fast'), (1.11, 'fast'),
 ])
 def test_a_budget_chooses_the_most_expensive_preset_that_fits(budget, preset):
     assert chosen(None, budget) == (preset, GradAugSettings.preset(224, preset))
 
 
 @pytest.mark.parametrize('preset, budget, given, expected', [
-    (None, 1.08, dict(), ('fast', 0.5, 1)),
-    (None, 1.01, dict(), ('fast', 0.25, 4)),
-    (None, 1.05, dict(batch_fraction=1.0), ('fast', 1.0, 4)),
+    (None, 1.08, dict(), ('fast', 0.72, 1)),
+    (None, 1.01, dict(), ('fast', 0.27, 3)),
+    (None, 1.05, dict(batch_fraction=1.0), ('fast', 1.0, 3)),
     (None, 2.0, dict(subnets=3), ('default', 0.5, 1)),
-    (None, 1.5, dict(subnets=3), ('fast', 0.41, 1)),  # limited to 1.2 by the preset
+    (None, 1.5, dict(subnets=3), ('fast', 0.36, 1)),  # limited to 1.12 by the preset
     ('paper', 1.5, dict(), ('paper', 0.29, 1)),
     ('paper', 1.2, dict(), ('paper', 0.35, 3)),
     ('default', 1.2, dict(interval=2), ('default', 0.36, 2)),
@@ -64,14 +64,14 @@ def test_a_budget_that_the_given_flags_exceed_is_refused_with_the_least_cost():
     ('wide_resnet28_10', dict(depth=16, widen_factor=4), 32), ('resnet18', {}, 64), ('tf_efficientnet_lite0', {}, 224),
     ('vit_tiny_patch16_224', dict(depth=2), 224),
 ])
-def test_the_preset_fast_costs_at_most_a_fifth_more_than_plain_training_on_any_network(name, kwargs, pixels):
+def test_the_preset_fast_costs_at_most_an_eighth_more_than_plain_training_on_any_network(name, kwargs, pixels):
     network = make_elastic(timm.create_model(name, num_classes=10, **kwargs))
     cost = RelativeCost(network, (3, pixels, pixels), batch=64)
     settings = fit_inputs(network, GradAugSettings.preset(pixels, 'fast'), (3, pixels, pixels))
     _, found = choose_preset('fast', None, lambda _: settings, cost)
-    assert 1.05 < cost(found) <= 1.2
+    assert 1.05 < cost(found) <= 1.12
     assert found.subnets == 1
-    assert (found == settings) == (cost(settings) <= 1.2)
+    assert (found == settings) == (cost(settings) <= 1.12)
 
 
 def test_a_preset_does_not_change_what_is_given():
@@ -79,7 +79,7 @@ def test_a_preset_does_not_change_what_is_given():
     assert chosen('fast', None, batch_fraction=1., interval=1, **given)[1].batch_fraction == 1
     assert chosen('default', None) == chosen(None, None) == ('default', GradAugSettings.preset(224))
     half = chosen('fast', None, batch_fraction=0.5, **given)[1]
-    assert (half.batch_fraction, half.interval) == (0.5, 5)  # 1.68 / 2 / 5 < 0.2
+    assert (half.batch_fraction, half.interval) == (0.5, 7)  # 1.68 / 2 / 7 < 0.12
 
 
 @pytest.fixture(scope='module')
@@ -171,14 +171,14 @@ def test_a_run_takes_its_preset_and_what_is_given_wins(image_folder, tmp_path, p
     record = read_record(train(image_folder, tmp_path, **flags))
     assert {name: record['gradaug'][name] for name in expected} == expected
     assert record['gradaug']['weight'] == 0.5
-    assert preset != 'fast' or record['relative_cost'] <= 1.2
+    assert preset != 'fast' or record['relative_cost'] <= 1.12
 
 
 def test_a_run_with_a_preset_that_took_a_part_of_the_batch_resumes_with_it(image_folder, tmp_path, capsys):
     flags = dict(gradaug=True, gradaug_divisor=4, gradaug_sizes=[1, 0.75], epochs=2, resume='auto')  # costs too much
     folder = train(image_folder, tmp_path, gradaug_preset='fast', stop_epoch=1, **flags)
     first = read_record(folder)
-    assert first['gradaug']['batch_fraction'] < 1 and first['relative_cost'] <= 1.2
+    assert first['gradaug']['batch_fraction'] < 1 and first['relative_cost'] <= 1.12
     error = error_line(capsys, arguments(image_folder, tmp_path, gradaug_preset='paper', experiment='run', **flags))
     assert '--gradaug-subnets 3' in error and 'was trained with' in error
     train(image_folder, tmp_path, gradaug_preset='fast', **flags)
