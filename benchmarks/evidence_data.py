@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     """
     parser = StrictParser(prog='python -m benchmarks.evidence_data', description=(__doc__ or '').splitlines()[0])
     positive = ranged(int, minimum=1)
-    parser.add_argument('data', help='folder that contains cifar-100-python, or a zip file with image folders in train/')
+    parser.add_argument('data', help='folder of cifar-100-python, or a zip file with folders of images in train/')
     parser.add_argument('output', help='folder to write')
     parser.add_argument('--size', type=positive, default=32, help='height and width of the images (default: 32)')
     parser.add_argument('--validation', type=positive, default=400, help='validation images of a class (default: 400)')
