@@ -4,6 +4,10 @@ Importing the package registers `gradaug_<name>` and the CIFAR networks with tim
 """
 import os
 
+from . import threads
+
+if threads.is_command():
+    threads.wait_passively(os.environ)
 # Set before oneDNN reads it. The default, 1,024 compiled layers, is too small for all pairs of width and size.
 os.environ.setdefault('ONEDNN_PRIMITIVE_CACHE_CAPACITY', '16384')
 

@@ -15,10 +15,10 @@ import torch
 from timm.utils import ParseKwargs, setup_default_logging
 
 from .hints import nearest, renamed
+from .threads import installed_command
 from .upstream import HookedParser, compile_modes, parser_flags
 from .version import __version__
 
-COMMANDS = 'gradaug-'  # prefix of all commands that pip installs
 OTHER_DASHES = '\u2010\u2011\u2012\u2013\u2014\u2212'  # which text processors write for -
 CONTROL = re.compile(r'\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0e-\x1f\x7f]')  # colours and other codes of terminals
 VERSIONS = f'gradaug_timm {__version__}, timm {timm.__version__}, torch {torch.__version__}'
@@ -78,12 +78,6 @@ def log_to_terminal() -> None:
         setup_default_logging()
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def installed_command() -> str | None:
-    """Return the name of the installed command that runs; None if a script or module was started directly."""
-    name = os.path.basename(sys.argv[0]).removesuffix('.exe') if sys.argv else ''
-    return name if name.startswith(COMMANDS) else None
 
 
 def started_as() -> str:

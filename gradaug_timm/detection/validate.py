@@ -12,6 +12,7 @@ from ..cli import log_to_terminal, table
 from ..data.class_names import listed
 from ..devices import pick_device
 from ..files import replacing
+from ..threads import use_threads
 from ..training.loop.between_steps import DataError
 from ..training.processes import Process
 from .arguments import DetectionSettings
@@ -41,6 +42,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     log_to_terminal()
     parser = build_parser()
     args = parser.parse_settings(argv)
+    use_threads(args.threads)
     try:
         args = replace(args, checkpoint=checkpoint_in(args.checkpoint))
         network, trained, coco, device = _prepare(args)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ..cli import file_to_write
 from ..flags import Settings, SettingsParser, needs, setting, switch
+from ..threads import HELP as THREADS
 from ..training.arguments.values import COUNT, NATURAL, PROBABILITY
 
 
@@ -29,6 +30,7 @@ class ExecutionSettings(Settings, title='execution'):
 
     raw_weights: bool = switch('use the trained weights even if the checkpoint has averaged ones')
     device: str | None = setting(None, 'device (default: the accelerator if there is one, else cpu)', metavar='NAME')
+    threads: int | None = setting(None, THREADS, type=NATURAL, metavar='N')
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from ..cli import one_line
+from ..threads import one_thread
 from ..upstream import PARAMETER_CACHES, compiled_network, is_compiled, is_sharded
 from .cache import cached_plan
 from .plan import Plan
@@ -56,7 +57,7 @@ def _plan(network: nn.Module) -> Plan:
             reason = one_line(error, kind=True)
             raise ValueError(f'{name} can\'t run as sub-networks: planning fails ({reason}).') from error
 
-    with torch.device('cpu'), torch.random.fork_rng(devices=[]):
+    with torch.device('cpu'), torch.random.fork_rng(devices=[]), one_thread():
         plan = cached_plan(network, planner, make, ignored=PARAMETER_CACHES | {ATTRIBUTE})
     whole = [name.removesuffix('.weight') for name, sides in plan.tensors.items()
              if len(sides) > 1 and any(side is not None and side.groups & plan.frozen for side in sides)]

@@ -1,6 +1,7 @@
 """A whole evaluation from Python, without a command line."""
 from dataclasses import replace
 
+import torch
 from torch import nn
 
 from ..cli import import_named, one_line
@@ -53,6 +54,8 @@ def evaluate(settings: EvaluationSettings, network: nn.Module | Trained | None =
         ('resnet20_cifar', 100.0)
     """
     import_named(settings.device_modules or ())
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
     try:
         trained = None
         if network is not None:

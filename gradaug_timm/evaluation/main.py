@@ -3,6 +3,7 @@
 
 from ..cli import log_to_terminal, table
 from ..task.compile_limit import CompilationError
+from ..threads import use_threads
 from .api import run_evaluation, write_files
 from .arguments import build_parser, parse
 from .checks import robustness_asked
@@ -14,6 +15,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run validate.py; SystemExit(2) with one line on stderr if the command can't be carried out."""
     log_to_terminal()
     settings = parse(argv)
+    use_threads(settings.threads)
     try:
         results = run_evaluation(settings)
         if robustness_asked(settings):

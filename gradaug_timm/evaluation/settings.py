@@ -5,6 +5,7 @@ from typing import Any
 from ..cli import compile_backend, compile_mode, file_to_write, ranged
 from ..confusion import ConfusionSettings
 from ..flags import Settings, keywords, needs, only_for, replaced_by, setting, switch
+from ..threads import HELP as THREADS
 from .corruptions import SEVERITIES
 
 NATURAL = ranged(int, minimum=1)
@@ -136,6 +137,7 @@ class ExecutionSettings(Settings, title='execution'):
 
     device: str | None = setting(
         None, 'device (default: the accelerator if there is one, else cpu)', metavar='NAME')
+    threads: int | None = setting(None, THREADS, type=NATURAL, metavar='N')
     device_modules: tuple[str, ...] | None = setting(
         None, 'Python modules to import first, such as those that register regularisers', nargs='+', metavar='MODULE')
     num_gpu: int = setting(1, 'GPUs that share a batch (default: 1)', type=NATURAL, metavar='N')

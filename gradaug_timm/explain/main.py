@@ -19,6 +19,7 @@ from ..elastic import extract
 from ..evaluation.subnets import choose_subnets
 from ..evaluation.trained import Trained
 from ..files import written_aside
+from ..threads import use_threads
 from .arguments import ExplainSettings, build_parser
 from .maps import activation_map
 
@@ -42,6 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command; SystemExit(2) with one line on stderr if it can't be carried out."""
     parser = build_parser()
     settings = parser.parse_settings(argv)
+    use_threads(settings.threads)
     try:
         paths = find_images(settings.images, settings.limit)
         columns = [column for path in settings.checkpoint for column in _columns(settings, path)]

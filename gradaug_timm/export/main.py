@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 
 from ..cli import log_to_terminal
 from ..data.class_names import title_of
+from ..threads import use_threads
 from .arguments import ExportSettings, build_parser, read_label_names
 from .card import model_card
 from .folder import FILES, place, write_draft
@@ -22,6 +23,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = build_parser()
     settings = parser.parse_settings(argv)
     log_to_terminal()
+    use_threads(settings.threads)
     try:
         for line in export(settings):
             print(line)

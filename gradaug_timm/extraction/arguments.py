@@ -8,6 +8,7 @@ from ..evaluation.as_trained import MODE, is_other_data
 from ..evaluation.settings import COUNT, NATURAL, SHARE, EvaluationSettings
 from ..evaluation.trained import Trained, open_trained
 from ..flags import Settings, SettingsParser, keywords, setting, switch
+from ..threads import HELP as THREADS
 
 ENDING = '.safetensors'
 # Settings of train.py that say which images a network was trained on.
@@ -27,6 +28,7 @@ class NetworkSettings(Settings, title='network, by default as the checkpoint say
     model_kwargs: dict[str, Any] = keywords('more arguments of the model')
     img_size: int | None = setting(None, 'height and width of the images', type=NATURAL, metavar='N')
     use_ema: bool = switch('use the averaged weights if the checkpoint has them')
+    threads: int | None = setting(None, THREADS, type=NATURAL, metavar='N')
 
     def open(self, path: str) -> Trained:
         """Open a checkpoint.

@@ -12,6 +12,7 @@ from ..evaluation import recalibrate
 from ..evaluation.loading import training_batches
 from ..evaluation.subnets import choose_subnets
 from ..evaluation.trained import Trained
+from ..threads import use_threads
 from .arguments import ExtractionSettings, build_parser
 from .saving import save_extracted
 
@@ -23,6 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = build_parser()
     settings = parser.parse_settings(argv)
     log_to_terminal()
+    use_threads(settings.threads)
     try:
         print(run(settings))
     except (OSError, ValueError) as error:

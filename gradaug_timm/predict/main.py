@@ -7,6 +7,7 @@ from timm.utils import setup_default_logging
 
 from ..cli import one_line
 from ..task.compile_limit import CompilationError
+from ..threads import use_threads
 from .arguments import PredictSettings, build_parser
 from .run import Predictions, predict
 from .sheet import write_sheet
@@ -21,6 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     settings = parser.parse_settings(argv)
     if not logging.root.handlers:
         setup_default_logging()
+    use_threads(settings.threads)
     try:
         run(settings)
     except (OSError, ValueError, CompilationError) as error:

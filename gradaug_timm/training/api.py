@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 import torch.distributed as dist
 import yaml
 
@@ -80,6 +81,8 @@ def train(
     """
     _check(settings, loggers, callbacks)
     import_named(settings.device_modules or ())
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
     text = yaml.safe_dump(settings.values(), default_flow_style=False)
     args = resolve(replace(settings, origins=dict.fromkeys(changed(settings), 'Python')))
     joined, run = dist.is_initialized(), None

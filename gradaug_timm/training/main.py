@@ -14,6 +14,7 @@ from timm.utils.distributed import is_distributed_env
 from ..cli import log_to_terminal, one_line, started_as
 from ..flags import SettingsParser
 from ..task.compile_limit import CompilationError
+from ..threads import use_threads
 from .agreement import DisagreementError, gather
 from .arguments import build_parser, parse_arguments
 from .arguments.checks import DEFAULT_OUTPUT
@@ -76,6 +77,7 @@ def _prepare(parser: SettingsParser, args: Any, text: str, prepare: Callable[[An
             logging.root.setLevel(logging.WARNING)
         for line in args.notes:
             _logger.info(line)
+        use_threads(args.threads)
         return prepare(continue_restarted(args, process), text, process)
     except DisagreementError as error:
         parser.exit(FAILED, f'{parser.prog}: error: {error}\n')

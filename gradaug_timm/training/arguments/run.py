@@ -3,6 +3,7 @@ from dataclasses import dataclass
 
 from ...cli import compile_backend, compile_mode
 from ...flags import Role, Settings, needs, setting, switch
+from ...threads import HELP as THREADS
 from .conditions import NEVER, ON_CPU, ONE_PROCESS
 from .values import COUNT, NATURAL, PERCENT, POSITIVE, metric
 
@@ -26,6 +27,7 @@ class DeviceSettings(Settings, title='device'):
     device: str | None = setting(
         None, 'device, such as cuda, mps or cpu (default: the accelerator if there is one)', metavar='NAME',
         role=Role.PLACE)
+    threads: int | None = setting(None, THREADS, type=NATURAL, metavar='N', role=Role.PLACE)
     device_modules: tuple[str, ...] | None = setting(
         None, 'Python modules to import before training', nargs='+', metavar='MODULE', role=Role.PLACE)
     amp: bool = switch('mixed precision')
