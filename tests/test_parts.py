@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn.utils import prune
 
 from gradaug_timm import GradAugSettings, GradAugTask, Subnet
-from gradaug_timm.elastic import activate, make_elastic, show_parts
+from gradaug_timm.elastic import PartCache, activate, make_elastic, parts, show_parts
+from gradaug_timm.elastic.slicing import Cut
 from gradaug_timm.task.carried_loss import CarriedLoss
 
 NETWORKS = {
@@ -93,3 +94,64 @@ def test_a_step_differentiates_no_cut_of_a_parameter():
     with torch.profiler.profile() as profiler:
         task(torch.randn(2, 3, 32, 32), torch.tensor([0, 1]))['loss'].backward()
     assert not any('slice_backward' in event.key for event in profiler.key_averages())
+
+
+def shown_in(network, cache, subnet=None):
+    with activate(network, subnet or Subnet(0.5)):
+        return show_parts(network, cache)
+
+
+def test_parts_are_the_same_from_step_to_step_while_the_parameters_are():
+    network, cache = small('resnet10t'), PartCache()
+    first = shown_in(network, cache)
+    assert all(a is b for a, b in zip(first, shown_in(network, cache), strict=True))
+    other = shown_in(network, cache, Subnet(0.75))
+    assert not {id(part.leaf) for part in first} & {id(part.leaf) for part in other}
+    with torch.no_grad():
+        network.layer2[0].conv1.weight.fill_(3)
+    part = next(part for part in shown_in(network, cache) if part.parameter is network.layer2[0].conv1.weight)
+    assert part.leaf.eq(3).all()
+
+
+def replace_weight(network):
+    network.layer2[0].conv1.weight = nn.Parameter(torch.zeros(network.layer2[0].conv1.weight.shape))
+
+
+@pytest.mark.parametrize('change', [
+    nn.Module.double,
+    replace_weight,
+    lambda network: network.layer2[0].conv1.weight.requires_grad_(False),
+    lambda network: network.to(memory_format=torch.channels_last),
+    lambda network: setattr(network.layer2[0].conv1.weight, 'data', torch.ones(128, 64, 3, 3)),
+    lambda network: network.load_state_dict(
+        {key: value.clone() for key, value in network.state_dict().items()}, assign=True),
+])
+def test_parts_of_an_earlier_step_are_not_shown_for_parameters_that_have_changed(change):
+    network, cache, layer = small('resnet10t'), PartCache(), 'layer2.0.conv1'
+    shown_in(network, cache)
+    change(network)
+    found = {id(part.parameter): part.leaf for part in shown_in(network, cache)}
+    fresh = {id(part.parameter): part.leaf for part in shown_in(network, PartCache())}
+    assert found.keys() == fresh.keys()
+    for key, leaf in found.items():
+        assert leaf.data_ptr() == fresh[key].data_ptr() and leaf.stride() == fresh[key].stride()
+        assert leaf.dtype == fresh[key].dtype
+    weight = network.get_submodule(layer).weight
+    assert (id(weight) in found) == weight.requires_grad
+
+
+def test_a_cache_of_parts_does_not_grow_with_random_widths():
+    network, cache = small('resnet10t'), PartCache()
+    for index in range(parts.MOST + 5):
+        shown_in(network, cache, Subnet(0.5 + index / 500, 1))
+    assert len(cache._shown) <= parts.MOST
+
+
+def test_the_gradients_of_two_parts_of_one_parameter_are_added():
+    parameter = nn.Parameter(torch.tensor([1., 2., 3., 4.]))
+    both = [parts.Part(parameter, cut, cut.of(parameter.detach()).requires_grad_(), ((length,), (1,), start))
+            for start, length in ((0, 2), (0, 3)) for cut in [Cut(((0, ((start, length),)),))]]
+    carried = CarriedLoss([parameter])
+    carried.add(both[0].leaf @ torch.tensor([1., 2.]) + both[1].leaf @ torch.tensor([10., 20., 30.]), both)
+    carried.total().backward()
+    assert parameter.grad.tolist() == [11, 22, 30, 0]

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torchvision.models.detection.image_list import ImageList
 
-from ..elastic import num_blocks
+from ..elastic import PartCache, num_blocks
 from ..task.loss_scale import EarlyLossScale
 from ..task.passes import Pass, run_passes
 from ..task.sampling import Draw, images_seen
@@ -120,7 +120,7 @@ class GradAugDetectionTask(SubnetSteps, DetectionTask):
         if settings.statistics != 'full':
             raise ValueError(f'statistics={settings.statistics!r} must be \'full\' in detection')
         self.settings, self._targets = settings, targets
-        self._early_scale = EarlyLossScale(loss_scale)
+        self._early_scale, self._parts = EarlyLossScale(loss_scale), PartCache()
         self._num_blocks = num_blocks(model.backbone.pyramid)
         if settings.subnets and settings.random_depth and not self._num_blocks:
             raise ValueError(f'mode={settings.mode!r} needs residual blocks that can be skipped; mode=\'width\' is '
@@ -153,6 +153,7 @@ class GradAugDetectionTask(SubnetSteps, DetectionTask):
             elastic=self.detector.backbone.pyramid,
             scale=self._fp16_scale(images.tensors.device.type),
             keeps_last=self.trainable_module is not self.detector,
+            cache=self._parts,
         )
         components = {f'loss_subnet_{index}': loss for index, loss in enumerate(losses)}
         return {**result, 'loss': total, 'loss_full': result['loss'].detach(), **components}

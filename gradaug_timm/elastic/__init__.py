@@ -12,7 +12,7 @@ from .network import (
     set_statistics,
     statistics,
 )
-from .parts import Part, show_parts
+from .parts import Part, PartCache, show_parts
 from .plan import Group, Plan, Side
 from .planning.prefix import prefix_plan
 from .planning.probed import plans_by_probing
@@ -26,6 +26,7 @@ __all__ = [
     'Elastic',
     'Group',
     'Part',
+    'PartCache',
     'Plan',
     'Side',
     'Skippable',

@@ -100,7 +100,10 @@ def _property(name: str, holder: str) -> property:
             del self.full_values[name]
 
     def get_tensor(self):
-        held, kept = getattr(self, holder), self.kept
+        kept = self.kept
+        if holder == PARAMETERS and name in kept and not isinstance(kept[name], Cut):
+            return kept[name]  # a part that is shown
+        held = getattr(self, holder)
         if name not in held and name not in self.__dict__:
             raise AttributeError(f'{type(self).__name__} has no {name}')
         tensor = held[name] if name in held else self.__dict__[name]

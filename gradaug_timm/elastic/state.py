@@ -33,6 +33,10 @@ class ElasticState:
         """Return whether the network still consists of the modules that were planned."""
         return self.plan is not None and all(own_modules(parent) == children for parent, children in self._tree)
 
+    def every_module(self) -> list[nn.Module]:
+        """Return the network and all modules in it, each once, as of the planning."""
+        return [parent for parent, _ in self._tree]
+
     def install(self, network: nn.Module, plan: Plan) -> None:
         """Store the plan and swap the classes of the network's layers and blocks."""
         self.plan = plan
@@ -45,10 +49,11 @@ class ElasticState:
 
     def activate(self, network: nn.Module, subnet: Subnet | None) -> None:
         """Make `network` run as `subnet`, or as the full network if `subnet` is None."""
-        apply_view(self.modules, [] if subnet is None else self._view(network, subnet))
+        apply_view(self.modules, [] if subnet is None else self.view(network, subnet))
         self.active = subnet
 
-    def _view(self, network: nn.Module, subnet: Subnet) -> View:
+    def view(self, network: nn.Module, subnet: Subnet) -> View:
+        """Return the view of a sub-network; the same object until the network is planned again."""
         if subnet not in self._views:
             if len(self._views) >= CACHED_VIEWS:
                 self._views.clear()

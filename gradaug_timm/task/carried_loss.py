@@ -86,13 +86,22 @@ class CarriedLoss:
         self._gradients = [b if a is None else a for a, b in zip(self._gradients, fresh)]
 
     def _add_parts(self, parts: Sequence[Part], gradients: Sequence[torch.Tensor | None]) -> None:
+        places: dict[int, torch.Tensor] = {}
+        new: list[torch.Tensor] = []
         for part, gradient in zip(parts, gradients):
-            if gradient is not None:
-                index = self._index[part.parameter]
-                total = self._gradients[index]
-                if total is None:
-                    total = self._gradients[index] = torch.zeros_like(part.parameter)
-                part.add(gradient, total)
+            if gradient is None:
+                continue
+            index = self._index[part.parameter]
+            total = self._gradients[index]
+            if total is None:
+                total = self._gradients[index] = torch.zeros_like(part.parameter)
+            if index in places:  # a parameter of several modules: one kernel must not write to it twice
+                foreach_add_(list(places.values()), new)
+                places, new = {}, []
+            places[index] = part.of(total)
+            new.append(gradient)
+        if places:
+            foreach_add_(list(places.values()), new)
 
     def total(self, last: torch.Tensor | None = None) -> torch.Tensor:
         """Return the sum of all losses [], for one `backward()`; `last` is one more loss, which still has its graph."""

@@ -9,7 +9,7 @@ from timm.utils import unwrap_model
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..elastic import make_elastic, num_blocks
+from ..elastic import PartCache, make_elastic, num_blocks
 from ..upstream import is_compiled
 from .compile_limit import GraphLimit, most_alike
 from .loss_scale import EarlyLossScale
@@ -71,7 +71,7 @@ class GradAugTask(SubnetSteps, ClassificationTask):
             verbose: bool = True,
     ):
         super().__init__(model, criterion, criterion_kwargs, device=device, dtype=dtype, verbose=verbose)
-        self._early_scale = EarlyLossScale(loss_scale)
+        self._early_scale, self._parts = EarlyLossScale(loss_scale), PartCache()
         self._graph_limit: GraphLimit | None = None
         self.change_settings(settings or GradAugSettings())
         if is_compiled(model):
@@ -208,6 +208,7 @@ class GradAugTask(SubnetSteps, ClassificationTask):
             [Pass(draw.subnet, partial(loss_of, draw)) for index, draw in enumerate(draws) if index not in repeats],
             scale=self._fp16_scale(input.device.type),
             keeps_last=module is not network,
+            cache=self._parts,
         )
         run, same = iter(losses), iter(repeated)
         return sum(repeated, start=total), [next(same if index in repeats else run) for index in range(len(draws))]

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..elastic import Subnet, activate, show_parts
+from ..elastic import PartCache, Subnet, activate, show_parts
+from ..elastic.network import modules_of, trained_parameters
 from ..upstream import is_compiled, recomputes
 from .carried_loss import CarriedLoss
 from .loss_scale import EarlyLossScale
@@ -26,6 +27,7 @@ def run_passes(
         elastic: nn.Module | None = None,
         scale: EarlyLossScale | None = None,
         keeps_last: bool = False,
+        cache: PartCache | None = None,
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Run sub-networks one after the other, and differentiate each as soon as its loss is known.
 
@@ -36,21 +38,23 @@ def run_passes(
         elastic: The part of `network` that runs as a sub-network; None for the whole network.
         scale: The loss scale for fp16; None without fp16.
         keeps_last: Keep the graph of the last pass for the caller's `backward()`, because DDP waits for it.
+        cache: Kept parts of parameters, from step to step.
 
     Returns:
         The sum of all losses [], for one `backward()`; and the losses of the passes, detached.
     """
     compiled = is_compiled(network)
-    checkpoints = any(recomputes(module) for module in network.modules())
+    modules = modules_of(network)
+    checkpoints = any(recomputes(module) for module in modules)
     in_parts = not checkpoints and not compiled
     keeps_last = keeps_last and not checkpoints  # then backward must run while the sub-network is active
-    carried = CarriedLoss([p for p in network.parameters() if p.requires_grad], scale, copies=compiled)
+    carried = CarriedLoss(trained_parameters(modules), scale, copies=compiled)
     carried.add(loss)
     elastic, last, losses = network if elastic is None else elastic, None, []
     for index, each in enumerate(passes):
         is_kept = keeps_last and index == len(passes) - 1
         with activate(elastic, each.subnet):
-            parts = show_parts(elastic) if in_parts and not is_kept else []
+            parts = show_parts(elastic, cache) if in_parts and not is_kept else []
             loss = each.loss()
             losses.append(loss.detach())
             if is_kept:

@@ -2,7 +2,8 @@
 import torch
 from torch import nn
 
-from ..elastic.network import plan_of
+from ..elastic.network import elastic_state
+from ..elastic.plan import Plan
 from ..elastic.subnet import Subnet
 from ..elastic.swap import is_batch_norm
 
@@ -14,10 +15,13 @@ def is_whole(model: nn.Module, subnet: Subnet) -> bool:
         model: An elastic network.
         subnet: The sub-network.
     """
-    if subnet.skipped or subnet.updates_statistics or _reads_buffers(model):
+    if subnet.skipped or subnet.updates_statistics:
         return False
-    plan = plan_of(model)
-    return subnet.width == 1 or all(
+    return (subnet.width == 1 or _keeps_all(elastic_state(model)[1].plan, subnet)) and not _reads_buffers(model)
+
+
+def _keeps_all(plan: Plan | None, subnet: Subnet) -> bool:
+    return plan is not None and all(
         index in plan.frozen or group.kept(subnet) == group.units for index, group in enumerate(plan.groups))
 
 
