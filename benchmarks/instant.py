@@ -17,7 +17,18 @@ class _Given(torch.autograd.Function):
 
 
 def make_instant(network: nn.Module, logits: torch.Tensor) -> None:
-    """Make a network return `logits` [N, classes] and gradients without computing; the modules do not change."""
-    parameters = list(network.parameters())
-    gradients = [torch.zeros_like(parameter) for parameter in parameters]
-    network.forward = lambda images: _Given.apply(logits, gradients, *parameters)
+    """Make a network return `logits` [N, classes] and gradients without computing; the modules do not change.
+
+    Each parameter is read from its module, as layers do, so that slicing for sub-networks is part of the time.
+    """
+    places = [(module, name) for module in network.modules() for name, _ in module.named_parameters(recurse=False)]
+    gradients: dict[tuple[torch.Size, ...], list[torch.Tensor]] = {}
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        parameters = [getattr(module, name) for module, name in places]
+        shapes = tuple(parameter.shape for parameter in parameters)
+        if shapes not in gradients:
+            gradients[shapes] = [torch.zeros_like(parameter) for parameter in parameters]
+        return _Given.apply(logits, gradients[shapes], *parameters)
+
+    network.forward = forward
