@@ -1,10 +1,12 @@
 """The benchmarks measure the quantities that they report."""
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from benchmarks import ddp, evidence_data, floor, loader, memory, presets, scaling, step_time, widths
+from benchmarks import ddp, evidence_data, floor, loader, memory, peers, presets, scaling, step_time, widths
 from benchmarks.case import Case, case_from, case_parser, gradaug_step
 from benchmarks.floor import Roofline
 from benchmarks.instant import make_instant
@@ -75,6 +77,23 @@ def test_multiply_adds_of_a_step_are_those_of_the_network_once_for_each_pass_of_
     draw = next(draw for number in range(50) for draw in gradaug_step(case).task.draws(number)
                 if draw.subnet.width == 1 and not draw.transform.changes(case.size, case.size))
     assert Passes(case, [[draw, draw]]).relative_multiply_adds() == 3
+
+
+def test_scripts_are_compared_by_the_wall_and_cpu_seconds_of_their_processes(tmp_path, monkeypatch, capsys):
+    for folder, seconds in (('ours', 0.2), ('timm', 0.8)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / 'validate.py').write_text(
+            f'import sys, time\nassert sys.argv[1:] == ["--model", "x"]\n'
+            f'while time.process_time() < {seconds}: pass\ntime.sleep({seconds})')
+    monkeypatch.setattr(peers, 'OURS', tmp_path / 'ours')
+    peers.main([str(tmp_path / 'timm' / 'validate.py'), '--repeats', '1', '--', '--model', 'x'])
+    wall, cpu = json.loads(capsys.readouterr().out.splitlines()[-1])['rows']
+    assert 0.8 <= cpu['timm'] < 1.5 and 0.2 <= cpu['gradaug_timm'] < 0.8
+    assert wall['timm'] >= 1.6 and cpu['ratio'] < 0.6
+    (tmp_path / 'ours' / 'validate.py').write_text('raise ValueError("no data")')
+    with pytest.raises(SystemExit) as ended:
+        peers.main([str(tmp_path / 'timm' / 'validate.py'), '--repeats', '1', '--', '--model', 'x'])
+    assert ended.value.code == 1 and 'gradaug_timm: ValueError: no data' in capsys.readouterr().err
 
 
 def test_an_instant_network_has_zero_gradients_and_its_parameters():
@@ -196,3 +215,22 @@ def test_the_data_of_the_comparisons_are_disjoint_images_of_the_chosen_classes(t
         assert len(list((tmp_path / split / 'class50').iterdir())) == count
     images = [Image.open(path) for path in tmp_path.glob('*/class50/*')]
     assert {image.size for image in images} == {(16, 16)} and len({image.tobytes() for image in images}) == 225
+
+
+def test_the_last_ten_of_the_classes_in_a_zip_file_become_folders_of_their_first_images_and_others(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'tiny.zip', 'w') as archive:
+        for index in range(20):
+            for number in range(4):
+                data = io.BytesIO()
+                Image.new('L', (6, 6), 10 * index + number).save(data, 'png')
+                archive.writestr(f'tiny/train/n{index:02}/{number}.png', data.getvalue())
+            archive.writestr(f'tiny/val/n{index:02}/0.png', data.getvalue())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evidence_data, 'TRAINING_IMAGES', 1)
+        evidence_data.main([str(tmp_path / 'tiny.zip'), str(tmp_path / 'out'), '--size', '4', '--validation', '2'])
+    for split, numbers in (('train', [0]), ('validation', [1, 2])):
+        folders = sorted((tmp_path / 'out' / split).iterdir())
+        assert [folder.name for folder in folders] == [f'n{index}' for index in range(10, 20)]
+        images = [Image.open(path) for path in sorted(folders[3].iterdir())]
+        assert [(image.size, image.mode, image.getpixel((0, 0))[0]) for image in images] == [
+            ((4, 4), 'RGB', 130 + number) for number in numbers]
