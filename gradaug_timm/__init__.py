@@ -2,12 +2,15 @@
 
 Importing the package registers `gradaug_<name>` and the CIFAR networks with timm.
 """
+import gc
 import os
 
-from . import threads
+from .started import is_command
+from .threads import wait_passively
 
-if threads.is_command():
-    threads.wait_passively(os.environ)
+if is_command():
+    wait_passively(os.environ)
+    gc.disable()  # until the imports below are done: a seventh of their time is spent on looking for garbage
 # Set before oneDNN reads it. The default, 1,024 compiled layers, is too small for all pairs of width and size.
 os.environ.setdefault('ONEDNN_PRIMITIVE_CACHE_CAPACITY', '16384')
 
@@ -25,6 +28,10 @@ from .training.arguments import TrainSettings
 from .training.callbacks import Callback
 from .training.outputs.loggers import Logger, register_logger
 from .version import __version__ as __version__
+
+if is_command():
+    gc.freeze()  # what was imported stays, so that later collections need not look at it
+    gc.enable()
 
 __all__ = [
     'Callback', 'CifarResNet', 'EvaluationSettings', 'GradAugSettings', 'GradAugTask', 'InputTransformation', 'Logger',

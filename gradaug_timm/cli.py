@@ -15,7 +15,7 @@ import torch
 from timm.utils import ParseKwargs, setup_default_logging
 
 from .hints import nearest, renamed
-from .threads import installed_command
+from .started import installed_command
 from .upstream import HookedParser, compile_modes, parser_flags
 from .version import __version__
 

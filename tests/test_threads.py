@@ -11,7 +11,8 @@ from torch import nn
 from train_helpers import train
 
 from gradaug_timm import make_elastic, threads
-from gradaug_timm.threads import Threads, choose_threads, cpu_quota, is_command, wait_passively
+from gradaug_timm.started import is_command
+from gradaug_timm.threads import Threads, choose_threads, cpu_quota, wait_passively
 
 SHOW = 'import os, torch; print(os.environ.get("OMP_WAIT_POLICY"), torch.get_num_threads())'
 
@@ -35,6 +36,21 @@ def test_importing_the_package_changes_no_threads_of_a_program(environment, tmp_
     script.write_text(f'import gradaug_timm; {SHOW}')
     assert output_of([script], environment).stdout == plain
     assert plain.startswith('None ')
+
+
+@pytest.mark.parametrize(('argv', 'frozen'), [
+    (['-c', 'import gradaug_timm, gc; print(gc.isenabled(), gc.get_freeze_count() > 1000)'], 'True False'),
+    (['-m', 'gradaug_timm.collected'], 'True True'),
+])
+def test_commands_collect_no_garbage_while_they_import_and_programs_as_ever(
+        environment, tmp_path, project_root, argv, frozen):
+    package = tmp_path / 'gradaug_timm'
+    package.mkdir()
+    for path in (project_root / 'gradaug_timm').iterdir():
+        (package / path.name).symlink_to(path)
+    (package / 'collected.py').write_text('import gc; print(gc.isenabled(), gc.get_freeze_count() > 1000)')
+    shown = output_of(argv, {**environment, 'PYTHONPATH': str(tmp_path)}, cwd=tmp_path)
+    assert shown.stdout.strip() == frozen
 
 
 @pytest.mark.parametrize(('argv', 'orig_argv', 'script', 'expected'), [
