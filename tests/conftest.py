@@ -1,4 +1,5 @@
 """Fixtures of all tests: one thread, the shared data if they exist, and a small image folder."""
+import gc
 import os
 from pathlib import Path
 
@@ -14,6 +15,12 @@ SHARED_DATA = ROOT.parent / 'shared' / 'data'
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish():
+    """Leave what was imported out of later garbage collections."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope='session', autouse=True)

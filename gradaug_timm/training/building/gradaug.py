@@ -13,6 +13,7 @@ from ...elastic import Subnet, make_elastic, multiply_adds
 from ...task.budget import CHOSEN, choose_preset
 from ...task.cost import RelativeCost
 from ...task.fit_inputs import fit_inputs, log_inputs
+from ...task.presets import DEFAULT
 from ...task.sampling import width_grid
 from ...task.settings import GradAugSettings
 from ..arguments import TrainSettings, given_settings
@@ -43,7 +44,7 @@ def enable_gradaug(
     settings = settings_for(args, network, input_size)
     estimate = RelativeCost(network, input_size, batch=args.batch_size, epochs=_scheduled_epochs(args))
     if settings.subnets:
-        args, settings = _within_limits(args, network, input_size, estimate)
+        args, settings = _within_limits(args, settings, network, input_size, estimate)
     log_inputs(network, _preset(args, input_size), settings)
     cost = estimate(settings) if settings.subnets else 1.
     describe(settings, cost)
@@ -90,13 +91,26 @@ def _scheduled_epochs(args: TrainSettings) -> int:
 
 def _within_limits(
         args: TrainSettings,
+        settings: GradAugSettings,
         network: nn.Module,
         input_size: tuple[int, int, int],
         estimate: RelativeCost,
 ) -> tuple[TrainSettings, GradAugSettings]:
-    """Return the settings within the budget and the limit of the preset; what was chosen for them is filled in."""
+    """Return the settings within the budget and the limit of the preset; what was chosen for them is filled in.
+
+    Args:
+        args: The settings of the run.
+        settings: The settings of GradAug without limits.
+        network: The network, elastic.
+        input_size: Channels, height and width of the images.
+        estimate: Gives the cost of settings.
+    """
+    fitted = {args.gradaug_preset or DEFAULT: settings}
+
     def settings_of(preset: str) -> GradAugSettings:
-        return settings_for(replace(args, gradaug_preset=preset), network, input_size)
+        if preset not in fitted:
+            fitted[preset] = settings_for(replace(args, gradaug_preset=preset), network, input_size)
+        return fitted[preset]
 
     budget = args.gradaug_budget
     preset, found = choose_preset(args.gradaug_preset, budget, settings_of, estimate, given=given_settings(args))
