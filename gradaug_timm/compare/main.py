@@ -12,6 +12,7 @@ from ..cli import StrictParser, flag, log_to_terminal, one_line, table
 from ..files import replacing
 from ..report.methods import NEUTRAL
 from ..report.runs import column_of
+from ..threads import use_threads
 from ..training.arguments import TrainSettings, parse_arguments
 from ..training.arguments import build_parser as training_parser
 from .arguments import TIME, CompareSettings, build_parser, parse
@@ -45,6 +46,7 @@ def main(argv: list[str] | None = None) -> None:
         resolved = {each.name: _resolved(parser, settings, each) for each in _with_baseline(methods)}
         if settings.metric:
             _resolved(parser, settings, method_of(BASELINE), '--eval-metric', settings.metric)  # checks it
+        use_threads(resolved[BASELINE].threads)
         costs = _costs(settings, methods, resolved, parser)
         compare(parser, settings, methods, resolved, costs)
     except (OSError, ValueError) as error:

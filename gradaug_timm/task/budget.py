@@ -78,7 +78,7 @@ def _within(
         given: Container[str],
 ) -> GradAugSettings:
     """Return the settings on as much of the batch as fits, or the cheapest if nothing fits."""
-    if cost(settings) <= most:
+    if most == math.inf or cost(settings) <= most:  # the cost takes passes through the network
         return settings
     each = settings
     for each in _cheaper(settings, given):

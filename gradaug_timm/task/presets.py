@@ -10,7 +10,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # docs/results.md has their accuracy and
 }
 SMALL_IMAGES = dict(min_width=0.8, sizes=(1.0, 7 / 8, 3 / 4))
 # The most multiply-adds, relative to plain training. Where a network needs more, as with one image size,
-# sub-networks see a part of the batch. The time of a step grows more: 1.12 to 1.35 were measured on a CPU.
+# sub-networks see a part of the batch. The time of a step grows more: 1.11 to 1.28 were measured on a CPU.
 BUDGETS = {'fast': 1.12}
 
 
